@@ -1,0 +1,42 @@
+"""The queue of wake-ups: procrastinate's tables in the same database, written in the same transaction as the job.
+
+A wake-up says only "look at this job"; it may come twice or find nothing to do, and both are harmless.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import procrastinate
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.database import driver_connection, plain_url
+
+QUEUE = "renewals"
+LOOK_AT_JOB = "look_at_job"
+_STRANDED_FIRST = 100
+
+
+def queue_app(url: str) -> procrastinate.App:
+    """The procrastinate app on the database at `url`; the caller opens and closes it."""
+    connector = procrastinate.PsycopgConnector(conninfo=plain_url(url), min_size=1, max_size=4)
+    return procrastinate.App(connector=connector)
+
+
+class WakeUps:
+    """Writes wake-ups into the transactions of the store."""
+
+    def __init__(self, queue: procrastinate.App) -> None:
+        self._queue = queue
+
+    async def wake(
+        self, connection: AsyncConnection, job_id: UUID, *, at: datetime | None = None, stranded: bool = False
+    ) -> None:
+        """Have some worker look at the job, now or at `at`, once this transaction is committed."""
+        deferrer = self._queue.configure_task(
+            LOOK_AT_JOB,
+            queue=QUEUE,
+            schedule_at=at,
+            priority=_STRANDED_FIRST if stranded else 0,
+            connection=await driver_connection(connection),
+        )
+        await deferrer.defer_async(job_id=str(job_id))

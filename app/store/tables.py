@@ -1,0 +1,209 @@
+"""The tables. Rows never leave the store: its functions answer with frozen values of `app.store.records`.
+
+All times are the database's, with time zone. A job's row is the truth about it; a queue entry is only a wake-up.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Identity, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field, SQLModel
+
+
+def _time(*, nullable: bool = True, **more: Any) -> Column[datetime]:
+    return Column(DateTime(timezone=True), nullable=nullable, **more)
+
+
+def _text(*, nullable: bool = True, **more: Any) -> Column[str]:
+    return Column(Text, nullable=nullable, **more)
+
+
+_NOW = text("now()")
+
+
+class JobRow(SQLModel, table=True):
+    """One renewal of one VM."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        # One open job per VM: two renewals of one VM would delete each other's entity.
+        Index("job_one_open_per_vm", "vm_uuid", unique=True, postgresql_where=text("NOT done AND NOT validate_only")),
+        Index("job_due", "due_at", postgresql_where=text("NOT done")),
+        Index("job_open_by_cluster", "cluster", postgresql_where=text("NOT done")),
+        Index("job_by_creation", "created_at", "id"),
+        Index("job_by_vm", "vm_uuid", "created_at"),
+        Index("job_by_change_number", "change_number", postgresql_where=text("change_number IS NOT NULL")),
+    )
+
+    id: UUID = Field(primary_key=True)
+    vm_uuid: str = Field(sa_column=_text(nullable=False))
+    validate_only: bool = Field(sa_column=Column(Boolean, nullable=False))
+
+    # What is shown.
+    status: str = Field(sa_column=_text(nullable=False))
+    done: bool = Field(sa_column=Column(Boolean, nullable=False))
+    outcome: str | None = Field(sa_column=_text())
+    message: str = Field(sa_column=_text(nullable=False))
+    wait_reason: str | None = Field(sa_column=_text())
+    deadline_at: datetime | None = Field(sa_column=_time())
+    error_code: str | None = Field(sa_column=_text())
+    error_message: str | None = Field(sa_column=_text())
+    remaining_action: str | None = Field(sa_column=_text())
+    vm_name: str | None = Field(sa_column=_text())
+    cluster: str | None = Field(sa_column=_text())
+    cvm: str | None = Field(sa_column=_text())
+    current_step: str | None = Field(sa_column=_text())
+    progress_percent: int = Field(sa_column=Column(Integer, nullable=False))
+    attempt: int = Field(sa_column=Column(Integer, nullable=False))
+    # The facts of `app.store.records.Results`: dates, serials, capabilities, the plan.
+    results: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+    # What was asked, and by whom.
+    request: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    caller_id: str = Field(sa_column=_text(nullable=False))
+    caller: str = Field(sa_column=_text(nullable=False))
+    correlation_id: str | None = Field(sa_column=_text())
+    correlation_display: str | None = Field(sa_column=_text())
+    change_number: str | None = Field(sa_column=_text())
+    requested_by: str | None = Field(sa_column=_text())
+
+    # What the procedure knows: `app.ngt.procedure.Progress`.
+    progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+    # Who runs it, and when to look at it next. A null `due_at` waits for the watch or a caller.
+    version: int = Field(sa_column=Column(Integer, nullable=False))
+    fence: int = Field(sa_column=Column(Integer, nullable=False))
+    runner: str | None = Field(sa_column=_text())
+    lease_until: datetime | None = Field(sa_column=_time())
+    due_at: datetime | None = Field(sa_column=_time())
+    # Takes one of the cluster's `max_running` slots while it runs: it has not finished its changes on the cluster.
+    takes_slot: bool = Field(sa_column=Column(Boolean, nullable=False))
+    # The first intent to change anything; from then on the job cannot be cancelled or held by a pause.
+    changing_since: datetime | None = Field(sa_column=_time())
+    # A changing text may be at work on a CVM until then; nobody sends another one for this VM before.
+    remote_until_at: datetime | None = Field(sa_column=_time())
+    stranded_since: datetime | None = Field(sa_column=_time())
+    # A caller said that something changed: look at once.
+    look_now: bool = Field(sa_column=Column(Boolean, nullable=False))
+
+    created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+    started_at: datetime | None = Field(sa_column=_time())
+    finished_at: datetime | None = Field(sa_column=_time())
+    updated_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+
+
+class StepRow(SQLModel, table=True):
+    """One step of one job: the intent, then the answer."""
+
+    __tablename__ = "step"
+
+    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True))
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    name: str = Field(sa_column=_text(nullable=False))
+    attempt: int = Field(sa_column=Column(Integer, nullable=False))
+    status: str = Field(sa_column=_text(nullable=False))
+    started_at: datetime = Field(sa_column=_time(nullable=False))
+    finished_at: datetime | None = Field(sa_column=_time())
+    cvm: str | None = Field(sa_column=_text())
+    result_vec: str | None = Field(sa_column=_text())
+    message: str = Field(sa_column=_text(nullable=False))
+
+
+class ExchangeRow(SQLModel, table=True):
+    """One text that was sent for a job, and what came back, both masked."""
+
+    __tablename__ = "exchange"
+    __table_args__ = (Index("exchange_by_job", "job_id", "id"),)
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), nullable=False))
+    step: str = Field(sa_column=_text(nullable=False))
+    place: str = Field(sa_column=_text(nullable=False))
+    sent_at: datetime = Field(sa_column=_time(nullable=False))
+    sent: str = Field(sa_column=_text(nullable=False))
+    answered_at: datetime | None = Field(sa_column=_time())
+    exit_status: int | None = Field(sa_column=Column(Integer))
+    stdout: str | None = Field(sa_column=_text())
+    stderr: str | None = Field(sa_column=_text())
+    fault: str | None = Field(sa_column=_text())
+
+
+class CorrelationRow(SQLModel, table=True):
+    """Each correlation id under which a job was asked for; a joined request adds its own."""
+
+    __tablename__ = "correlation"
+    __table_args__ = (Index("correlation_by_id", "correlation_id"),)
+
+    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True))
+    correlation_id: str = Field(sa_column=Column(Text, primary_key=True))
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """A key under which a request was made, and the job that it led to."""
+
+    __tablename__ = "idempotency"
+
+    caller_id: str = Field(sa_column=Column(Text, primary_key=True))
+    route: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    request_sha256: str = Field(sa_column=_text(nullable=False))
+    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True))
+    created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+
+
+class VmRow(SQLModel, table=True):
+    """What was last seen of a VM on its cluster, and its last renewal."""
+
+    __tablename__ = "vm"
+    __table_args__ = (
+        Index("vm_awaiting_pickup", "cluster", postgresql_where=text("awaiting_pickup_since IS NOT NULL")),
+    )
+
+    vm_uuid: str = Field(sa_column=Column(Text, primary_key=True))
+    cluster: str = Field(sa_column=Column(Text, primary_key=True))
+    name: str | None = Field(sa_column=_text())
+    # What the watch saw, as `app.ngt.procedure.Sighting`; `changed_at` moves only when it differs.
+    sighting: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    observed_at: datetime | None = Field(sa_column=_time())
+    changed_at: datetime | None = Field(sa_column=_time())
+    # The last renewal that was proved: when, and until when the certificate is good.
+    renewed_at: datetime | None = Field(sa_column=_time())
+    not_after: datetime | None = Field(sa_column=_time())
+    # A new certificate was issued for the VM and has not been seen in it yet.
+    awaiting_pickup_since: datetime | None = Field(sa_column=_time())
+    last_job_id: UUID | None = Field(default=None)
+
+
+class ClusterRow(SQLModel, table=True):
+    """What is remembered of a configured cluster."""
+
+    __tablename__ = "cluster"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    paused_at: datetime | None = Field(sa_column=_time())
+    pause_reason: str | None = Field(sa_column=_text())
+    paused_by: str | None = Field(sa_column=_text())
+    # The first renewal that was proved here; until then one runs at a time.
+    proven_at: datetime | None = Field(sa_column=_time())
+    unproven_in_a_row: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
+    watch_due_at: datetime | None = Field(sa_column=_time())
+    watched_at: datetime | None = Field(sa_column=_time())
+
+
+class KeyRow(SQLModel, table=True):
+    """An API key: never the secret, only its SHA-256."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(sa_column=Column(Text, primary_key=True))
+    secret_sha256: str = Field(sa_column=_text(nullable=False))
+    description: str = Field(sa_column=_text(nullable=False))
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    # The clusters that the key may use; null means all.
+    clusters: list[str] | None = Field(sa_column=Column(ARRAY(Text)))
+    created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+    expires_at: datetime | None = Field(sa_column=_time())
+    revoked_at: datetime | None = Field(sa_column=_time())
+    last_used_at: datetime | None = Field(sa_column=_time())
