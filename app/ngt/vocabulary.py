@@ -81,7 +81,7 @@ class VmToolsEntity:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A guest's client certificate. Times are aware and UTC; `serial` and `fingerprint` (SHA-256) are lower-case hex."""
+    """A guest's client certificate. Times are aware, in UTC; `serial` and `fingerprint` (SHA-256) in lower-case hex."""
 
     not_before: datetime
     not_after: datetime

@@ -1,0 +1,249 @@
+"""What ncli prints, as facts: its text form, and the one line of JSON that newer ones print with `-json=true`.
+
+Half a listing never looks like a whole one: torn JSON, a torn last record and any reported error are faults.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from app.ngt.answer import answer_lines, excerpt, printable, unexpected
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.vocabulary import NgtState, PowerState, VmRecord, VmUuid, parse_vm_uuid
+
+_GATEWAY_DOWN = "could not connect to nutanix gateway"
+_NOTHING_FOUND = "[None]"
+# The first blank and colon part key and value; values hold colons of their own. The blank may be U+00A0 in copied text.
+_SEPARATOR = re.compile(r"\s:")
+_ERROR_LINE = re.compile(r"\s*+Error\s*+:\s*+(?P<message>.*\S)")
+# The default name of a controller VM, for listings that do not say which they are.
+_CONTROLLER_VM_NAME = re.compile(r"NTNX-.+-CVM", re.IGNORECASE)
+_POWER_STATES = {
+    "on": PowerState.ON,
+    "poweredon": PowerState.ON,
+    "off": PowerState.OFF,
+    "poweredoff": PowerState.OFF,
+    "": PowerState.UNKNOWN,
+    "unknown": PowerState.UNKNOWN,
+}
+_FLAGS = {"true": True, "false": False}
+
+Json = dict[str, Any]
+
+
+def read_ncli_records(text: str) -> tuple[dict[str, str], ...]:
+    """The records of ncli's text form, keys and values without the blanks around them; `[None]` gives none.
+
+    Records are parted by blank lines. A key that comes again begins a new record too, so that two never become one.
+    """
+    records: list[dict[str, str]] = [{}]
+    for line in answer_lines(text):
+        if not line.strip():
+            records.append({})
+            continue
+        separator = _SEPARATOR.search(line)
+        key = line[: separator.start()].strip() if separator else ""
+        if not separator or not key:
+            continue
+        if key in records[-1]:
+            records.append({})
+        records[-1][key] = line[separator.end() :].strip()
+    return tuple(record for record in records if record)
+
+
+def read_ncli_error(text: str) -> str | None:
+    """What stands behind `Error:`, or the message of a JSON answer whose status is not 0; None where neither is."""
+    for line in answer_lines(text):
+        if error := _ERROR_LINE.fullmatch(line):
+            return error["message"]
+    try:
+        answer = _read_json(text)
+    except Fault:
+        return None
+    return None if answer is None or answer["status"] == 0 else _message(answer)
+
+
+def is_gateway_down(text: str) -> bool:
+    """Whether ncli reports that it could not connect to the Nutanix gateway: another CVM may well answer."""
+    return _GATEWAY_DOWN in (read_ncli_error(text) or "").lower()
+
+
+def read_vm_listing(text: str) -> tuple[VmRecord, ...]:
+    """The VMs of `ncli vm list`, as JSON or as text; the text form mostly says nothing of power and NGT.
+
+    A record without a UUID is left out, and so is an address that is none. GATEWAY_DOWN where ncli says so;
+    UNEXPECTED_OUTPUT for any other error, for half a listing and for what is no listing.
+    """
+    answer = _read_json(text)
+    if answer is None:
+        records = [_record_of_text(raw) for raw in _whole_records(text)]
+    else:
+        records = [_record_of_json(raw) for raw in _listed(answer)]
+    found = tuple(record for record in records if record is not None)
+    if records and not found:
+        raise unexpected(f"ncli listed records, but none with the UUID of a VM: {excerpt(text)}")
+    return found
+
+
+def read_ngt_state(text: str) -> NgtState | None:
+    """The answer of `ncli ngt get`, as text or as JSON; None where ncli found nothing. Faults as `read_vm_listing`."""
+    answer = _read_json(text)
+    if answer is None:
+        states = [_ngt_of_text(raw) for raw in _whole_records(text)]
+    else:
+        raw_states = [] if answer["data"] is None else _listed(answer)
+        states = [_ngt_of_json(raw.get("nutanixGuestTools", raw)) for raw in raw_states]
+    if not states:
+        return None
+    said = [state for state in states if state is not None]
+    if len(said) != 1:
+        raise unexpected(f"ncli's answer is not the NGT state of one VM: {excerpt(text)}")
+    return said[0]
+
+
+def _read_json(text: str) -> Json | None:
+    """The last line that begins as a JSON object does; None where there is none."""
+    last = next((line for line in reversed(answer_lines(text)) if line.lstrip().startswith("{")), None)
+    if last is None:
+        return None
+    try:
+        answer = json.loads(last)
+    except (ValueError, RecursionError):
+        raise unexpected(f"ncli's JSON answer is torn or is not JSON: {excerpt(last)}") from None
+    if not isinstance(answer, dict) or "data" not in answer or type(answer.get("status")) is not int:
+        raise unexpected(f"ncli's JSON answer lacks `data` or `status`: {excerpt(last)}")
+    return answer
+
+
+def _listed(answer: Json) -> list[Json]:
+    if answer["status"] != 0:
+        raise _refusal(_message(answer))
+    data = answer["data"]
+    listed = [data] if isinstance(data, dict) else data
+    if not isinstance(listed, list) or not all(isinstance(raw, dict) for raw in listed):
+        raise unexpected("ncli's JSON answer is not a list of records")
+    return listed
+
+
+def _whole_records(text: str) -> tuple[dict[str, str], ...]:
+    if error := read_ncli_error(text):
+        raise _refusal(error)
+    records = read_ncli_records(text)
+    lines = [line for line in answer_lines(text) if line.strip()]
+    if not records and not any(line.strip() == _NOTHING_FOUND for line in lines):
+        raise unexpected(f"ncli's answer is neither JSON nor a list of records: {excerpt(text)}")
+    # A torn listing ends within a key, or has fewer of the keys that all the others have alike.
+    torn_line = lines[-1][:1].isspace() and not _SEPARATOR.search(lines[-1]) and lines[-1].strip() != _NOTHING_FOUND
+    shapes = [tuple(record) for record in records if "Id" in record]
+    shorter = len(shapes) > 1 and len(set(shapes[:-1])) == 1 and len(shapes[-1]) < len(shapes[0])
+    if torn_line or (shorter and shapes[0][: len(shapes[-1])] == shapes[-1]):
+        raise unexpected("ncli's listing ends within a record")
+    return records
+
+
+def _refusal(message: str) -> Fault:
+    code = FaultCode.GATEWAY_DOWN if _GATEWAY_DOWN in message.lower() else FaultCode.UNEXPECTED_OUTPUT
+    return Fault(code, f"ncli says: {excerpt(message)}")
+
+
+def _message(answer: Json) -> str:
+    return answer["data"] if isinstance(answer["data"], str) else json.dumps(answer["data"])
+
+
+def _record_of_json(raw: Json) -> VmRecord | None:
+    vm_uuid = _find_uuid(raw.get("uuid"), raw.get("vmId"))
+    if vm_uuid is None:
+        return None
+    name = _text(raw.get("vmName"))
+    addresses = raw.get("ipAddresses")
+    return VmRecord(
+        vm_uuid=vm_uuid,
+        name=name,
+        power=_power(raw.get("powerState")),
+        addresses=_addresses(addresses if isinstance(addresses, list) else []),
+        controller_vm=_is_controller_vm(raw.get("controllerVm"), name),
+        ngt=_ngt_of_json(raw.get("nutanixGuestTools")),
+    )
+
+
+def _record_of_text(raw: dict[str, str]) -> VmRecord | None:
+    vm_uuid = _find_uuid(raw.get("Uuid"), raw.get("Id"))
+    if vm_uuid is None or "Name" not in raw:
+        return None
+    name = _text(raw["Name"])
+    return VmRecord(
+        vm_uuid=vm_uuid,
+        name=name,
+        power=_power(raw.get("Power State")),
+        addresses=_addresses(raw.get("VM IP Addresses", "").split(",")),
+        controller_vm=_is_controller_vm(raw.get("Controller VM"), name),
+        ngt=_ngt_of_text(raw),
+    )
+
+
+def _ngt_of_json(raw: object) -> NgtState | None:
+    if not isinstance(raw, Mapping) or raw.keys().isdisjoint({"enabled", "toolsMounted", "communicationLinkActive"}):
+        return None
+    applications = raw.get("applications")
+    if not isinstance(applications, Mapping):
+        applications = {}
+    return NgtState(
+        enabled=_flag(raw.get("enabled")),
+        iso_mounted=_flag(raw.get("toolsMounted")),
+        vss_snapshot=_flag(applications.get("vss_snapshot")),
+        file_level_restore=_flag(applications.get("file_level_restore")),
+        link_active=_flag(raw.get("communicationLinkActive")),
+    )
+
+
+def _ngt_of_text(raw: Mapping[str, str]) -> NgtState | None:
+    if "NGT Enabled" not in raw:
+        return None
+    return NgtState(
+        enabled=_flag(raw["NGT Enabled"]),
+        iso_mounted=_flag(raw.get("Tools ISO Mounted")),
+        vss_snapshot=_flag(raw.get("Vss Snapshot")),
+        file_level_restore=_flag(raw.get("File Level Restore")),
+        link_active=_flag(raw.get("Communication Link Active")),
+    )
+
+
+def _find_uuid(uuid: object, composed_id: object) -> VmUuid | None:
+    """The UUID, or else the part behind `::` of `cluster::VM`, by which older listings name a VM."""
+    for word in (uuid, composed_id.rpartition("::")[2] if isinstance(composed_id, str) else None):
+        try:
+            return parse_vm_uuid(word.strip()) if isinstance(word, str) and word.strip() else None
+        except ValueError:
+            continue
+    return None
+
+
+def _text(value: object) -> str:
+    return printable(value) if isinstance(value, str) else ""
+
+
+def _power(value: object) -> PowerState:
+    return _POWER_STATES.get(_text(value).lower(), PowerState.OTHER)
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else _FLAGS.get(_text(value).lower())
+
+
+def _is_controller_vm(value: object, name: str) -> bool:
+    said = _flag(value)
+    return _CONTROLLER_VM_NAME.fullmatch(name) is not None if said is None else said
+
+
+def _addresses(words: list[Any]) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words if isinstance(word, str) and _is_address(word.strip()))
+
+
+def _is_address(word: str) -> bool:
+    try:
+        ipaddress.ip_address(word)
+    except ValueError:
+        return False
+    return True
