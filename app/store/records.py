@@ -147,6 +147,7 @@ class JobRecord:
     attempt: int
     version: int
     results: Results
+    caller_id: str
     caller: str
     correlation_id: str | None
     correlation_display: str | None
@@ -158,6 +159,12 @@ class JobRecord:
     updated_at: datetime
     due_at: datetime | None
     steps: tuple[StepRecord, ...] = field(default=())
+
+    def visible_to(self, caller: Caller) -> bool:
+        """A key of some clusters sees the jobs of these, and its own while their cluster is not known yet."""
+        if caller.clusters is None:
+            return True
+        return self.caller_id == caller.id if self.cluster is None else caller.may_use(self.cluster)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ class JobRow(SQLModel, table=True):
 
     # What was asked, and by whom.
     request: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    # The request as it was written, without defaults: another one that asks for the same may join this job.
+    asked: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     caller_id: str = Field(sa_column=_text(nullable=False))
     caller: str = Field(sa_column=_text(nullable=False))
     correlation_id: str | None = Field(sa_column=_text())
@@ -149,7 +151,12 @@ class IdempotencyRow(SQLModel, table=True):
     route: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
     request_sha256: str = Field(sa_column=_text(nullable=False))
-    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True))
+    # Deferred, since the key is claimed before its job is written: of two requests with one key the second waits here.
+    job_id: UUID = Field(
+        sa_column=Column(
+            ForeignKey("job.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"), nullable=False, index=True
+        )
+    )
     created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
 
 
