@@ -198,7 +198,7 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER,
         True,
         "The agent could not be restarted",
-        "The new certificate is issued and mounted. Restart the Nutanix Guest Tools Agent in the VM, then retry the job.",
+        "The new certificate is mounted. Restart the Nutanix Guest Tools Agent in the VM, then retry the job.",
     ),
     _C.GUEST_NOT_REACHED: FaultRule(
         _CALLER,
@@ -256,12 +256,16 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER, False, "The job cannot be cancelled now", "Wait for the job: its VM is being changed."
     ),
     _C.JOB_NOT_RETRYABLE: FaultRule(_CALLER, False, "The job cannot be retried", "Start a new renewal."),
-    _C.JOB_NOT_WAITING: FaultRule(_CALLER, False, "The job does not wait for an agent", "Poll the job; it goes on by itself."),
+    _C.JOB_NOT_WAITING: FaultRule(
+        _CALLER, False, "The job does not wait for an agent", "Poll the job; it goes on by itself."
+    ),
     _C.BODY_TOO_LARGE: FaultRule(_CALLER, False, "The body is too large", "Send at most 1 MiB."),
     _C.UNSUPPORTED_MEDIA_TYPE: FaultRule(
         _CALLER, False, "The body's media type is not supported", "Send `Content-Type: application/json`."
     ),
-    _C.VALIDATION_FAILED: FaultRule(_CALLER, False, "The request is not valid", "Correct the fields named in `errors`."),
+    _C.VALIDATION_FAILED: FaultRule(
+        _CALLER, False, "The request is not valid", "Correct the fields named in `errors`."
+    ),
     _C.AGENT_RESTART_NOT_POSSIBLE: FaultRule(
         _CALLER,
         False,
@@ -280,7 +284,7 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.DRAINING: FaultRule(_CALLER, True, "The service is stopping", "Try again as `Retry-After` says."),
     _C.INTERNAL_ERROR: FaultRule(
-        _SERVICE, True, "Something went wrong in this service", "Report the `request_id`; the log has the cause under it."
+        _SERVICE, True, "Something went wrong in this service", "Report the `request_id`; the log has its cause."
     ),
 }
 

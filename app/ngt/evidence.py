@@ -1,0 +1,85 @@
+"""What counts as renewed. `kNoError` proves that the cluster issued a certificate, not that the guest has it."""
+
+from datetime import UTC, datetime, timedelta
+
+from app.ngt.progress import GuestSighting, Progress, Proof, ProvedBy, Sighting
+
+# How far the clocks of a guest and of the cluster may be apart.
+_CLOCK_TOLERANCE = timedelta(hours=24)
+
+
+def expiry_date(sighting: Sighting | None) -> datetime | None:
+    """`client_cert_expiry_date`: what the agent last reported of its certificate."""
+    if sighting is None or sighting.entity is None or sighting.entity.client_cert_expiry_date is None:
+        return None
+    return datetime.fromtimestamp(sighting.entity.client_cert_expiry_date, UTC)
+
+
+def known_not_after(progress: Progress) -> datetime | None:
+    """Until when the certificate from before is good, by the best source there is."""
+    if progress.before is None:
+        return None
+    guest = progress.before.guest
+    if guest is not None and guest.certificate is not None:
+        return guest.certificate.not_after
+    return expiry_date(progress.before.sighting)
+
+
+def can_be_proved(progress: Progress) -> bool:
+    """Will it be possible to see the new certificate? Asked before anything is changed."""
+    if progress.before is None:
+        return False
+    return progress.before.guest is not None or expiry_date(progress.before.sighting) is not None
+
+
+def _is_this_vms_guest(progress: Progress, guest: GuestSighting) -> bool:
+    """Clones share host keys and addresses move, so one of two signs must hold."""
+    entities = (progress.between, progress.seen)
+    ngt_uuids = {s.entity.ngt_uuid for s in entities if s is not None and s.entity is not None} - {None}
+    if guest.ngt_uuid is not None and guest.ngt_uuid in ngt_uuids:
+        return True
+    before = progress.before.guest if progress.before is not None else None
+    if before is None:
+        return False
+    return (before.address, before.host_key) == (guest.address, guest.host_key)
+
+
+def proof_by_guest(progress: Progress, guest: GuestSighting) -> Proof | None:
+    """The guest's own certificate is later than before and another one: the strongest proof."""
+    new = guest.certificate
+    if new is None or progress.issued_at is None or not _is_this_vms_guest(progress, guest):
+        return None
+    before = progress.before.guest if progress.before is not None else None
+    old = before.certificate if before is not None else None
+    if old is not None:
+        newer = new.not_after > old.not_after and new.serial != old.serial
+    else:
+        newer = new.not_before >= progress.issued_at - _CLOCK_TOLERANCE
+    if not newer:
+        return None
+    return Proof(ProvedBy.GUEST_CERTIFICATE, guest.at, new.not_after, new.not_before, new.serial)
+
+
+def proof_by_expiry_date(progress: Progress, sighting: Sighting) -> Proof | None:
+    """The cluster's date moved forward after the mount; before the mount it may be that of the issued certificate."""
+    new, old = expiry_date(sighting), known_not_after(progress)
+    if new is None or old is None or new <= old or progress.between is None or progress.mounted_at is None:
+        return None
+    between = expiry_date(progress.between)
+    if between is not None and between > old:
+        return None
+    if sighting.at <= progress.between.at:
+        return None
+    return Proof(ProvedBy.CVM_EXPIRY_DATE, sighting.at, new)
+
+
+def link_only(progress: Progress, sighting: Sighting) -> Proof | None:
+    """The link is active after the agent was restarted: not a proof, for an operator who accepts that."""
+    entity = sighting.entity
+    if entity is None or entity.link_active is not True or progress.mounted_at is None:
+        return None
+    ejected = entity.iso_mounted is False and sighting.at > progress.mounted_at
+    restarted = progress.restarted_at is not None and sighting.at > progress.restarted_at
+    if not (ejected or restarted or progress.reported):
+        return None
+    return Proof(ProvedBy.LINK_ONLY, sighting.at)

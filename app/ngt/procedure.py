@@ -1,0 +1,497 @@
+"""The renewal as a table, and what to do next. Pure: the caller brings the time, acts, and brings the answer back.
+
+Past delete there is only forward. A change whose answer is missing may still be at work, so nobody sends another one
+before its time is over and two looks, a minute apart, agree on what it left behind.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from app.ngt.commands import ToolCall, for_vm
+from app.ngt.errors import FaultCode
+from app.ngt.evidence import can_be_proved, expiry_date, known_not_after
+from app.ngt.progress import (
+    EntityStage,
+    Failure,
+    Intent,
+    Mode,
+    Progress,
+    ProvedBy,
+    RestartAgent,
+    Rules,
+    StepName,
+    WaitReason,
+    WhenPoweredOff,
+)
+from app.ngt.vocabulary import PowerState
+
+# A change that is lost again and again although nothing was deleted is given up after so many.
+_MOST_LOST_ANSWERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row of the procedure. `changes`: it sends a changing text to a CVM."""
+
+    name: StepName
+    changes: bool
+    percent: int
+
+
+PROCEDURE = (
+    Step(StepName.FIND_VM, changes=False, percent=5),
+    Step(StepName.READ_NGT_BEFORE, changes=False, percent=15),
+    Step(StepName.RECREATE_ENTITY, changes=True, percent=30),
+    Step(StepName.REFRESH_ENTITY, changes=True, percent=30),
+    Step(StepName.MOUNT_ISO, changes=True, percent=50),
+    Step(StepName.RESTART_AGENT, changes=False, percent=65),
+    Step(StepName.VERIFY, changes=False, percent=80),
+    Step(StepName.RESTORE_CAPABILITIES, changes=True, percent=95),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FindVm:
+    """Ask the listings of the clusters for the VM."""
+
+    step = StepName.FIND_VM
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBefore:
+    """Look at the entity and, where the guest can be reached, at its certificate."""
+
+    step = StepName.READ_NGT_BEFORE
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtEntity:
+    """Look at the entity and at the CVM's clock. `step` is the one that needs it."""
+
+    step: StepName
+
+
+@dataclass(frozen=True, slots=True)
+class MakeChange:
+    """Send a changing text to the CVM of the last look. `deletes`: after it the VM may be without its entity."""
+
+    step: StepName
+    calls: tuple[ToolCall, ...]
+    deletes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RestartTheAgent:
+    """Restart the agent in the guest over SSH."""
+
+    step = StepName.RESTART_AGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """See whether the certificate is the new one. `look`: ask a CVM too, not only the guest."""
+
+    look: bool
+    step = StepName.VERIFY
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Put the job back. `until` None: something else wakes it; `deadline`: when it is given up."""
+
+    reason: WaitReason
+    message: str
+    until: datetime | None
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job ends: `outcome` is renewed, unverified, already_valid, planned or failed."""
+
+    outcome: str
+    message: str
+    failure: Failure | None = None
+
+
+Action = FindVm | ReadBefore | LookAtEntity | MakeChange | RestartTheAgent | Verify | Wait | Finish
+
+
+def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
+    """What the renewal does next; the whole order of the procedure stands here."""
+    if p.intent is not None:
+        return _wait_for_lost_answer(p, p.intent, rules, now)
+    if p.failed is not None:
+        return _finish(p, rules, now, Finish("failed", p.failed.message, p.failed))
+    if p.retry_at is not None and now < p.retry_at:
+        return _wait_to_try_again(p, rules)
+    if p.vm is None:
+        return FindVm()
+    if p.before is None:
+        return ReadBefore()
+    if p.entity is EntityStage.UNTOUCHED:
+        return _end_before_any_change(p, rules, now) or _begin_to_change(p, rules, now)
+    if p.entity is EntityStage.MISSING:
+        return _change(p, rules, now, StepName.RECREATE_ENTITY)
+    if p.mounted_at is None:
+        return _mount(p, rules, now)
+    if p.proof is None:
+        return _prove(p, rules, now)
+    if p.after is None:
+        return LookAtEntity(StepName.VERIFY)
+    return _finish(p, rules, now, _success(p))
+
+
+# What ends a renewal before anything was changed.
+
+
+def _end_before_any_change(p: Progress, rules: Rules, now: datetime) -> Finish | None:
+    if p.request.validate_only:
+        return Finish("planned", "this is what a renewal would do; nothing was changed")
+    if (valid := _already_valid(p, rules, now)) is not None:
+        return Finish("already_valid", valid)
+    refusals = refuse(p, rules)
+    return Finish("failed", refusals[0].message, refusals[0]) if refusals else None
+
+
+def _already_valid(p: Progress, rules: Rules, now: datetime) -> str | None:
+    assert p.vm is not None
+    if p.request.force:
+        return None
+    renewed_at = p.vm.renewed_at
+    if renewed_at is not None and now - renewed_at < timedelta(seconds=rules.renewed_recently_s):
+        return f"the certificate was renewed and proved at {renewed_at:%Y-%m-%d %H:%M}Z; send force to renew it again"
+    not_after, days = known_not_after(p), p.request.skip_if_valid_days
+    if days is not None and not_after is not None and not_after > now + timedelta(days=days):
+        return f"the certificate is good until {not_after:%Y-%m-%d}, longer than {days} days from now"
+    return None
+
+
+def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
+    """Every reason not to touch this VM; all hold before anything was changed."""
+    assert p.vm is not None
+    assert p.before is not None
+    vm, request, entity = p.vm, p.request, p.before.sighting.entity
+    has_entity = entity is not None and entity.enabled is not False
+    manual = restart_of(p, rules) is RestartAgent.MANUAL
+    off = vm.power is PowerState.OFF
+    accept = _accepts_unverified(p, rules)
+    refresh = mode_of(p, rules) is Mode.REFRESH
+    no_refresh = refresh and p.clock is not None and p.clock.refresh_offered is False
+    name = f"VM {vm.name!r}"
+    code = FaultCode
+    rows = (
+        (
+            off and request.when_powered_off is WhenPoweredOff.REFUSE,
+            code.VM_POWERED_OFF,
+            f"{name} is powered off, so its agent cannot pick a new certificate up; nothing was changed.",
+        ),
+        (
+            not has_entity and not request.create_if_absent,
+            code.NGT_NOT_ENABLED,
+            f"{name} has no VM tools entity: NGT is not enabled for it; nothing was changed.",
+        ),
+        (
+            not has_entity and refresh,
+            code.NGT_NOT_ENABLED,
+            f"{name} has no VM tools entity, and a refresh does not create one; nothing was changed.",
+        ),
+        (
+            no_refresh,
+            code.ENTITY_REFRESH_FAILED,
+            "this cluster's nutanix_guest_tools_cli has no refresh_vm_tools_entity; nothing was changed.",
+        ),
+        (
+            not manual and vm.guest_address is None,
+            code.AGENT_RESTART_NOT_POSSIBLE,
+            f"no SSH access to the guest of {name} is configured, so nobody could restart its agent; "
+            "nothing was changed.",
+        ),
+        (
+            not manual and not off and vm.guest_address is not None and p.before.guest is None,
+            p.before.guest_fault_code or code.GUEST_NOT_REACHED,
+            f"the guest of {name} cannot be reached, so its agent could not be restarted; nothing was changed: "
+            f"{p.before.guest_fault or 'no answer'}",
+        ),
+        (
+            not accept and not can_be_proved(p) and not (off and vm.guest_address is not None),
+            code.NOT_VERIFIABLE,
+            f"neither the guest of {name} nor the cluster shows the certificate's date, so a renewal could not be "
+            "proved; nothing was changed.",
+        ),
+    )
+    return tuple(Failure(fault, sentence) for holds, fault, sentence in rows if holds)
+
+
+# Changes on the cluster.
+
+
+def _begin_to_change(p: Progress, rules: Rules, now: datetime) -> Action:
+    step = StepName.REFRESH_ENTITY if mode_of(p, rules) is Mode.REFRESH else StepName.RECREATE_ENTITY
+    if p.refused is not None and _is_fresh(p, rules, now):
+        return Finish("failed", p.refused.message, p.refused)
+    if p.lost_answers >= _MOST_LOST_ANSWERS:
+        message = f"the answer to {step} was lost {p.lost_answers} times; the VM still has its tools entity."
+        return Finish("failed", message, Failure(FaultCode.ANSWER_LOST, message))
+    return _change(p, rules, now, step)
+
+
+def _change(p: Progress, rules: Rules, now: datetime, step: StepName) -> Action:
+    """The change, after a look that is fresh enough to know the CVM's clock and the entity by."""
+    if not _is_fresh(p, rules, now):
+        return LookAtEntity(step)
+    calls = calls_of(p, rules, step)
+    return MakeChange(step, calls, deletes=any(call.name in {"delete", "refresh"} for call in calls))
+
+
+def _mount(p: Progress, rules: Rules, now: datetime) -> Action:
+    if p.verify_by is not None and now >= p.verify_by and p.trouble is not None:
+        return _finish(p, rules, now, Finish("failed", p.trouble.message, p.trouble))
+    if p.between is None:
+        return LookAtEntity(StepName.MOUNT_ISO)
+    return _change(p, rules, now, StepName.MOUNT_ISO)
+
+
+def _is_fresh(p: Progress, rules: Rules, now: datetime) -> bool:
+    if p.clock is None or p.seen is None:
+        return False
+    return now - p.clock.read_at <= timedelta(seconds=rules.clock_max_age_s) and p.seen.at >= p.clock.read_at
+
+
+def calls_of(p: Progress, rules: Rules, step: StepName) -> tuple[ToolCall, ...]:
+    """The tools of a changing step, as the entity was last seen."""
+    tools, uuid = rules.tools, p.vm_uuid
+    delete = ToolCall("delete", for_vm(tools.delete, uuid), rules.delete_timeout_s)
+    create = ToolCall("create", for_vm(tools.create, uuid), rules.create_timeout_s)
+    absent = p.seen is not None and p.seen.entity is None
+    match step:
+        case StepName.RECREATE_ENTITY:
+            return (create,) if absent else (delete, replace(create, needs_previous=True))
+        case StepName.REFRESH_ENTITY:
+            return (ToolCall("refresh", for_vm(tools.refresh, uuid), rules.refresh_timeout_s),)
+        case StepName.MOUNT_ISO:
+            return (ToolCall("mount", for_vm(tools.mount, uuid), rules.mount_timeout_s),)
+        case StepName.RESTORE_CAPABILITIES:
+            return tuple(
+                ToolCall(f"{verb}-{application}", for_vm(line, uuid, application=application), rules.mount_timeout_s)
+                for application, wanted in lost_capabilities(p)
+                for verb, line in (
+                    [("enable", tools.enable_application)] if wanted else [("disable", tools.disable_application)]
+                )
+            )
+        case _:
+            message = f"{step} changes nothing"
+            raise ValueError(message)
+
+
+def begin(p: Progress, action: MakeChange, rules: Rules, now: datetime, marker: str) -> Progress:
+    """The intent to change, to be stored before anything is sent."""
+    assert p.clock is not None
+    limit_s = sum(call.limit_s for call in action.calls)
+    not_after = now + timedelta(seconds=rules.start_window_s)
+    intent = Intent(
+        step=action.step,
+        marker=marker,
+        cvm=p.clock.cvm,
+        begun_at=now,
+        not_after_s=int(not_after.timestamp() + p.clock.offset_s),
+        remote_until_at=not_after + timedelta(seconds=limit_s + rules.change_margin_s),
+        deletes=action.deletes or (p.delete_begun and p.entity is not EntityStage.ISSUED),
+    )
+    return replace(p, intent=intent, delete_begun=p.delete_begun or action.deletes, seen=None)
+
+
+def _wait_for_lost_answer(p: Progress, intent: Intent, rules: Rules, now: datetime) -> Action:
+    settle = timedelta(seconds=rules.settle_s)
+    due = intent.remote_until_at if not intent.looks else intent.looks[-1].at + settle
+    if p.retry_at is not None:
+        due = max(due, p.retry_at)
+    if now < due:
+        message = (
+            f"the answer to {intent.step} on {intent.cvm} was lost; it may be at work until "
+            f"{intent.remote_until_at:%H:%M:%S}Z, then the cluster is looked at twice before anything else is sent"
+        )
+        return Wait(WaitReason.UNANSWERED_CHANGE, message, due)
+    return LookAtEntity(intent.step)
+
+
+# Proving it.
+
+
+def _prove(p: Progress, rules: Rules, now: datetime) -> Action:
+    assert p.vm is not None
+    assert p.verify_by is not None
+    by_ssh = restart_of(p, rules) is RestartAgent.SSH and p.vm.power is not PowerState.OFF
+    if now >= p.verify_by and p.last_check:
+        return _finish(p, rules, now, _not_proved(p))
+    if by_ssh and p.restarted_at is None and now < p.verify_by:
+        return RestartTheAgent()
+    read_due = _next_guest_read(p, rules)
+    if p.news or p.reported or now >= p.verify_by or (read_due is not None and read_due <= now):
+        return Verify(look=p.reported or now >= p.verify_by)
+    reason, message = _waiting_for_pickup(p, by_ssh=by_ssh)
+    until = p.verify_by if read_due is None else min(read_due, p.verify_by)
+    return Wait(reason, message, until, p.verify_by)
+
+
+def _next_guest_read(p: Progress, rules: Rules) -> datetime | None:
+    assert p.vm is not None
+    if p.vm.guest_address is None or p.mounted_at is None:
+        return None
+    delays = rules.guest_read_delays_s
+    if p.guest_read_at is None:
+        by_hand = p.restarted_at is None
+        return p.mounted_at + timedelta(seconds=delays[0]) if by_hand else p.restarted_at
+    return p.guest_read_at + timedelta(seconds=delays[min(p.guest_reads - 1, len(delays) - 1)])
+
+
+def _waiting_for_pickup(p: Progress, *, by_ssh: bool) -> tuple[WaitReason, str]:
+    assert p.vm is not None
+    if p.vm.power is PowerState.OFF:
+        return (
+            WaitReason.VM_POWERED_OFF,
+            f"the new certificate is mounted; start VM {p.vm.name!r}, its agent picks it up when it boots",
+        )
+    if by_ssh:
+        return WaitReason.PICKUP, f"the agent of VM {p.vm.name!r} was restarted; its new certificate was not seen yet"
+    return WaitReason.AGENT_RESTART, restart_by_hand(p)
+
+
+def restart_by_hand(p: Progress) -> str:
+    """What a person has to do in the guest, with the exact command where it is known."""
+    assert p.vm is not None
+    where = f"VM {p.vm.name!r}" + (f" ({', '.join(p.vm.addresses)})" if p.vm.addresses else "")
+    if p.vm.restart_command is not None:
+        return f"restart the agent in {where}: {p.vm.restart_command}"
+    return (
+        f"restart the agent in {where}: on Linux `sudo systemctl restart ngt_guest_agent`, "
+        'on Windows `Restart-Service -Name "Nutanix Guest Tools Agent"`'
+    )
+
+
+def _not_proved(p: Progress) -> Finish:
+    entity = p.seen.entity if p.seen is not None else None
+    link = entity.link_active if entity is not None else None
+    if p.trouble is not None and p.restarted_at is None and p.trouble.code is not FaultCode.NO_FREE_CDROM:
+        return Finish("failed", p.trouble.message, p.trouble)
+    seen = "no certificate was read in the guest"
+    if p.guest is not None and p.guest.certificate is not None:
+        old = p.guest.certificate
+        seen = f"the guest still has the certificate {old.serial}, good until {old.not_after:%Y-%m-%d}"
+    elif (date := expiry_date(p.seen)) is not None:
+        seen = f"the cluster still shows the certificate of {date:%Y-%m-%d}"
+    state = {True: "active", False: "not active", None: "unknown"}[link]
+    code = FaultCode.LINK_NOT_ACTIVE if link is False else FaultCode.CERTIFICATE_NOT_RENEWED
+    message = f"the new certificate was issued, but in time nobody saw it in the VM: {seen}; the link is {state}."
+    return Finish("failed", message, Failure(code, message))
+
+
+# The end.
+
+
+def _finish(p: Progress, rules: Rules, now: datetime, finish: Finish) -> Action:
+    """Ends the job, after the capabilities that the new entity lost were put back."""
+    if p.entity is EntityStage.ISSUED and not p.capabilities_tried and lost_capabilities(p):
+        return _change(p, rules, now, StepName.RESTORE_CAPABILITIES)
+    return finish
+
+
+def lost_capabilities(p: Progress) -> tuple[tuple[str, bool], ...]:
+    """(application, value before) of each capability that the VM's entity had otherwise before."""
+    before = p.before.sighting.entity if p.before is not None else None
+    latest = p.after or p.seen or p.between
+    after = latest.entity if latest is not None else None
+    if before is None or after is None:
+        return ()
+    pairs = (
+        ("vss_snapshot", before.vss_snapshot, after.vss_snapshot),
+        ("file_level_restore", before.file_level_restore, after.file_level_restore),
+    )
+    return tuple((name, old) for name, old, new in pairs if old is not None and new is not None and old is not new)
+
+
+def _success(p: Progress) -> Finish:
+    assert p.proof is not None
+    remarks = [
+        f"{name} was {'on' if old else 'off'} before and could not be put back" for name, old in lost_capabilities(p)
+    ]
+    link = p.after.entity.link_active if p.after is not None and p.after.entity is not None else None
+    if p.proof.by is ProvedBy.LINK_ONLY:
+        said = "the link is active, but the certificate was not seen: unverified"
+        return Finish("unverified", "; ".join([said, *remarks]))
+    if link is False:
+        remarks.append("the communication link is not active yet")
+    said = f"certificate renewed; valid until {p.proof.not_after:%Y-%m-%d}"
+    return Finish("renewed", "; ".join([said, *remarks]))
+
+
+# What follows from request and configuration.
+
+
+def mode_of(p: Progress, rules: Rules) -> Mode:
+    return p.request.mode or rules.mode
+
+
+def restart_of(p: Progress, rules: Rules) -> RestartAgent:
+    return p.request.restart_agent or rules.restart_agent
+
+
+def _accepts_unverified(p: Progress, rules: Rules) -> bool:
+    return rules.accept_unverified if p.request.accept_unverified is None else p.request.accept_unverified
+
+
+def accepts_link_only(p: Progress, rules: Rules, now: datetime) -> bool:
+    """May an active link end the job as `unverified`? Where a proof is possible, only once its time is over."""
+    late = p.verify_by is not None and now >= p.verify_by
+    return _accepts_unverified(p, rules) and (late or not can_be_proved(p))
+
+
+def is_stranded(p: Progress) -> bool:
+    """A delete of ours may have happened, and the change that should have created the entity did not say so."""
+    if p.intent is not None:
+        return p.intent.lost and p.intent.deletes
+    return p.entity is EntityStage.MISSING and p.delete_begun
+
+
+def takes_slot(p: Progress) -> bool:
+    """It still has changes to make that can leave the VM without NGT; later steps cost the cluster nothing."""
+    return not p.request.validate_only and p.mounted_at is None
+
+
+def percent_of(p: Progress, current: StepName) -> int:
+    return next(step.percent for step in PROCEDURE if step.name is current)
+
+
+def remaining_action(p: Progress) -> str | None:
+    """What is left to do by hand when a job ends here; None when nothing was changed."""
+    if p.entity is EntityStage.UNTOUCHED or p.vm is None:
+        return None
+    if p.mounted_at is None:
+        return f"mount the NGT ISO in VM {p.vm.name!r} (a new certificate was issued), then {restart_by_hand(p)}"
+    return f"the new certificate is mounted: {restart_by_hand(p)}"
+
+
+def begin_retry(p: Progress) -> Progress:
+    """The same job once more: it keeps its first reading and what was changed, and looks at everything else anew."""
+    fresh = replace(
+        p, failed=None, trouble=None, refused=None, tries=0, retry_at=None, lost_answers=0,
+        seen=None, clock=None, last_check=False, news=False, reported=False,
+        guest_reads=0, guest_read_at=None, restarted_at=None, verify_by=None, capabilities_tried=False,
+    )  # fmt: skip
+    if p.entity is EntityStage.UNTOUCHED:
+        return replace(fresh, vm=None, before=p.before if p.delete_begun else None)
+    # The ISO is mounted again only where a look shows that it is not there any more.
+    return replace(fresh, mounted_at=None, was_mounted=p.was_mounted or p.mounted_at is not None)
+
+
+def _wait_to_try_again(p: Progress, rules: Rules) -> Wait:
+    said = p.trouble.message if p.trouble is not None else "a try failed"
+    if is_stranded(p):
+        message = f"the VM has no tools entity at the moment; create is tried again: {said}"
+        return Wait(WaitReason.ENTITY_MISSING, message, p.retry_at)
+    reason = WaitReason.CVM_UNREACHABLE
+    if p.trouble is not None and p.trouble.code is FaultCode.NO_FREE_CDROM:
+        reason = WaitReason.NO_FREE_CDROM_SLOT
+    elif p.mounted_at is not None:
+        reason = WaitReason.GUEST_UNREACHABLE
+    return Wait(reason, said, p.retry_at, p.verify_by)

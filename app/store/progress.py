@@ -1,0 +1,41 @@
+"""Progress of a renewal as JSON, and back."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from app.ngt.progress import Progress, RenewalRequest, Sighting
+from app.ngt.vocabulary import VmUuid
+
+_PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
+_REQUEST: TypeAdapter[RenewalRequest] = TypeAdapter(RenewalRequest)
+_SIGHTING: TypeAdapter[Sighting] = TypeAdapter(Sighting)
+
+
+def dump_progress(progress: Progress) -> dict[str, Any]:
+    return _PROGRESS.dump_python(progress, mode="json")  # type: ignore[no-any-return]  # pydantic says Any
+
+
+def load_progress(stored: dict[str, Any]) -> Progress:
+    return _PROGRESS.validate_python(stored)
+
+
+def dump_request(request: RenewalRequest) -> dict[str, Any]:
+    return _REQUEST.dump_python(request, mode="json")  # type: ignore[no-any-return]  # pydantic says Any
+
+
+def load_request(stored: dict[str, Any]) -> RenewalRequest:
+    return _REQUEST.validate_python(stored)
+
+
+def dump_sighting(sighting: Sighting) -> dict[str, Any]:
+    return _SIGHTING.dump_python(sighting, mode="json")  # type: ignore[no-any-return]  # pydantic says Any
+
+
+def load_sighting(stored: dict[str, Any]) -> Sighting:
+    return _SIGHTING.validate_python(stored)
+
+
+def new_progress(vm_uuid: VmUuid, request: dict[str, Any]) -> dict[str, Any]:
+    """The progress of a job that has done nothing yet."""
+    return dump_progress(Progress(vm_uuid=vm_uuid, request=load_request(request)))
