@@ -1,0 +1,169 @@
+"""One simulated machine on the network: its address, its host key, who may log in, and when it is down.
+
+What a text that was sent to it does is the business of the session that `open_session` makes.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import asyncssh
+
+from app.simulator.faults import HostFaults
+from app.simulator.journal import Journal, Kind
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Host:
+    """A CVM or a guest. `name` is what the journal calls it; `port` is chosen by the site before it listens."""
+
+    name: str
+    cluster: str
+    ip: str
+    username: str
+    client_key: asyncssh.SSHKey
+    host_key: asyncssh.SSHKey
+    journal: Journal
+    open_session: Callable[["Connection"], asyncssh.SSHServerSession[bytes]]
+    banner: str = ""
+    port: int = 0
+    faults: HostFaults = field(default_factory=HostFaults)
+    connections: set["Connection"] = field(default_factory=set)
+    _acceptor: asyncssh.SSHAcceptor | None = None
+
+    @property
+    def address(self) -> str:
+        """The address as a configuration has it, `ip:port`."""
+        return f"{self.ip}:{self.port}"
+
+    @property
+    def known_hosts_line(self) -> str:
+        """The line that pins this host's own key."""
+        key = self.host_key.export_public_key().decode().split()
+        return f"[{self.ip}]:{self.port} {key[0]} {key[1]}\n"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it accepts TCP connections."""
+        return self._acceptor is not None
+
+    async def up(self, listening: socket.socket | None = None) -> None:
+        """Listen, on the socket `listening` where one is given. Does nothing when it listens already."""
+        if self._acceptor is None:
+            self._acceptor = await asyncssh.listen(
+                sock=listening or listening_socket(self.ip, self.port),
+                server_factory=lambda: Connection(self),
+                server_host_keys=[self.host_key],
+                encoding=None,
+                compression_algs=None,
+                gss_host=None,
+                line_editor=False,
+                allow_scp=False,
+            )
+
+    async def down(self) -> None:
+        """Refuse connections from now on, and cut the open ones."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
+        self.cut_all()
+
+    def serve_wrong_host_key(self) -> None:
+        """Show another host key than the pinned one to those who connect from now on."""
+        self._serve(asyncssh.generate_private_key("ssh-ed25519"))
+
+    def serve_own_host_key(self) -> None:
+        """Show the pinned host key again."""
+        self._serve(self.host_key)
+
+    def cut_all(self) -> None:
+        """Cut every open connection without a word."""
+        for connection in tuple(self.connections):
+            connection.cut()
+
+    def _serve(self, key: asyncssh.SSHKey) -> None:
+        if self._acceptor is None:
+            message = f"{self.name} is down"
+            raise RuntimeError(message)
+        self._acceptor.update(server_host_keys=[key])
+
+
+class Connection(asyncssh.SSHServer):
+    """One client's connection to a host."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.sessions = 0
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Greet."""
+        self._connection = conn
+        self.host.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        del exc
+        self.host.connections.discard(self)
+
+    def begin_auth(self, username: str) -> bool:
+        """Show the banner, and ask everybody for a key."""
+        del username
+        if self.host.banner and self._connection is not None:
+            self._connection.send_auth_banner(self.host.banner)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """Take keys only, like a cluster in lockdown."""
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Accept the site's one client key for the host's one user."""
+        host = self.host
+        accepted = (
+            not host.faults.login_refused
+            and username == host.username
+            and key.public_data == host.client_key.public_data
+        )
+        if not accepted:
+            host.journal.note(Kind.LOGIN_REFUSED, username, cluster=host.cluster, host=host.name)
+        return accepted
+
+    def auth_completed(self) -> None:
+        """Count the login."""
+        self.host.journal.note(Kind.LOGIN, self.host.username, cluster=self.host.cluster, host=self.host.name)
+
+    def session_requested(self) -> asyncssh.SSHServerSession[bytes] | bool:
+        """Open a session, or refuse the channel when the connection has as many as it may."""
+        host = self.host
+        if self.sessions >= host.faults.session_limit:
+            host.journal.note(Kind.CHANNEL_REFUSED, str(self.sessions), cluster=host.cluster, host=host.name)
+            return False
+        self.sessions += 1
+        host.journal.session_opened(host.name)
+        return host.open_session(self)
+
+    def session_closed(self) -> None:
+        """Count a session of this connection that has closed; each session says so once."""
+        self.sessions -= 1
+        self.host.journal.session_closed(self.host.name)
+
+    def cut(self) -> None:
+        """Break the connection without a word."""
+        if self._connection is not None:
+            self.host.journal.note(Kind.CUT, "connection cut", cluster=self.host.cluster, host=self.host.name)
+            self._connection.abort()
+
+
+def listening_socket(ip: str, port: int) -> socket.socket:
+    """Give a socket that listens there; port 0 takes a free one. Raises OSError."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((ip, port))
+        listening.listen(128)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,212 @@
+"""What happened on the simulated site, in order, and the questions that tests ask about it.
+
+Order is by `number`: every beginning and every end takes one from the same counter, whatever the clock does.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import combinations
+
+UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b(?!::)", re.IGNORECASE)
+"""A VM's UUID, and not the cluster's identifier that stands before it in ncli's `vm-id`."""
+_CHANGE = re.compile(
+    r"\b(?:(?:delete|create|refresh)_vm_tools_entity|mount_guest_tools|ngt mount|(?:en|dis)able-applications)\b"
+)
+
+
+class Kind(StrEnum):
+    """What a record tells of."""
+
+    LOGIN = "login"
+    LOGIN_REFUSED = "login_refused"
+    CHANNEL_REFUSED = "channel_refused"
+    CUT = "cut"
+    EXEC = "exec"
+    TOOL = "tool"
+    EFFECT = "effect"
+    GUEST = "guest"
+    VIOLATION = "violation"
+
+
+class Effect(StrEnum):
+    """What changed in a cluster or a guest."""
+
+    DELETED = "entity deleted"
+    CREATED = "entity created"
+    REISSUED = "certificate reissued"
+    MOUNTED = "ISO mounted"
+    PICKED_UP = "certificate picked up"
+    AGENT_RESTARTED = "agent restarted"
+    CAPABILITY = "capability changed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """One thing that happened. `ended_number` is None while it goes on; times are Unix seconds."""
+
+    number: int
+    kind: Kind
+    at: float
+    cluster: str
+    host: str
+    text: str
+    vm_uuids: tuple[str, ...] = ()
+    sub_command: str = ""
+    exec_number: int | None = None
+    ended_number: int | None = None
+    ended_at: float | None = None
+    result: str = ""
+
+
+@dataclass(slots=True)
+class Journal:
+    """The records of one site."""
+
+    clock: Callable[[], float]
+    records: list[Record] = field(default_factory=list)
+    peak_sessions: Counter[str] = field(default_factory=Counter)
+    _open_sessions: Counter[str] = field(default_factory=Counter)
+    _number: int = 0
+
+    def begin(  # noqa: PLR0913 - All of them but two stand for columns that most records leave empty.
+        self,
+        kind: Kind,
+        text: str,
+        *,
+        cluster: str = "",
+        host: str = "",
+        vm_uuids: tuple[str, ...] | None = None,
+        sub_command: str = "",
+        exec_number: int | None = None,
+    ) -> Record:
+        """Write down that something begins; without `vm_uuids` they are those that `text` names."""
+        record = Record(
+            number=self._next(),
+            kind=kind,
+            at=self.clock(),
+            cluster=cluster,
+            host=host,
+            text=text,
+            vm_uuids=uuids_in(text) if vm_uuids is None else vm_uuids,
+            sub_command=sub_command,
+            exec_number=exec_number,
+        )
+        self.records.append(record)
+        return record
+
+    def end(self, record: Record, result: str = "") -> None:
+        """Write down that `record` has ended. A second end is ignored."""
+        if record.ended_number is None:
+            record.ended_number = self._next()
+            record.ended_at = self.clock()
+            record.result = result
+
+    def note(self, kind: Kind, text: str, *, cluster: str = "", host: str = "", vm_uuid: str = "") -> None:
+        """Write down something that takes no time."""
+        vm_uuids = (vm_uuid,) if vm_uuid else ()
+        self.end(self.begin(kind, text, cluster=cluster, host=host, vm_uuids=vm_uuids))
+
+    def session_opened(self, host: str) -> None:
+        """Count a session that opens on `host`."""
+        self._open_sessions[host] += 1
+        self.peak_sessions[host] = max(self.peak_sessions[host], self._open_sessions[host])
+
+    def session_closed(self, host: str) -> None:
+        """Count a session that closes on `host`."""
+        self._open_sessions[host] -= 1
+
+    def of(self, kind: Kind, *, host: str = "", cluster: str = "", vm_uuid: str = "") -> list[Record]:
+        """Give the records of one kind, those of one host, cluster or VM where that is named."""
+        return [
+            record
+            for record in self.records
+            if record.kind == kind
+            and host in ("", record.host)
+            and cluster in ("", record.cluster)
+            and (not vm_uuid or vm_uuid in record.vm_uuids)
+        ]
+
+    def logins(self, host: str = "") -> int:
+        """Count the accepted logins, of one host where it is named."""
+        return len(self.of(Kind.LOGIN, host=host))
+
+    def calls(self, sub_command: str, *, vm_uuid: str = "", cluster: str = "") -> list[Record]:
+        """Give the calls of one tool's sub-command, such as `create_vm_tools_entity` or `ngt get`."""
+        calls = self.of(Kind.TOOL, vm_uuid=vm_uuid, cluster=cluster)
+        return [record for record in calls if record.sub_command == sub_command]
+
+    def listings(self, cluster: str = "") -> int:
+        """Count the ncli calls that asked for more than one VM: `vm ls` or `vm list` of all, and `ngt list`."""
+        asked = [call for name in ("vm ls", "vm list", "ngt list") for call in self.calls(name, cluster=cluster)]
+        return sum("name=" not in call.text and not call.vm_uuids for call in asked)
+
+    def violations(self) -> list[str]:
+        """Give what nobody may ever do, such as reading a private key."""
+        return [f"{record.host}: {record.text}" for record in self.of(Kind.VIOLATION)]
+
+    def changes(self, vm_uuid: str = "") -> list[Record]:
+        """Give the texts sent to CVMs that can change a VM."""
+        return [record for record in self.of(Kind.EXEC, vm_uuid=vm_uuid) if _CHANGE.search(record.text)]
+
+    def overlapping_changes(self) -> list[tuple[Record, Record]]:
+        """Give each pair of changing texts that were at work on one VM at the same time; there should be none.
+
+        A text is at work until its shell has ended and the last effect of its tools has landed, even long after its
+        connection was cut.
+        """
+        by_vm: dict[str, list[tuple[int, float, Record]]] = {}
+        ends = self._ends_of_tools()
+        for record in self.changes():
+            end = max(record.ended_number or float("inf"), ends.get(record.number, 0))
+            for vm_uuid in record.vm_uuids:
+                by_vm.setdefault(vm_uuid, []).append((record.number, end, record))
+        return [
+            (one, other)
+            for spans in by_vm.values()
+            for (_, one_end, one), (other_begin, _, other) in combinations(spans, 2)
+            if other_begin < one_end
+        ]
+
+    def peak_without_entity(self, cluster: str = "") -> int:
+        """Give the greatest number of VMs that were without an entity, after a delete, at one moment."""
+        return max((len(stranded) for stranded in self._stranded_over_time(cluster)), default=0)
+
+    def without_entity(self, cluster: str = "") -> frozenset[str]:
+        """Give the VMs whose entity was deleted and has not been created again by now."""
+        stranded: frozenset[str] = frozenset()
+        for stranded in self._stranded_over_time(cluster):  # noqa: B007 - Only the last one is wanted.
+            pass
+        return stranded
+
+    def effects(self, vm_uuid: str) -> list[str]:
+        """Give what changed for one VM, in order."""
+        return [record.text for record in self.of(Kind.EFFECT, vm_uuid=vm_uuid)]
+
+    def _stranded_over_time(self, cluster: str) -> Iterator[frozenset[str]]:
+        stranded: frozenset[str] = frozenset()
+        for record in self.of(Kind.EFFECT, cluster=cluster):
+            if record.text == Effect.DELETED:
+                stranded |= set(record.vm_uuids)
+            elif record.text == Effect.CREATED:
+                stranded -= set(record.vm_uuids)
+            yield stranded
+
+    def _ends_of_tools(self) -> dict[int, float]:
+        ends: dict[int, float] = {}
+        for call in self.of(Kind.TOOL):
+            if call.exec_number is not None:
+                end = call.ended_number or float("inf")
+                ends[call.exec_number] = max(end, ends.get(call.exec_number, 0))
+        return ends
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+
+def uuids_in(text: str) -> tuple[str, ...]:
+    """Give the VM UUIDs that `text` names, each once, in lower case."""
+    return tuple(dict.fromkeys(found.lower() for found in UUID.findall(text)))

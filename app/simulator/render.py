@@ -1,0 +1,235 @@
+"""What the tools print, as the recordings have it: log lines, protobuf text, ncli's records and its JSON."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from app.simulator.model import Cluster, Vm
+from app.simulator.spec import LogLines, ReportedExpiry
+
+_HOST_ID = "1591223829"
+_HOST_UUID = "92dad1eb-6562-4489-aca2-5e15ca07adc4"
+_HOST_NAME = "NX-AHV-2"
+_BLOCK = "17sm6c100126"
+
+
+def cvm_hostname(number: int) -> str:
+    """Give the host name of the CVM `number`, counted from 0."""
+    return f"ntnx-{_BLOCK}-{chr(ord('a') + number % 26)}-cvm"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The details of one run of a tool that its log lines show."""
+
+    now: datetime
+    pid: int
+    main_thread: str
+    other_thread: str
+    watcher: str
+    context: str
+    session: str
+    address: str
+
+
+def log_lines(generation: LogLines, *, hostname: str, address: str, now: float) -> str:
+    """Give the lines that `nutanix_guest_tools_cli` writes to stderr before its answer."""
+    high, low = secrets.randbelow(0xFFFF), secrets.randbelow(0xFFF)
+    call = _Call(
+        now=datetime.fromtimestamp(now, UTC),
+        pid=1000 + secrets.randbelow(200_000),
+        main_thread=f"0x7f{high:04x}eaaa80",
+        other_thread=f"0x7f{high:04x}e1f700",
+        watcher=f"0x5650{high:04x}{low:03x}0",
+        context=f"0x7ffe{high:04x}{low:03x}0",
+        session=f"0x176217{high:04x}{low:05x}",
+        address=f"{address}:9876",
+    )
+    return "".join(f"{line}\n" for line in _LOG_LINES[generation](call, hostname))
+
+
+def _lines_2020(call: _Call, hostname: str) -> Iterable[str]:
+    stamp = f"{call.now:%Y-%m-%d %H:%M:%S},{call.now.microsecond // 1000:03}Z:{call.pid}"
+    main, other = f"{stamp}({call.main_thread}):ZOO_INFO@", f"{stamp}({call.other_thread}):ZOO_INFO@"
+    yield f"{main}log_env@960: Client environment:zookeeper.version=zookeeper C client 3.4.3"
+    yield f"{main}log_env@964: Client environment:host.name={hostname}"
+    yield f"{main}log_env@971: Client environment:os.name=Linux"
+    yield f"{main}log_env@972: Client environment:os.arch=3.10.0-1127.19.1.el7.nutanix.20201004.cvm.x86_64"
+    yield f"{main}log_env@973: Client environment:os.version=#1 SMP Sun Oct 4 12:55:45 UTC 2020"
+    yield f"{main}zookeeper_init@1008: {_initiating(call, 'zk3:9876,zk2:9876,zk1:9876')}"
+    yield f"{other}zookeeper_interest@1954: Connecting to server {call.address}"
+    yield f"{other}zookeeper_interest@1991: {_connecting(call)}"
+    yield f"{other}check_events@2191: initiated connection to server [{call.address}]"
+    yield f"{other}check_events@2239: {_established(call)}"
+    yield f"{main}zookeeper_close@3104: Closing zookeeper sessionId={call.session} to [{call.address}]"
+
+
+def _lines_2025(call: _Call, _: str) -> Iterable[str]:
+    stamp = f"I{call.now:%Y%m%d %H:%M:%S.%f}Z {call.pid}"
+    main, other = f"{stamp}({call.main_thread}) ", f"{stamp}({call.other_thread}) "
+    yield f"{main}zookeeper_init:994] {_initiating(call, 'zk1:9876,zk2:9876,zk3:9876')}"
+    yield f"{other}zookeeper_interest:1950] Connecting to server {call.address}"
+    yield f"{other}zookeeper_interest:1987] {_connecting(call)}"
+    yield f"{other}check_events:2196] initiated connection to server [{call.address}]"
+    yield f"{other}check_events:2244] {_established(call)}"
+    yield f"{main}zookeeper_close:3142] Closing zookeeper sessionId={call.session} to [{call.address}]"
+
+
+def _initiating(call: _Call, hosts: str) -> str:
+    return (
+        f"Initiating client connection, host={hosts} sessionTimeout=20000 watcher={call.watcher} "
+        f"sessionId=0 sessionPasswd=<null> context={call.context} flags=0"
+    )
+
+
+def _connecting(call: _Call) -> str:
+    return f"Zookeeper handle state changed to ZOO_CONNECTING_STATE for socket [{call.address}]"
+
+
+def _established(call: _Call) -> str:
+    return (
+        f"session establishment complete on server [{call.address}], sessionId={call.session}, negotiated timeout=20000"
+    )
+
+
+_LOG_LINES: dict[LogLines, Callable[[_Call, str], Iterable[str]]] = {
+    LogLines.Y2020: _lines_2020,
+    LogLines.Y2025: _lines_2025,
+}
+
+
+def results(words: Iterable[str], *, one_line: bool = False) -> str:
+    """Give the answer lines `result_vec: …`, one for each word, or all on one line."""
+    lines = (f"result_vec: {word}" for word in words)
+    return " ".join(lines) + "\n" if one_line else "".join(f"{line}\n" for line in lines)
+
+
+def vm_info_vec(cluster: Cluster, vm: Vm) -> str:
+    """Give a VM's block in the answer of `query_vm_tools_entities`; nothing for a VM without an entity."""
+    entity = vm.entity
+    if entity is None:
+        return ""
+    active = cluster.communication_link_active(vm)
+    over_serial_port = cluster.traits.serial_port
+    lines = [
+        f"  vm_uuid: {_quoted(vm.uuid)}",
+        f"  vm_name: {_quoted(vm.name)}",
+        f"  ngt_uuid: {_quoted(entity.ngt_uuid)}",
+        "  guest_tools_enabled: true",
+        f"  tools_mounted: {_word(entity.tools_mounted)}",
+        "  capabilities {",
+        f"    vss_snapshot: {_word(entity.vss_snapshot)}",
+        f"    file_level_restore: {_word(entity.file_level_restore)}",
+        "  }",
+        *(["  communication_type: kSerialPort"] if over_serial_port else []),
+        f"  communication_link_active: {_word(active)}",
+        f"  communication_link_over_serial_port_active: {_word(active and over_serial_port)}",
+        "  client_certificates_generated: true",
+    ]
+    if entity.reported_os is not None:
+        lines += ["  vm_info {", '    ngt_version: "4.1"', f"    guest_os_type: {_quoted(entity.reported_os)}"]
+        if entity.reported_expiry is not None and cluster.traits.reported_expiry is not ReportedExpiry.ABSENT:
+            lines.append(f"    client_cert_expiry_date: {entity.reported_expiry}")
+        lines.append("  }")
+    return "\n".join(["vm_info_vec {", *lines, "}\n"])
+
+
+def ncli_ngt(cluster: Cluster, vm: Vm) -> list[tuple[str, str]]:
+    """Give the record of `ncli ngt get`."""
+    entity = vm.entity
+    return [
+        ("VM Id", f"{cluster.identifier}::{vm.uuid}"),
+        ("VM Name", vm.name),
+        ("NGT Enabled", _word(entity is not None)),
+        ("Tools ISO Mounted", _word(entity is not None and entity.tools_mounted)),
+        ("Vss Snapshot", _word(entity is not None and entity.vss_snapshot)),
+        ("File Level Restore", _word(entity is not None and entity.file_level_restore)),
+        ("Communication Link Active", _word(cluster.communication_link_active(vm))),
+    ]
+
+
+def ncli_vm(cluster: Cluster, vm: Vm) -> list[tuple[str, str]]:
+    """Give the record of `ncli vm list`."""
+    return [
+        ("Id", f"{cluster.identifier}::{vm.uuid}"),
+        ("Uuid", f"{vm.uuid}  "),
+        ("Name", vm.name),
+        ("VM IP Addresses", ", ".join(vm.addresses)),
+        ("Hypervisor Host Id", f"{cluster.identifier}::{_HOST_ID}"),
+        ("Hypervisor Host Uuid", _HOST_UUID),
+        ("Hypervisor Host Name", _HOST_NAME),
+        ("Memory", "4 GiB (4,294,967,296 bytes)"),
+        ("Virtual CPUs", "2"),
+        ("VDisk Count", "1"),
+        ("VDisks", f"{cluster.identifier}::NFS:4:0:313"),
+        ("Protection Domain", ""),
+        ("Consistency Group", ""),
+    ]
+
+
+def ncli_records(records: Iterable[list[tuple[str, str]]]) -> str:
+    """Give records as ncli prints them: four blanks, the key padded to 26, a colon, the value."""
+    blocks = ["".join(f"    {key:26}:{f' {value}' if value else ''}\n" for key, value in one) for one in records]
+    return "\n".join(blocks) or "    [None]\n"
+
+
+def json_answer(content: object, *, status: int = 0) -> str:
+    """Give ncli's one line of JSON; with another status than 0 `content` is the message."""
+    return json.dumps({"data": content, "status": status}, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def json_vm(cluster: Cluster, vm: Vm) -> dict[str, Any]:
+    """Give one VM of `ncli vm ls --json=true`, with the whole NGT state."""
+    padding = cluster.traits.listing_padding_bytes
+    return {
+        "vmId": f"{cluster.identifier}::{vm.uuid}",
+        "uuid": vm.uuid,
+        "powerState": "on" if vm.powered_on else "off",
+        "vmName": vm.name,
+        "ipAddresses": list(vm.addresses),
+        "hypervisorType": "kKvm",
+        "nutanixGuestTools": json_ngt(cluster, vm),
+        "vmType": "kGuestVM",
+        "displayable": False,
+        "acropolisVm": True,
+        "runningOnNdfs": True,
+        "controllerVm": vm.controller_vm,
+        **({"vdiskFilePaths": ["x" * padding]} if padding else {}),
+    }
+
+
+def json_ngt(cluster: Cluster, vm: Vm) -> dict[str, Any]:
+    """Give one VM's NGT state as it stands in ncli's JSON."""
+    entity = vm.entity
+    return {
+        "vmId": f"{cluster.identifier}::{vm.uuid}",
+        "vmUuid": vm.uuid,
+        "enabled": entity is not None,
+        "applications": {
+            "vss_snapshot": entity is not None and entity.vss_snapshot,
+            "file_level_restore": entity is not None and entity.file_level_restore,
+        },
+        "toolsMounted": entity is not None and entity.tools_mounted,
+        "vmName": vm.name,
+        "communicationLinkActive": cluster.communication_link_active(vm),
+        "toRemove": False,
+    }
+
+
+def _word(value: bool) -> str:  # noqa: FBT001 - It renders a boolean.
+    return "true" if value else "false"
+
+
+_ESCAPES = {ord('"'): '\\"', ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord("'"): "\\'"}
+
+
+def _quoted(text: str) -> str:
+    """Quote a string by the rules of protobuf's text format: other than printable ASCII as octal bytes."""
+    escaped = "".join(
+        _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}")  # noqa: PLR2004 - ASCII's bounds.
+        for byte in text.encode()
+    )
+    return f'"{escaped}"'
