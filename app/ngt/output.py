@@ -45,7 +45,8 @@ _RESULT = re.compile(
 )
 _ENTITY = "vm_info_vec"
 _ENTITY_HEAD = re.compile(rf"(?<![\w.]){_ENTITY}\s*+:?\s*+[{{<]")
-_SUB_COMMAND = re.compile(r"(?<![\w<\[=./-])[a-z][a-z0-9]*+(?:_[a-z0-9]++)++(?![=>/-]|\.?\w)")
+_ARGUMENT = re.compile(r"\[[^\[\]]*+\]|<[^<>]*+>")
+_SUB_COMMAND = re.compile(r"(?<![\w=./-])[a-z][a-z0-9]*+(?:_[a-z0-9]++)++(?![=/-]|\.?\w)")
 _CLI = "nutanix_guest_tools_cli"
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -91,7 +92,7 @@ def read_entities(text: str) -> tuple[VmToolsEntity, ...]:
 
 def read_usage(text: str) -> frozenset[str]:
     """The sub-commands that a usage text names: its words in lower case with an underscore that are not arguments."""
-    words = (word for line in answer_lines(text) for word in _SUB_COMMAND.findall(line))
+    words = (word for line in answer_lines(text) for word in _SUB_COMMAND.findall(_ARGUMENT.sub(" ", line)))
     return frozenset(words) - {_CLI}
 
 

@@ -52,7 +52,7 @@ class Site:
             journal=self.journal,
             faults=self.faults,
             latency_s=dict(spec.latency_s),
-            cut=lambda number: self._shells.cut(number),
+            cut=self._cut_exec,
         )
         self._shells = Shells(
             self.directory,
@@ -178,6 +178,9 @@ class Site:
             f"known_hosts = {_toml(str(self.known_hosts_path))}",
         ]
 
+    def _cut_exec(self, number: int) -> None:
+        self._shells.cut(number)
+
     def _hosts(self) -> list[Host]:
         return [*(host for cvms in self.cvms.values() for host in cvms), *self.guests.values()]
 
@@ -203,7 +206,7 @@ class Site:
             client_key=self._client_key,
             host_key=asyncssh.generate_private_key("ssh-ed25519"),
             journal=self.journal,
-            open_session=lambda connection: self._shells.open_session(connection),
+            open_session=self._shells.open_session,
             banner=_BANNER,
         )
 

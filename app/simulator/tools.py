@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.simulator import render
 from app.simulator.faults import Does, ToolFault
@@ -39,6 +39,11 @@ class Call:
         return uuids_in(" ".join(self.arguments))
 
     @property
+    def wants_json(self) -> bool:
+        """Whether ncli is to answer in JSON."""
+        return any(argument.lstrip("-") == "json=true" for argument in self.arguments)
+
+    @property
     def text(self) -> str:
         """The argv as one would type it."""
         return shlex.join((self.tool, *self.arguments))
@@ -57,55 +62,58 @@ def run(call: Call, *, fault: ToolFault | None = None, gateway_down: bool = Fals
     """Run a tool: change the cluster and give what is printed. A cut line or a delay is not its business."""
     for vm_uuid in call.vm_uuids or ("",):
         call.cluster.settle(vm_uuid)
+    refusal = _ncli_refusal(call, gateway_down=gateway_down) if call.tool == NCLI else _guest_tools_refusal(call)
+    if refusal is not None:
+        return refusal
+    if fault is None:
+        return _perform(call)
+    if fault.does is Does.REFUSE:
+        return _ordered_answer(call, fault)
+    answer = _perform(call)
+    match fault.does:
+        case Does.ANSWER:
+            return _ordered_answer(call, fault)
+        case Does.GARBAGE:
+            return replace(answer, stdout=GARBAGE)
+        case Does.NO_ANSWER:
+            return replace(answer, stdout="")
+        case _:
+            return answer
+
+
+def _guest_tools_refusal(call: Call) -> Answer | None:
+    return None if call.sub_command in _offered(call.cluster) else Answer(stderr=_usage(call.cluster), status=1)
+
+
+def _ncli_refusal(call: Call, *, gateway_down: bool) -> Answer | None:
+    if gateway_down:
+        return Answer(GATEWAY_DOWN, status=1)
+    if call.wants_json and not call.cluster.traits.ncli_json:
+        return Answer("Error: Unrecognized option: json\n", status=1)
+    if call.sub_command not in _NCLI:
+        return Answer(f"Error: Command '{' '.join(call.arguments)}' not found. Try help.\n", status=1)
+    return None
+
+
+def _perform(call: Call) -> Answer:
     if call.tool == NCLI:
-        return _run_ncli(call, fault, gateway_down=gateway_down)
-    return _run_guest_tools_cli(call, fault)
+        return _NCLI[call.sub_command](call)
+    return Answer(_GUEST_TOOLS[call.sub_command](call), _log_lines(call))
 
 
-def _run_guest_tools_cli(call: Call, fault: ToolFault | None) -> Answer:
-    sub_command = call.sub_command
-    if sub_command not in _offered(call.cluster):
-        return Answer(stderr=_usage(call.cluster), status=1)
-    stderr = render.log_lines(
+def _ordered_answer(call: Call, fault: ToolFault) -> Answer:
+    if call.tool == NCLI:
+        return _ncli_error(call, " ".join(fault.words))
+    return Answer(render.results(fault.words, one_line=fault.one_line), _log_lines(call))
+
+
+def _log_lines(call: Call) -> str:
+    return render.log_lines(
         call.cluster.traits.log_lines,
         hostname=render.cvm_hostname(call.number),
         address=_cvm_address(call),
         now=call.cluster.clock(),
     )
-    if fault is not None and fault.does is Does.REFUSE:
-        return Answer(render.results(fault.words, one_line=fault.one_line), stderr)
-    stdout = _GUEST_TOOLS[sub_command](call)
-    match fault.does if fault is not None else None:
-        case Does.ANSWER if fault is not None:
-            return Answer(render.results(fault.words, one_line=fault.one_line), stderr)
-        case Does.GARBAGE:
-            return Answer(GARBAGE, stderr)
-        case Does.NO_ANSWER:
-            return Answer("", stderr)
-        case _:
-            return Answer(stdout, stderr)
-
-
-def _run_ncli(call: Call, fault: ToolFault | None, *, gateway_down: bool) -> Answer:
-    if gateway_down:
-        return Answer(GATEWAY_DOWN, status=1)
-    wants_json = any(argument.lstrip("-") == "json=true" for argument in call.arguments)
-    if wants_json and not call.cluster.traits.ncli_json:
-        return Answer("Error: Unrecognized option: json\n", status=1)
-    if call.sub_command not in _NCLI:
-        return Answer(f"Error: Command '{' '.join(call.arguments)}' not found. Try help.\n", status=1)
-    if fault is not None and fault.does is Does.REFUSE:
-        return _ncli_error(" ".join(fault.words), wants_json=wants_json)
-    answer = _NCLI[call.sub_command](call, wants_json)
-    match fault.does if fault is not None else None:
-        case Does.ANSWER if fault is not None:
-            return _ncli_error(" ".join(fault.words), wants_json=wants_json)
-        case Does.GARBAGE:
-            return Answer(GARBAGE)
-        case Does.NO_ANSWER:
-            return Answer()
-        case _:
-            return answer
 
 
 def _delete(call: Call) -> str:
@@ -155,38 +163,38 @@ def _usage(cluster: Cluster) -> str:
     return f"Usage: {GUEST_TOOLS_CLI} <command> [arguments]\n\nCommands:\n{commands}"
 
 
-def _vm_list(call: Call, wants_json: bool) -> Answer:  # noqa: FBT001 - All of ncli's functions have one form.
+def _vm_list(call: Call) -> Answer:
     name = _value(call.arguments, "name")
     vms = [vm for vm in call.cluster.vms.values() if name in (None, vm.name)]
     if call.vm_uuids:
         vms = [vm for vm in vms if vm.uuid in call.vm_uuids]
-    if wants_json:
+    if call.wants_json:
         return Answer(render.json_answer([render.json_vm(call.cluster, vm) for vm in vms]))
     return Answer(render.ncli_records(render.ncli_vm(call.cluster, vm) for vm in vms))
 
 
-def _ngt_list(call: Call, wants_json: bool) -> Answer:  # noqa: FBT001 - All of ncli's functions have one form.
-    return _ngt_answer(call, [vm for vm in call.cluster.vms.values() if vm.entity is not None], wants_json=wants_json)
+def _ngt_list(call: Call) -> Answer:
+    return _ngt_answer(call, [vm for vm in call.cluster.vms.values() if vm.entity is not None])
 
 
-def _ngt_get(call: Call, wants_json: bool) -> Answer:  # noqa: FBT001 - All of ncli's functions have one form.
+def _ngt_get(call: Call) -> Answer:
     vms = [call.cluster.vms[vm_uuid] for vm_uuid in call.vm_uuids if vm_uuid in call.cluster.vms]
-    return _ngt_answer(call, [vm for vm in vms if vm.entity is not None], wants_json=wants_json)
+    return _ngt_answer(call, [vm for vm in vms if vm.entity is not None])
 
 
-def _ngt_mount(call: Call, wants_json: bool) -> Answer:  # noqa: FBT001 - All of ncli's functions have one form.
-    return _ngt_changed(call, call.cluster.mount_guest_tools(_one(call)), wants_json=wants_json)
+def _ngt_mount(call: Call) -> Answer:
+    return _ngt_changed(call, call.cluster.mount_guest_tools(_one(call)))
 
 
-def _enable(call: Call, wants_json: bool) -> Answer:  # noqa: FBT001 - All of ncli's functions have one form.
-    return _applications(call, enabled=True, wants_json=wants_json)
+def _enable(call: Call) -> Answer:
+    return _applications(call, enabled=True)
 
 
-def _disable(call: Call, wants_json: bool) -> Answer:  # noqa: FBT001 - All of ncli's functions have one form.
-    return _applications(call, enabled=False, wants_json=wants_json)
+def _disable(call: Call) -> Answer:
+    return _applications(call, enabled=False)
 
 
-_NCLI: dict[str, Callable[[Call, bool], Answer]] = {
+_NCLI: dict[str, Callable[[Call], Answer]] = {
     "vm list": _vm_list,
     "vm ls": _vm_list,
     "ngt get": _ngt_get,
@@ -198,34 +206,34 @@ _NCLI: dict[str, Callable[[Call, bool], Answer]] = {
 }
 
 
-def _applications(call: Call, *, enabled: bool, wants_json: bool) -> Answer:
+def _applications(call: Call, *, enabled: bool) -> Answer:
     setters = {
         "vss_snapshot": call.cluster.set_vss_snapshot,
         "file_level_restore": call.cluster.set_file_level_restore,
     }
     names = (_value(call.arguments, "application-names") or "").split(",")
     if any(name not in setters for name in names):
-        return _ncli_error(f"Invalid value for application-names: {','.join(names)}", wants_json=wants_json)
+        return _ncli_error(call, f"Invalid value for application-names: {','.join(names)}")
     words = [setters[name](_one(call), enabled=enabled) for name in names]
-    return _ngt_changed(call, next((word for word in words if word != NO_ERROR), NO_ERROR), wants_json=wants_json)
+    return _ngt_changed(call, next((word for word in words if word != NO_ERROR), NO_ERROR))
 
 
-def _ngt_changed(call: Call, word: str, *, wants_json: bool) -> Answer:
+def _ngt_changed(call: Call, word: str) -> Answer:
     if word == NO_ERROR:
-        return _ngt_answer(call, [call.cluster.vms[_one(call)]], wants_json=wants_json)
+        return _ngt_answer(call, [call.cluster.vms[_one(call)]])
     if word == NO_FREE_CDROM_SLOT:
-        return _ncli_error(f"Failed to mount Nutanix Guest Tools: {word}", wants_json=wants_json)
-    return _ncli_error(f"Nutanix Guest Tools: {word}", wants_json=wants_json)
+        return _ncli_error(call, f"Failed to mount Nutanix Guest Tools: {word}")
+    return _ncli_error(call, f"Nutanix Guest Tools: {word}")
 
 
-def _ngt_answer(call: Call, vms: list[Vm], *, wants_json: bool) -> Answer:
-    if wants_json:
+def _ngt_answer(call: Call, vms: list[Vm]) -> Answer:
+    if call.wants_json:
         return Answer(render.json_answer([render.json_ngt(call.cluster, vm) for vm in vms]))
     return Answer(render.ncli_records(render.ncli_ngt(call.cluster, vm) for vm in vms))
 
 
-def _ncli_error(message: str, *, wants_json: bool) -> Answer:
-    return Answer(render.json_answer(message, status=1) if wants_json else f"Error: {message}\n", status=1)
+def _ncli_error(call: Call, message: str) -> Answer:
+    return Answer(render.json_answer(message, status=1) if call.wants_json else f"Error: {message}\n", status=1)
 
 
 def _one(call: Call) -> str:

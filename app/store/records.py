@@ -123,7 +123,10 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as callers see it. `version` grows with every change (ETag)."""
+    """A job as callers see it. `version` grows with every change (ETag).
+
+    `mode` is None until the configuration of the VM's cluster has decided it.
+    """
 
     id: UUID
     vm_uuid: VmUuid
@@ -140,7 +143,7 @@ class JobRecord:
     vm_name: str | None
     cluster: str | None
     cvm: str | None
-    mode: str
+    mode: str | None
     forced: bool
     current_step: str | None
     progress_percent: int

@@ -214,3 +214,14 @@ class KeyRow(SQLModel, table=True):
     expires_at: datetime | None = Field(sa_column=_time())
     revoked_at: datetime | None = Field(sa_column=_time())
     last_used_at: datetime | None = Field(sa_column=_time())
+
+
+# The same tables for statements of SQLAlchemy Core, which is what the store runs.
+JOB = SQLModel.metadata.tables["job"]
+STEP = SQLModel.metadata.tables["step"]
+EXCHANGE = SQLModel.metadata.tables["exchange"]
+CORRELATION = SQLModel.metadata.tables["correlation"]
+IDEMPOTENCY = SQLModel.metadata.tables["idempotency"]
+VM = SQLModel.metadata.tables["vm"]
+CLUSTER = SQLModel.metadata.tables["cluster"]
+API_KEY = SQLModel.metadata.tables["api_key"]

@@ -1,0 +1,194 @@
+"""A cluster's CVMs: any of them answers a look, and exactly the one that was looked at last is sent a change.
+
+Nothing is sent on a connection before a probe has proved a real shell with both tools on it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from app.ngt.commands import Look, ProbeFacts, Tools, probe, read_probe
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.output import is_gateway_down
+from app.ssh.host import Answer, ConnectionReplaced, Host, NotSent, Unanswered
+from app.ssh.pool import Pool
+
+_PROBE_MAX_BYTES = 1024 * 1024
+# Of several causes the most telling one is told: what somebody has to mend goes before what may mend itself.
+_TELLING = (
+    FaultCode.SSH_HOST_KEY_MISMATCH,
+    FaultCode.SSH_AUTH_FAILED,
+    FaultCode.CVM_SHELL_DISABLED,
+    FaultCode.CVM_TOOLS_MISSING,
+    FaultCode.GATEWAY_DOWN,
+    FaultCode.OUTPUT_TOO_LARGE,
+    FaultCode.COMMAND_TIMEOUT,
+)
+
+CommandObserver = Callable[[str, str, str, float], None]
+"""Called with CVM, command, result and seconds after each command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A connection on which a probe found a real shell and the tools. `connection` is its number in the pool."""
+
+    connection: int
+    facts: ProbeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An answer to a look: which CVM gave it, what was sent, and when (monotonic seconds) its last byte came."""
+
+    cvm: str
+    look: Look
+    answer: Answer
+    facts: ProbeFacts
+    answered_s: float
+
+
+def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None:
+    """The observer of a cluster that nobody watches."""
+
+
+class Cluster:
+    """The CVMs of one cluster, in the order in which they are tried. `name` is the cluster's in the configuration."""
+
+    def __init__(
+        self,
+        name: str,
+        hosts: Iterable[Host],
+        pool: Pool,
+        tools: Tools,
+        *,
+        max_output_bytes: int,
+        observer: CommandObserver = _unobserved,
+    ) -> None:
+        self.name = name
+        self.hosts = {host.name: host for host in hosts}
+        self._pool = pool
+        self._tools = tools
+        self._max_output_bytes = max_output_bytes
+        self._observer = observer
+        self._proved: dict[Host, Proved] = {}
+        self._probing: dict[Host, asyncio.Task[Proved]] = {}
+        self._last_good: str | None = None
+
+    async def ask(self, build: Callable[[ProbeFacts], Look], *, prefer: str | None = None) -> Asked:
+        """The answer of the first CVM that gives one; a look may be repeated, so every failure leads to the next CVM.
+
+        `build` makes the text for what a CVM's CLI offers. Raises a Fault that names each CVM's cause.
+        """
+        causes: list[tuple[str, Fault]] = []
+        for cvm in self._order(prefer):
+            try:
+                asked = await self._ask_one(cvm, build)
+            except Fault as cause:
+                causes.append((cvm, cause))
+                continue
+            self._last_good = cvm
+            return asked
+        raise _why_nobody_answered(self.name, causes)
+
+    async def change(self, cvm: str, name: str, text: str, *, timeout_s: float) -> Answer:
+        """Sends a changing text once, to exactly this CVM, on a connection that was proved. Raises NotSent, Unanswered."""
+        host = self.hosts.get(cvm)
+        if host is None:
+            raise NotSent(FaultCode.CVM_UNREACHABLE, f"{cvm} is no CVM of {self.name} any more")
+        proved = await self._prove(host)
+        try:
+            return await self._run(host, name, text, timeout_s, proved)
+        except ConnectionReplaced:
+            self._forget(host, proved)
+            raise
+
+    async def probe(self, cvm: str) -> Proved:
+        """Proves the CVM anew. Raises a Fault with the cause: unreachable, host key, login, shell or tools."""
+        host = self.hosts[cvm]
+        self._proved.pop(host, None)
+        return await self._prove(host)
+
+    def _order(self, prefer: str | None) -> list[str]:
+        first = [cvm for cvm in (prefer, self._last_good) if cvm in self.hosts]
+        return list(dict.fromkeys([*filter(None, first), *self.hosts]))
+
+    async def _ask_one(self, cvm: str, build: Callable[[ProbeFacts], Look]) -> Asked:
+        host = self.hosts[cvm]
+        for last_try in (False, True):
+            proved = await self._prove(host)
+            look = build(proved.facts)
+            try:
+                answer = await self._run(host, look.name, look.text, look.timeout_s, proved)
+            except ConnectionReplaced:
+                self._forget(host, proved)
+                if last_try:
+                    raise
+                continue
+            if is_gateway_down(answer.stdout) or is_gateway_down(answer.stderr):
+                raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
+            return Asked(cvm, look, answer, proved.facts, time.monotonic())
+        raise AssertionError("the last try raises")
+
+    async def _prove(self, host: Host) -> Proved:
+        """The proof of the present connection; all who ask meanwhile wait for the same probe."""
+        known = self._proved.get(host)
+        if known is not None:
+            return known
+        task = self._probing.get(host)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._probe(host))
+            self._probing[host] = task
+            task.add_done_callback(lambda _: self._probing.pop(host, None))
+        return await asyncio.shield(task)
+
+    async def _probe(self, host: Host) -> Proved:
+        look = probe(self._tools)
+        try:
+            answer = await self._run(host, look.name, look.text, look.timeout_s, None)
+        except Unanswered as lost:
+            # A probe changes nothing, so whether it ran does not matter.
+            raise NotSent(lost.code, lost.message) from lost
+        facts = read_probe(answer.stdout)
+        if not facts.shell_ok:
+            raise NotSent(
+                FaultCode.CVM_SHELL_DISABLED, f"bash access is disabled on this CVM ({host.name}); see KB-19114"
+            )
+        missing = [program for program in self._tools.programs() if program not in facts.tools]
+        if missing:
+            raise NotSent(FaultCode.CVM_TOOLS_MISSING, f"{', '.join(missing)} not found on {host.name}")
+        proved = Proved(answer.connection, facts)
+        self._proved[host] = proved
+        return proved
+
+    def _forget(self, host: Host, proved: Proved) -> None:
+        if self._proved.get(host) is proved:
+            del self._proved[host]
+
+    async def _run(self, host: Host, name: str, text: str, timeout_s: float, proved: Proved | None) -> Answer:
+        begun_s = time.monotonic()
+        result = "error"
+        try:
+            answer = await self._pool.run(
+                host,
+                text,
+                timeout_s=timeout_s,
+                max_output_bytes=self._max_output_bytes if proved is not None else _PROBE_MAX_BYTES,
+                only_on=proved.connection if proved is not None else None,
+            )
+            result = "ok" if answer.exit_status == 0 else "exit"
+            return answer
+        except Fault as fault:
+            result = fault.code.value
+            raise
+        finally:
+            self._observer(host.name, name, result, time.monotonic() - begun_s)
+
+
+def _why_nobody_answered(cluster: str, causes: list[tuple[str, Fault]]) -> Fault:
+    code = next((code for code in _TELLING if any(cause.code is code for _, cause in causes)), FaultCode.CVM_UNREACHABLE)
+    if code in {FaultCode.COMMAND_TIMEOUT, FaultCode.GATEWAY_DOWN} and len({cause.code for _, cause in causes}) > 1:
+        code = FaultCode.CVM_UNREACHABLE
+    said = "; ".join(f"{cvm}: {cause.message}" for cvm, cause in causes)
+    return Fault(code, f"no CVM of {cluster} answered: {said}")

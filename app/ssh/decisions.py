@@ -1,0 +1,119 @@
+"""What the pool decides, as plain functions of what it knows: no clock, no I/O, no async.
+
+The time is always given, in seconds of any clock that only goes forward.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from app.ngt.errors import FaultCode
+from app.ssh.host import PoolLimits
+
+Stamp = tuple[int, ...]
+"""Modification times of the files that a login depends on, in nanoseconds; 0 for a file that is not there."""
+
+_ANSWERS_PER_WIDENING = 16
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class FailureKind(StrEnum):
+    """At which point a connection did not come to be."""
+
+    LOCAL = "local"
+    CONNECT = "connect"
+    HOST_KEY = "host_key"
+    LOGIN = "login"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a connection did not come to be; `message` is one sentence that names the host."""
+
+    kind: FailureKind
+    code: FaultCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A host that is left alone until `until_s`, or until a file of its login changes."""
+
+    failure: Failure
+    failures: int
+    until_s: float
+    stamp: Stamp
+
+
+def hold_after(failure: Failure, before: Hold | None, now_s: float, stamp: Stamp, limits: PoolLimits) -> Hold:
+    """How long to leave a host alone that just failed, after what was held before."""
+    failures = 1 + (before.failures if before else 0)
+    match failure.kind:
+        case FailureKind.LOCAL:
+            hold_s = 0.0
+        case FailureKind.CONNECT | FailureKind.HOST_KEY:
+            hold_s = min(limits.hold_down_first_s * 2.0 ** min(failures - 1, 30), limits.hold_down_most_s)
+        case FailureKind.LOGIN:
+            hold_s = limits.refused_login_hold_s
+    return Hold(failure, failures, now_s + hold_s, stamp)
+
+
+def still_holds(hold: Hold | None, now_s: float, stamp: Stamp) -> bool:
+    """Whether the host must not be dialled now."""
+    return hold is not None and now_s < hold.until_s and stamp == hold.stamp
+
+
+def bound_after_refusal(others_in_use: int) -> int:
+    """How many sessions to have at a time after the server refused one more than `others_in_use`."""
+    return max(1, others_in_use)
+
+
+def bound_after_answer(bound: int, sessions: int, answers_since_change: int) -> int:
+    """A refusal may have been of the moment, as a closed session is still counted for a while: widen again slowly."""
+    return min(bound + 1, sessions) if answers_since_change >= _ANSWERS_PER_WIDENING else bound
+
+
+def pause_after_refusal_s(refusals: int) -> float:
+    """How long to wait after the `refusals`-th refusal in a row, 1 or more."""
+    return float(min(_FIRST_PAUSE_S * 2.0 ** min(refusals - 1, 30), _LONGEST_PAUSE_S))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is known of a command when nothing more is waited for.
+
+    `sent` is true from the moment on at which the request to execute may have left. `exec_refused` is the server's own
+    no to that request. `exited` is true when the exit status or the ending signal came. `output_complete` is true when
+    the server closed its output, or kept silent for long after the exit.
+    """
+
+    sent: bool
+    exec_refused: bool = False
+    too_large: bool = False
+    timed_out: bool = False
+    exited: bool = False
+    output_complete: bool = False
+
+
+class Verdict(Enum):
+    """What an ending means."""
+
+    ANSWERED = "answered"
+    NOT_SENT = "not sent"
+    EXEC_REFUSED = "exec refused"
+    TOO_LARGE = "too large"
+    TIME_LIMIT = "time limit"
+    LOST = "lost"
+
+
+def judge(ending: Ending) -> Verdict:
+    """The first of these that is true decides; what may have been executed is never called NOT_SENT."""
+    if not ending.sent:
+        return Verdict.NOT_SENT
+    if ending.exec_refused:
+        return Verdict.EXEC_REFUSED
+    if ending.too_large:
+        return Verdict.TOO_LARGE
+    if ending.exited and ending.output_complete:
+        return Verdict.ANSWERED
+    return Verdict.TIME_LIMIT if ending.timed_out else Verdict.LOST
