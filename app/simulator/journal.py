@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations
+from operator import itemgetter
 
 UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b(?!::)", re.IGNORECASE)
 """A VM's UUID, and not the cluster's identifier that stands before it in ncli's `vm-id`."""
@@ -154,19 +155,18 @@ class Journal:
     def overlapping_changes(self) -> list[tuple[Record, Record]]:
         """Give each pair of changing texts that were at work on one VM at the same time; there should be none.
 
-        A text is at work until its shell has ended and the last effect of its tools has landed, even long after its
-        connection was cut.
+        A text is at work from its beginning until its shell has ended and the last effect of its tools has landed, even
+        long after its connection was cut. One that began no changing tool, because it came too late, never was. Behind
+        another SSH server, where the texts are not seen, the calls of the tools are taken instead.
         """
         by_vm: dict[str, list[tuple[int, float, Record]]] = {}
-        ends = self._ends_of_tools()
-        for record in self.changes():
-            end = max(record.ended_number or float("inf"), ends.get(record.number, 0))
+        for begin, end, record in self._changes_at_work():
             for vm_uuid in record.vm_uuids:
-                by_vm.setdefault(vm_uuid, []).append((record.number, end, record))
+                by_vm.setdefault(vm_uuid, []).append((begin, end, record))
         return [
             (one, other)
             for spans in by_vm.values()
-            for (_, one_end, one), (other_begin, _, other) in combinations(spans, 2)
+            for (_, one_end, one), (other_begin, _, other) in combinations(sorted(spans, key=itemgetter(0)), 2)
             if other_begin < one_end
         ]
 
@@ -194,17 +194,25 @@ class Journal:
                 stranded -= set(record.vm_uuids)
             yield stranded
 
-    def _ends_of_tools(self) -> dict[int, float]:
+    def _changes_at_work(self) -> Iterator[tuple[int, float, Record]]:
+        calls = [record for record in self.of(Kind.TOOL) if _CHANGE.search(record.text)]
         ends: dict[int, float] = {}
-        for call in self.of(Kind.TOOL):
-            if call.exec_number is not None:
-                end = call.ended_number or float("inf")
-                ends[call.exec_number] = max(end, ends.get(call.exec_number, 0))
-        return ends
+        for call in calls:
+            if call.exec_number is None:
+                yield call.number, _end(call), call
+            else:
+                ends[call.exec_number] = max(_end(call), ends.get(call.exec_number, 0))
+        for record in self.changes():
+            if record.number in ends:
+                yield record.number, max(_end(record), ends[record.number]), record
 
     def _next(self) -> int:
         self._number += 1
         return self._number
+
+
+def _end(record: Record) -> float:
+    return float("inf") if record.ended_number is None else record.ended_number
 
 
 def uuids_in(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from app.simulator.guest import Guest
 from app.simulator.host import Host, listening_socket
 from app.simulator.journal import Journal
 from app.simulator.model import Cluster, Vm, make_cluster
-from app.simulator.spec import ClusterSpec, SiteSpec
+from app.simulator.spec import ClusterSpec, Os, SiteSpec
 from app.simulator.toolport import ToolPort
 
 CVM_USER = "nutanix"
@@ -164,14 +164,19 @@ class Site:
             lines += ["", f"[clusters.{name}.{key}]"]
             lines += [f"{inner} = {_toml(value)}" for inner, value in table.items()]
         if guests:
-            for os in ("windows", "linux"):
-                lines += ["", f"[[clusters.{name}.guests]]", f'match = {{ os = "{os}" }}', *self._guest_lines()]
+            windows = [
+                f"{self.guests[vm.uuid].ip}/32" for vm in self.clusters[name].vms.values() if vm.os is Os.WINDOWS
+            ]
+            for os, networks in (("windows", windows), ("linux", ["127.0.0.0/8"])):
+                if networks:
+                    lines += ["", f"[[clusters.{name}.guests]]", f'match = {{ os = "{os}" }}']
+                    lines += self._guest_lines(networks)
         return "\n".join([*lines, ""])
 
-    def _guest_lines(self) -> list[str]:
+    def _guest_lines(self, networks: list[str]) -> list[str]:
         port = next(iter(self.guests.values())).port if self.guests else 22
         return [
-            'addresses = ["127.0.0.0/8"]',
+            f"addresses = {_toml(networks)}",
             f"port = {port}",
             f'username = "{GUEST_USER}"',
             f"key_file = {_toml(str(self.client_key_path))}",

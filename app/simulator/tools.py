@@ -65,13 +65,11 @@ def run(call: Call, *, fault: ToolFault | None = None, gateway_down: bool = Fals
     refusal = _ncli_refusal(call, gateway_down=gateway_down) if call.tool == NCLI else _guest_tools_refusal(call)
     if refusal is not None:
         return refusal
+    answer = Answer() if fault is not None and fault.does is Does.REFUSE else _perform(call)
     if fault is None:
-        return _perform(call)
-    if fault.does is Does.REFUSE:
-        return _ordered_answer(call, fault)
-    answer = _perform(call)
+        return answer
     match fault.does:
-        case Does.ANSWER:
+        case Does.REFUSE | Does.ANSWER:
             return _ordered_answer(call, fault)
         case Does.GARBAGE:
             return replace(answer, stdout=GARBAGE)
