@@ -139,6 +139,10 @@ class Journal:
         calls = self.of(Kind.TOOL, vm_uuid=vm_uuid, cluster=cluster)
         return [record for record in calls if record.sub_command == sub_command]
 
+    def call_counts(self) -> dict[str, int]:
+        """Count the calls of each sub-command."""
+        return dict(Counter(record.sub_command for record in self.of(Kind.TOOL)))
+
     def listings(self, cluster: str = "") -> int:
         """Count the ncli calls that asked for more than one VM: `vm ls` or `vm list` of all, and `ngt list`."""
         asked = [call for name in ("vm ls", "vm list", "ngt list") for call in self.calls(name, cluster=cluster)]

@@ -36,8 +36,9 @@ class VmToolsEntity:
 
 @dataclass(slots=True)
 class Vm:
-    """One VM and its guest. `iso` is the certificate on the mounted ISO, `installed` the one in the guest.
+    """One VM and its guest.
 
+    `iso` is the certificate on the mounted ISO, `installed` the one in the guest, `first` the one it started with.
     `pickup_delay_s` is how long the agent takes after a restart until it has copied the files; infinite for one that
     never does. `agent_answers` is false for an agent that does not come back at all.
     """
@@ -51,6 +52,7 @@ class Vm:
     entity: VmToolsEntity | None = None
     iso: ClientCertificate | None = None
     installed: ClientCertificate | None = None
+    first: ClientCertificate | None = None
     slot_taken: bool = False
     link_whatever_the_certificate: bool = False
     agent_answers: bool = True
@@ -79,6 +81,7 @@ class Cluster:
         elif not spec.controller_vm:
             not_after = self.clock() + spec.expires_in_days * 86_400
             vm.installed = issue(str(uuid.uuid4()), not_before=not_after - LIFETIME_S)
+        vm.first = vm.installed
         if spec.entity and vm.installed is not None:
             old = vm.installed
             vm.entity = VmToolsEntity(old.ngt_uuid, old, spec.vss_snapshot, spec.file_level_restore)

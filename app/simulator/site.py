@@ -117,6 +117,34 @@ class Site:
         message = f"no cluster has a VM named {name}"
         raise LookupError(message)
 
+    def host(self, name: str) -> Host:
+        """Give a CVM or a guest by its name in the journal; raises LookupError."""
+        for host in self._hosts():
+            if host.name == name:
+                return host
+        message = f"the site has no host {name}"
+        raise LookupError(message)
+
+    def state_of(self, vm_uuid: str) -> dict[str, object]:
+        """Give what tests look at in the end: `renewed` is true when the guest has its entity's last certificate."""
+        cluster, vm = self.cluster_of(vm_uuid), self.vm(vm_uuid)
+        cluster.settle(vm_uuid)
+        entity, installed = vm.entity, vm.installed
+        return {
+            "name": vm.name,
+            "cluster": cluster.name,
+            "powered_on": vm.powered_on,
+            "ngt_uuid": None if entity is None else entity.ngt_uuid,
+            "issued_not_after": None if entity is None else entity.certificate.not_after,
+            "installed_ngt_uuid": None if installed is None else installed.ngt_uuid,
+            "installed_not_after": None if installed is None else installed.not_after,
+            "tools_mounted": entity is not None and entity.tools_mounted,
+            "vss_snapshot": entity is not None and entity.vss_snapshot,
+            "file_level_restore": entity is not None and entity.file_level_restore,
+            "communication_link_active": cluster.communication_link_active(vm),
+            "renewed": entity is not None and installed == entity.certificate and entity.certificate != vm.first,
+        }
+
     def order(self, fault: ToolFault) -> None:
         """Let `fault` happen to the next calls that it fits."""
         self.faults.order(fault)
