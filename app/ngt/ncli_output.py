@@ -17,7 +17,7 @@ _GATEWAY_DOWN = "could not connect to nutanix gateway"
 _NOTHING_FOUND = "[None]"
 # The first blank and colon part key and value; values hold colons of their own. The blank may be U+00A0 in copied text.
 _SEPARATOR = re.compile(r"\s:")
-_ERROR_LINE = re.compile(r"\s*+Error\s*+:\s*+(?P<message>.*\S)")
+_ERROR_LINE = re.compile(r"\s*+Error\s*+:\s*+(?P<message>.*\S)\s*+")
 # The default name of a controller VM, for listings that do not say which they are.
 _CONTROLLER_VM_NAME = re.compile(r"NTNX-.+-CVM", re.IGNORECASE)
 _POWER_STATES = {
@@ -93,7 +93,7 @@ def read_ngt_state(text: str) -> NgtState | None:
     if answer is None:
         states = [_ngt_of_text(raw) for raw in _whole_records(text)]
     else:
-        raw_states = [] if answer["data"] is None else _listed(answer)
+        raw_states = _listed(answer, none_is_empty=True)
         states = [_ngt_of_json(raw.get("nutanixGuestTools", raw)) for raw in raw_states]
     if not states:
         return None
@@ -117,10 +117,12 @@ def _read_json(text: str) -> Json | None:
     return answer
 
 
-def _listed(answer: Json) -> list[Json]:
+def _listed(answer: Json, *, none_is_empty: bool = False) -> list[Json]:
     if answer["status"] != 0:
         raise _refusal(_message(answer))
     data = answer["data"]
+    if data is None and none_is_empty:
+        return []
     listed = [data] if isinstance(data, dict) else data
     if not isinstance(listed, list) or not all(isinstance(raw, dict) for raw in listed):
         raise unexpected("ncli's JSON answer is not a list of records")
@@ -170,7 +172,11 @@ def _record_of_json(raw: Json) -> VmRecord | None:
 
 def _record_of_text(raw: dict[str, str]) -> VmRecord | None:
     vm_uuid = _find_uuid(raw.get("Uuid"), raw.get("Id"))
-    if vm_uuid is None or "Name" not in raw:
+    if "Name" not in raw:
+        if "Id" in raw:
+            raise unexpected("ncli's listing has a VM without a name: it ends within a record")
+        return None
+    if vm_uuid is None:
         return None
     name = _text(raw["Name"])
     return VmRecord(
@@ -212,9 +218,9 @@ def _ngt_of_text(raw: Mapping[str, str]) -> NgtState | None:
 
 def _find_uuid(uuid: object, composed_id: object) -> VmUuid | None:
     """The UUID, or else the part behind `::` of `cluster::VM`, by which older listings name a VM."""
-    for word in (uuid, composed_id.rpartition("::")[2] if isinstance(composed_id, str) else None):
+    for word in (_text(uuid), _text(composed_id).rpartition("::")[2]):
         try:
-            return parse_vm_uuid(word.strip()) if isinstance(word, str) and word.strip() else None
+            return parse_vm_uuid(word)
         except ValueError:
             continue
     return None

@@ -39,7 +39,7 @@ def expected(name: str) -> dict[str, Any]:
     return facts
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """The value as JSON has it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
@@ -48,11 +48,12 @@ def plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-def read(reader: str, text: str) -> Any:
+def read(reader: str, text: str) -> object:
     try:
-        return json.loads(json.dumps(plain(READERS[reader](text))))
+        facts: object = json.loads(json.dumps(plain(READERS[reader](text))))
     except Fault as fault:
         return {"fault": fault.code.value}
+    return facts
 
 
 @pytest.mark.parametrize(("name", "reader"), [(name, reader) for name in NAMES for reader in expected(name)])
