@@ -5,7 +5,6 @@ OpenSSH answers too many keys with a protocol error.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -112,7 +111,9 @@ class Connection(asyncssh.SSHClient):
             raise TimeoutError
         return waiter.result()
 
-    async def run(self, text: str, open_by_s: float, timeout_s: float, max_output_bytes: int) -> tuple[Verdict, Command]:
+    async def run(
+        self, text: str, open_by_s: float, timeout_s: float, max_output_bytes: int
+    ) -> tuple[Verdict, Command]:
         """Runs the text on the session that was just taken, and gives the session back."""
         assert self._ssh is not None
         command = Command(max_output_bytes, self.limits.drain_s)

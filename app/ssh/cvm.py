@@ -93,7 +93,7 @@ class Cluster:
         raise _why_nobody_answered(self.name, causes)
 
     async def change(self, cvm: str, name: str, text: str, *, timeout_s: float) -> Answer:
-        """Sends a changing text once, to exactly this CVM, on a connection that was proved. Raises NotSent, Unanswered."""
+        """Sends a changing text once, to exactly this CVM, on a proved connection. Raises NotSent, Unanswered."""
         host = self.hosts.get(cvm)
         if host is None:
             raise NotSent(FaultCode.CVM_UNREACHABLE, f"{cvm} is no CVM of {self.name} any more")
@@ -187,8 +187,9 @@ class Cluster:
 
 
 def _why_nobody_answered(cluster: str, causes: list[tuple[str, Fault]]) -> Fault:
-    code = next((code for code in _TELLING if any(cause.code is code for _, cause in causes)), FaultCode.CVM_UNREACHABLE)
-    if code in {FaultCode.COMMAND_TIMEOUT, FaultCode.GATEWAY_DOWN} and len({cause.code for _, cause in causes}) > 1:
+    codes = {cause.code for _, cause in causes}
+    code = next((code for code in _TELLING if code in codes), FaultCode.CVM_UNREACHABLE)
+    if code in {FaultCode.COMMAND_TIMEOUT, FaultCode.GATEWAY_DOWN} and len(codes) > 1:
         code = FaultCode.CVM_UNREACHABLE
     said = "; ".join(f"{cvm}: {cause.message}" for cvm, cause in causes)
     return Fault(code, f"no CVM of {cluster} answered: {said}")

@@ -1,4 +1,4 @@
-"""The guest's side: read its certificate and restart its agent. The private key beside the certificate is never read."""
+"""The guest's side: read its certificate, restart its agent. The private key beside it is never read."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ async def read_guest(
 
 
 async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> Answer:
-    """Restarts the agent's service. Raises a Fault `agent-restart-failed` when the command fails, as the guest says why.
+    """Restarts the agent's service. Raises a Fault `agent-restart-failed` with what the guest said.
 
     A restart whose answer was lost may be repeated: it raises `guest-not-reached`.
     """

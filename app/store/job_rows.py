@@ -6,7 +6,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Text, func, select, update
+from sqlalchemy import ColumnElement, RowMapping, Text, func, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,7 +17,7 @@ from app.ngt.vocabulary import VmUuid
 from app.store.records import JobRecord, JobStatus, Results, StepRecord
 from app.store.tables import JOB, STEP
 
-JobValues = Mapping[str, Any]
+JobValues = RowMapping
 """One row of `job` by column name."""
 
 JOB_CHANNEL = "ngt_job"
@@ -30,9 +30,14 @@ _ANNOUNCED = func.pg_notify(JOB_CHANNEL, sql_cast(JOB.c.id, Text))
 def change_job(job_id: UUID, **values: Any) -> ReturningUpdate[Any]:
     """The statement that changes a job: it raises the version, and announces the job once it is committed.
 
-    Returns the changed row; callers may add conditions with `.where(…)`.
+    Returns the changed row.
     """
-    changed = update(JOB).where(JOB.c.id == job_id)
+    return change_jobs(JOB.c.id == job_id, **values)
+
+
+def change_jobs(*which: ColumnElement[bool], **values: Any) -> ReturningUpdate[Any]:
+    """The same for all jobs that meet the conditions."""
+    changed = update(JOB).where(*which)
     return changed.values(version=JOB.c.version + 1, updated_at=func.now(), **values).returning(JOB, _ANNOUNCED)
 
 
@@ -43,10 +48,11 @@ def announced(inserted: Insert) -> ReturningInsert[Any]:
 
 async def lock_job(connection: AsyncConnection, job_id: UUID) -> JobValues:
     """The job's row, which nobody else changes until this transaction ends. Raises Fault `job-not-found`."""
-    row = (await connection.execute(select(JOB).where(JOB.c.id == job_id).with_for_update())).mappings().first()
+    locked = select(JOB).where(JOB.c.id == job_id).with_for_update(key_share=True)
+    row = (await connection.execute(locked)).mappings().first()
     if row is None:
         raise Fault(FaultCode.JOB_NOT_FOUND, f"There is no job {job_id}.")
-    return cast("JobValues", row)
+    return row
 
 
 async def with_steps(connection: AsyncConnection, rows: Iterable[JobValues]) -> tuple[JobRecord, ...]:
@@ -54,7 +60,8 @@ async def with_steps(connection: AsyncConnection, rows: Iterable[JobValues]) -> 
     jobs = tuple(rows)
     steps: defaultdict[UUID, list[StepRecord]] = defaultdict(list)
     if jobs:
-        wanted = select(STEP).where(STEP.c.job_id.in_([job["id"] for job in jobs])).order_by(STEP.c.job_id, STEP.c.number)
+        of_jobs = STEP.c.job_id.in_([job["id"] for job in jobs])
+        wanted = select(STEP).where(of_jobs).order_by(STEP.c.job_id, STEP.c.number)
         for step in (await connection.execute(wanted)).mappings():
             steps[step["job_id"]].append(_step_record(step))
     return tuple(job_record(job, tuple(steps[job["id"]])) for job in jobs)
@@ -108,5 +115,5 @@ def dump_results(results: Results) -> dict[str, Any]:
     return cast("dict[str, Any]", _RESULTS.dump_python(results, mode="json", exclude_none=True))
 
 
-def _step_record(step: Mapping[str, Any]) -> StepRecord:
+def _step_record(step: RowMapping) -> StepRecord:
     return StepRecord(**{name: step[name] for name in StepRecord.__slots__})

@@ -12,11 +12,11 @@ _REQUEST: TypeAdapter[RenewalRequest] = TypeAdapter(RenewalRequest)
 _SIGHTING: TypeAdapter[Sighting] = TypeAdapter(Sighting)
 
 
-def dump_progress(progress: Progress) -> dict[str, Any]:
+def dump(progress: Progress) -> dict[str, Any]:
     return _PROGRESS.dump_python(progress, mode="json")  # type: ignore[no-any-return]  # pydantic says Any
 
 
-def load_progress(stored: dict[str, Any]) -> Progress:
+def load(stored: dict[str, Any]) -> Progress:
     return _PROGRESS.validate_python(stored)
 
 
@@ -38,4 +38,4 @@ def load_sighting(stored: dict[str, Any]) -> Sighting:
 
 def new_progress(vm_uuid: VmUuid, request: dict[str, Any]) -> dict[str, Any]:
     """The progress of a job that has done nothing yet."""
-    return dump_progress(Progress(vm_uuid=vm_uuid, request=load_request(request)))
+    return dump(Progress(vm_uuid=vm_uuid, request=load_request(request)))

@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.progress import Progress, Sighting, WaitReason
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
-from app.store.progress import dump_progress, load_progress, load_sighting
-from app.store.queue import JOB_CHANGED, WakeUps
+from app.store.job_rows import JOB_CHANNEL
+from app.store.progress import dump, load, load_sighting
+from app.store.queue import WakeUps
 from app.store.tables import ExchangeRow, StepRow
 
 _CLUSTER_LOCK = 4_771_001
@@ -275,7 +276,7 @@ class Running:
             fence=fence,
             attempt=attempt,
             now=now,
-            progress=load_progress(progress),
+            progress=load(progress),
             look_now=looked,
             sighting=load_sighting(sighting) if sighting is not None else None,
             last_step=(int(last_step[0]), last_step[1], last_step[2]) if last_step is not None else None,
@@ -436,13 +437,14 @@ class Running:
                 " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
                 " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
                 f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
-                " WHERE id = :id AND fence = :fence AND NOT done"
+                " WHERE id = :id AND fence = :fence AND NOT done RETURNING pg_notify(:channel, CAST(id AS text))"
             ),
             {
                 **values,
                 "id": claim.job_id,
                 "fence": claim.fence,
-                "progress": _json(dump_progress(progress)),
+                "channel": JOB_CHANNEL,
+                "progress": _json(dump(progress)),
                 "results": _json(state.results),
                 "vm_name": progress.vm.name if progress.vm is not None else None,
                 "takes_slot": state.takes_slot,
@@ -450,13 +452,23 @@ class Running:
                 "stranded": state.stranded,
             },
         )
-        if done.rowcount != 1:
+        if done.one_or_none() is None:
             raise FenceLost
-        await _notify(connection, claim.job_id)
 
     async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
         if claim.cluster is not None and slots is not None:
             await wake_held(connection, self._wakeups, claim.cluster, slots)
+
+    async def last_renewal(self, vm_uuid: VmUuid, cluster: str) -> tuple[datetime | None, datetime | None]:
+        """When the VM's certificate was last renewed and proved, and until when it is good."""
+        async with self._database.transaction() as connection:
+            row = (
+                await connection.execute(
+                    text("SELECT renewed_at, not_after FROM vm WHERE vm_uuid = :vm_uuid AND cluster = :cluster"),
+                    {"vm_uuid": vm_uuid, "cluster": cluster},
+                )
+            ).one_or_none()
+            return (row.renewed_at, row.not_after) if row is not None else (None, None)
 
     async def renew_leases(self) -> None:
         """Keeps every job that this process runs; called often enough within the lease."""
@@ -579,7 +591,7 @@ def _shown(shown: str | None) -> str | None:
 
 
 async def _notify(connection: AsyncConnection, job_id: UUID) -> None:
-    await connection.execute(_NOTIFY, {"channel": JOB_CHANGED, "id": str(job_id)})
+    await connection.execute(_NOTIFY, {"channel": JOB_CHANNEL, "id": str(job_id)})
 
 
 def _json(value: dict[str, Any]) -> str:

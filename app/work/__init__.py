@@ -1,0 +1,1 @@
+"""What runs in the background: the renewal's loop, the watch over waiting jobs, the sweep, and who runs them."""

@@ -1,0 +1,55 @@
+"""What a job shows of its progress: dates, serials, capabilities; and the plan of a job that only validates."""
+
+from app.ngt.evidence import can_be_proved, expiry_date, known_not_after
+from app.ngt.procedure import calls_of, mode_of, refuse, restart_by_hand, restart_of
+from app.ngt.progress import Mode, Progress, ProvedBy, RestartAgent, Rules, StepName
+from app.store.records import Plan, Results
+
+
+def results_of(p: Progress, rules: Rules) -> Results:
+    """Everything that is known by now."""
+    old = p.before.guest.certificate if p.before is not None and p.before.guest is not None else None
+    entity_before = p.before.sighting.entity if p.before is not None else None
+    latest = p.after or p.seen or p.between
+    entity_now = latest.entity if latest is not None else None
+    proof = p.proof
+    renewed = proof is not None and proof.by is not ProvedBy.LINK_ONLY
+    return Results(
+        old_not_before=old.not_before if old is not None else None,
+        old_not_after=known_not_after(p),
+        old_serial=old.serial if old is not None else None,
+        new_not_before=proof.not_before if proof is not None and renewed else None,
+        new_not_after=proof.not_after if proof is not None and renewed else None,
+        new_serial=proof.serial if proof is not None and renewed else None,
+        verified_by=proof.by if proof is not None else None,
+        link_active=entity_now.link_active if entity_now is not None else None,
+        vss_before=entity_before.vss_snapshot if entity_before is not None else None,
+        file_level_restore_before=entity_before.file_level_restore if entity_before is not None else None,
+        vss_after=entity_now.vss_snapshot if entity_now is not None and p.issued_at is not None else None,
+        file_level_restore_after=(
+            entity_now.file_level_restore if entity_now is not None and p.issued_at is not None else None
+        ),
+        plan=_plan(p, rules) if p.request.validate_only and p.before is not None else None,
+    )
+
+
+def _plan(p: Progress, rules: Rules) -> Plan:
+    """The exact commands in order, what the guest will need, and every reason for which it would be refused."""
+    assert p.vm is not None
+    change = StepName.REFRESH_ENTITY if mode_of(p, rules) is Mode.REFRESH else StepName.RECREATE_ENTITY
+    calls = (*calls_of(p, rules, change), *calls_of(p, rules, StepName.MOUNT_ISO))
+    by_ssh = restart_of(p, rules) is RestartAgent.SSH and p.vm.guest_address is not None
+    refusals = refuse(p, rules)
+    proof = "nothing: the outcome would be unverified"
+    if p.before is not None and p.before.guest is not None:
+        proof = "the guest's certificate, read over SSH"
+    elif p.before is not None and expiry_date(p.before.sighting) is not None and can_be_proved(p):
+        proof = "client_cert_expiry_date, as the agent reports it to the cluster"
+    return Plan(
+        commands=tuple(call.line for call in calls),
+        guest_address=p.vm.guest_address,
+        restart=f"over SSH: {p.vm.restart_command}" if by_ssh else restart_by_hand(p),
+        proof=proof,
+        refusal_codes=tuple(refusal.code for refusal in refusals),
+        refusals=tuple(refusal.message for refusal in refusals),
+    )

@@ -1,0 +1,146 @@
+"""The worker of one process: takes wake-ups, keeps its leases, sweeps for forgotten jobs, and watches the waiting ones.
+
+What starts last stops first: no new wake-up is taken, running changes end, and only then the connections are closed.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID, uuid4
+
+import procrastinate
+import psycopg
+import structlog
+from procrastinate.jobs import DeleteJobCondition
+
+from app.ngt.errors import Fault
+from app.settings import Limits, Settings
+from app.ssh.host import GUEST_LIMITS, PoolLimits
+from app.ssh.pool import HostState, Pool
+from app.store.database import Database
+from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
+from app.store.running import Running
+from app.store.watching import Watching
+from app.telemetry import Metrics
+from app.work.acts import Acts
+from app.work.cluster import WorkedCluster
+from app.work.renewal import Renewals
+from app.work.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+_LEASE_RENEWALS = 3
+_FETCH_INTERVAL_S = 2.0
+_RESTART_S = 1.0
+
+
+class Worker:
+    """Runs the renewals of one process."""
+
+    def __init__(self, settings: Settings, database: Database, queue: procrastinate.App, metrics: Metrics) -> None:
+        limits = settings.limits
+        self._settings = settings
+        self._queue = queue
+        self._metrics = metrics
+        wakeups = WakeUps(queue)
+        self._cvm_pool = Pool(_pool_limits(limits))
+        self._guest_pool = Pool(GUEST_LIMITS)
+        self.clusters = {
+            name: WorkedCluster(name, cluster, limits, self._cvm_pool, self._observe)
+            for name, cluster in settings.clusters.items()
+        }
+        self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
+        acts = Acts(self._running, self.clusters, self._guest_pool, limits)
+        self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
+        self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
+        self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator["Worker"]:
+        """Works until the context is left; then finishes what may not be cut off, within `drain_timeout_s`."""
+        self._queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
+        limits = self._settings.limits
+        taking = asyncio.create_task(self._take_wake_ups(), name="wake-ups")
+        others = [
+            asyncio.create_task(self._watch.run(), name="watch"),
+            asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
+        ]
+        leases = asyncio.create_task(
+            _every(limits.lease_s / _LEASE_RENEWALS, self._running.renew_leases), name="leases"
+        )
+        try:
+            yield self
+        finally:
+            self._renewals.drain()
+            for task in (*others, taking):
+                task.cancel()
+            # Leases are kept until the last running job has ended.
+            for task in (*others, taking, leases):
+                if task is leases:
+                    leases.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await self._guest_pool.close()
+            await self._cvm_pool.close()
+
+    def ssh_states(self) -> tuple[HostState, ...]:
+        """The connections to CVMs, for metrics."""
+        return self._cvm_pool.state()
+
+    async def _take_wake_ups(self) -> None:
+        """Until cancelled. A restart of the database ends procrastinate's worker; a new one is started then."""
+        while True:
+            try:
+                await self._queue.run_worker_async(
+                    queues=[QUEUE],
+                    name=self.runner,
+                    concurrency=self._settings.worker_concurrency,
+                    install_signal_handlers=False,
+                    fetch_job_polling_interval=min(_FETCH_INTERVAL_S, self._settings.limits.retry_first_s / 2),
+                    shutdown_graceful_timeout=self._settings.drain_timeout_s,
+                    delete_jobs=DeleteJobCondition.ALWAYS,
+                )
+            except (procrastinate.exceptions.ProcrastinateException, psycopg.Error) as gone:
+                log.warning("the queue's worker ended; it is started again", error=str(gone))
+            await asyncio.sleep(_RESTART_S)
+
+    async def _look_at_job(self, job_id: str) -> None:
+        try:
+            await self._renewals.run(UUID(job_id))
+        except Fault as fault:
+            # The database went away: the lease runs out, and the sweep of any replica finds the job again.
+            log.warning("a job was left to the sweep", job_id=job_id, error_code=fault.code, error=fault.message)
+
+    async def _sweep(self) -> None:
+        woken = await self._running.wake_due(self._slots)
+        if woken:
+            log.info("the sweep found due jobs", jobs=woken)
+
+    def _observe(self, cvm: str, command: str, result: str, seconds: float) -> None:
+        self._metrics.commands_total.labels(command=command, result=result).inc()
+        self._metrics.command_seconds.labels(command=command).observe(seconds)
+        log.debug("command", cvm=cvm, command=command, result=result, seconds=round(seconds, 3))
+
+
+async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    """Until cancelled; a database that is away now is asked again the next time."""
+    while True:
+        try:
+            await act()
+        except Fault as fault:
+            log.warning("background work failed", error_code=fault.code, error=fault.message)
+        await asyncio.sleep(seconds)
+
+
+def _pool_limits(limits: Limits) -> PoolLimits:
+    return PoolLimits(
+        connect_timeout_s=limits.connect_timeout_s,
+        login_timeout_s=limits.login_timeout_s,
+        keepalive_interval_s=limits.keepalive_interval_s,
+        idle_close_s=limits.idle_close_s,
+        hold_down_first_s=min(5.0, limits.retry_first_s),
+        hold_down_most_s=min(60.0, limits.retry_last_s),
+    )
