@@ -185,14 +185,14 @@ class Jobs:
         stranded = select(JOB.c.cluster, func.count()).where(~JOB.c.done, JOB.c.stranded_since.is_not(None))
         awaiting = select(VM.c.cluster, func.count()).where(VM.c.awaiting_pickup_since.is_not(None))
         async with self._database.transaction() as connection:
-            statuses = (await connection.execute(by_status.group_by(JOB.c.status))).all()
-            stranded_rows = (await connection.execute(stranded.group_by(JOB.c.cluster))).all()
-            awaiting_rows = (await connection.execute(awaiting.group_by(VM.c.cluster))).all()
+            statuses = (await connection.execute(by_status.group_by(JOB.c.status))).tuples().all()
+            stranded_rows = (await connection.execute(stranded.group_by(JOB.c.cluster))).tuples().all()
+            awaiting_rows = (await connection.execute(awaiting.group_by(VM.c.cluster))).tuples().all()
         return JobCounts(
             open_by_status={JobStatus(status): count for status, count, _ in statuses},
             oldest_queued_at=next((oldest for status, _, oldest in statuses if status == JobStatus.QUEUED), None),
-            stranded={cluster: count for cluster, count in stranded_rows},
-            awaiting_pickup={cluster: count for cluster, count in awaiting_rows},
+            stranded=dict(stranded_rows),
+            awaiting_pickup=dict(awaiting_rows),
         )
 
     async def prune(self, *, finished_before: datetime, idempotency_before: datetime) -> tuple[int, int]:
@@ -261,12 +261,13 @@ async def _claim_key(
 ) -> UUID | None:
     """None when the key is new and now this request's, else the job of the request that had it."""
     names = {"caller_id": caller.id, "route": idempotency.route, "key": idempotency.key}
-    claim = insert(IDEMPOTENCY).values(**names, request_sha256=idempotency.request_sha256, job_id=job_id)
+    row = insert(IDEMPOTENCY).values(**names, request_sha256=idempotency.request_sha256, job_id=job_id)
+    claim = row.on_conflict_do_nothing().returning(IDEMPOTENCY.c.job_id)
     earlier = select(IDEMPOTENCY.c.request_sha256, IDEMPOTENCY.c.job_id).filter_by(**names)
     # The insert waits for a transaction that holds the same key; the row it then finds may be pruned meanwhile.
-    while (await connection.execute(claim.on_conflict_do_nothing())).rowcount == 0:
-        if (row := (await connection.execute(earlier)).first()) is not None:
-            request_sha256, earlier_id = row
+    while (await connection.execute(claim)).first() is None:
+        if (found := (await connection.execute(earlier)).first()) is not None:
+            request_sha256, earlier_id = found
             if request_sha256 != idempotency.request_sha256:
                 message = f"The Idempotency-Key {idempotency.key!r} was used for another request (job {earlier_id})."
                 raise Fault(FaultCode.IDEMPOTENCY_KEY_REUSED, message)
@@ -303,24 +304,25 @@ async def _insert_job(connection: AsyncConnection, job_id: UUID, new: NewRenewal
         look_now=False,
     )
     inserted = row.on_conflict_do_nothing(index_elements=[JOB.c.vm_uuid], index_where=_OPEN)
-    return cast("JobValues | None", (await connection.execute(announced(inserted))).mappings().first())
+    stored: JobValues | None = (await connection.execute(announced(inserted))).mappings().first()
+    return stored
 
 
 async def _lock_open_job(connection: AsyncConnection, vm_uuid: VmUuid) -> JobValues | None:
     """The VM's open job, which cannot end before this transaction does."""
-    found = select(JOB).where(JOB.c.vm_uuid == vm_uuid, _OPEN).with_for_update()
-    return cast("JobValues | None", (await connection.execute(found)).mappings().first())
+    found = select(JOB).where(JOB.c.vm_uuid == vm_uuid, _OPEN).with_for_update(key_share=True)
+    return (await connection.execute(found)).mappings().first()
 
 
 async def _join(
     connection: AsyncConnection, open_job: JobValues, new: NewRenewal, idempotency: IdempotencyKey | None
 ) -> StartedRenewal:
     (job,) = await with_steps(connection, [open_job])
-    busy = f"VM {new.vm_uuid} is being renewed by job {job.id}"
-    if new.fail_on_conflict:
-        raise VmBusy(f"{busy}.", job.id)
-    if open_job["asked"] != new.asked or not job.visible_to(new.caller):
-        raise VmBusy(f"{busy}, which was asked for something else.", job.id)
+    same = open_job["asked"] == new.asked and job.visible_to(new.caller)
+    if new.fail_on_conflict or not same:
+        but = "" if same else ", which was asked for something else"
+        message = f"VM {new.vm_uuid} is being renewed by job {job.id}{but}."
+        raise VmBusy(message, job.id)
     await _add_correlation(connection, job.id, new.correlation_id)
     if idempotency is not None:
         names = {"caller_id": new.caller.id, "route": idempotency.route, "key": idempotency.key}
