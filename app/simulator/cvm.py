@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import asyncssh
 
@@ -26,7 +27,7 @@ Bash access is disabled on this CVM.
 Select an option:
 """
 
-_STDOUT, _STDERR = 1, 2
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PLAIN_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -197,8 +198,8 @@ class _Shell(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the process, and hand on what came before it was there."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
+        # Not asked with isinstance, as uvloop's transports are of no class of asyncio's.
+        self._transport = cast("asyncio.SubprocessTransport", transport)
         self.write(bytes(self._early_input))
         if self._input_ended:
             self.end_input()
@@ -230,7 +231,7 @@ class _Shell(asyncio.SubprocessProtocol):
         if self._transport is None:
             return []
         pipes = [self._transport.get_pipe_transport(fd) for fd in self._open_outputs]
-        return [pipe for pipe in pipes if isinstance(pipe, asyncio.ReadTransport)]
+        return [cast("asyncio.ReadTransport", pipe) for pipe in pipes if pipe is not None]
 
     def close_pipes(self) -> None:
         """Close the pipes, so that the shell's next write to one fails."""
@@ -266,8 +267,7 @@ class _Shell(asyncio.SubprocessProtocol):
     def _stdin(self) -> asyncio.WriteTransport | None:
         if self._transport is None:
             return None
-        pipe = self._transport.get_pipe_transport(0)
-        return pipe if isinstance(pipe, asyncio.WriteTransport) else None
+        return cast("asyncio.WriteTransport | None", self._transport.get_pipe_transport(_STDIN))
 
 
 def _marked_processes(mark: str) -> list[int]:

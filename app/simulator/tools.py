@@ -134,7 +134,7 @@ def _refresh(call: Call) -> str:
 def _query(call: Call) -> str:
     asked = call.vm_uuids
     vms = [vm for vm in call.cluster.vms.values() if not asked or vm.uuid in asked]
-    return "".join(render.vm_info_vec(call.cluster, vm) for vm in vms)
+    return "".join(render.vm_info_vec(call.cluster, vm) for vm in vms) or render.results([NO_ERROR])
 
 
 def _master_location(call: Call) -> str:
