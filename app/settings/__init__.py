@@ -1,0 +1,31 @@
+"""One frozen `Settings`, read once at start from one TOML file and the environment, and refused as a whole when wrong.
+
+A mistake in a configuration must not wait for the night of the first renewal: everything that can be checked without
+the network is checked here, and all faults are told at once, one sentence each.
+"""
+
+from app.settings.cluster import (
+    ClusterSettings,
+    CommandSettings,
+    GuestMatch,
+    GuestSettings,
+    guest_for,
+    split_address,
+)
+from app.settings.limits import Limits
+from app.settings.load import SettingsError, load_settings
+from app.settings.service import Settings, default_data_dir
+
+__all__ = [
+    "ClusterSettings",
+    "CommandSettings",
+    "GuestMatch",
+    "GuestSettings",
+    "Limits",
+    "Settings",
+    "SettingsError",
+    "default_data_dir",
+    "guest_for",
+    "load_settings",
+    "split_address",
+]

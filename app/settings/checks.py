@@ -1,0 +1,98 @@
+"""Faults that no single value shows: between tables, and in the files that they name.
+
+They are looked for in what was given, not in what was accepted, so that one fault does not hide another.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.settings.cluster import split_address
+from app.settings.limits import Limits
+
+_CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_FIRST_AND_LAST = (("watch_first_interval_s", "watch_last_interval_s"), ("retry_first_s", "retry_last_s"))
+
+
+def faults_between_tables(tables: dict[str, Any]) -> Iterator[str]:
+    """Names of clusters, CVMs that stand twice, agents that nothing restarts, and limits that contradict each other."""
+    for name, _ in _clusters(tables):
+        if not _CLUSTER_NAME.fullmatch(name):
+            yield f"The cluster name {name!r} is refused: use 1 to 63 of a-z, 0-9 and hyphen, and no hyphen first."
+    yield from _cvms_that_stand_twice(tables)
+    for name, cluster in _clusters(tables):
+        if cluster.get("restart_agent", "ssh") == "ssh" and not cluster.get("guests"):
+            yield (
+                f"Nothing could restart the agents of the cluster {name}: add a `guests` table with SSH access to its "
+                'guests, or set `restart_agent = "manual"`.'
+            )
+    limits = tables.get("limits", {})
+    for first, last in _FIRST_AND_LAST if isinstance(limits, dict) else ():
+        if _number(limits, first) > _number(limits, last):
+            yield f"`limits.{first}` is longer than `limits.{last}`."
+
+
+def faults_of_files(tables: dict[str, Any]) -> Iterator[str]:
+    """Files that cannot be read, and key files that others can read."""
+    for name, cluster in _clusters(tables):
+        yield from _faults_of_table(f"clusters.{name}", cluster)
+        guests = cluster.get("guests")
+        for number, guest in enumerate(guests if isinstance(guests, list) else ()):
+            if isinstance(guest, dict):
+                yield from _faults_of_table(f"clusters.{name}.guests[{number}]", guest)
+
+
+def _clusters(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    clusters = tables.get("clusters")
+    for name, cluster in clusters.items() if isinstance(clusters, dict) else ():
+        if isinstance(cluster, dict):
+            yield name, cluster
+
+
+def _cvms_that_stand_twice(tables: dict[str, Any]) -> Iterator[str]:
+    owners: dict[tuple[str, int], str] = {}
+    for name, cluster in _clusters(tables):
+        cvms = cluster.get("cvms")
+        for cvm in cvms if isinstance(cvms, list) else ():
+            try:
+                address = split_address(cvm)
+            except (ValueError, TypeError):
+                continue
+            owner = owners.get(address)
+            if owner == name:
+                yield f"The CVM {cvm} stands twice in the cluster {name}."
+            elif owner is not None:
+                yield f"The CVM {cvm} stands in the clusters {owner} and {name}: a CVM belongs to one cluster."
+            owners.setdefault(address, name)
+
+
+def _faults_of_table(where: str, table: dict[str, Any]) -> Iterator[str]:
+    for key in ("key_file", "known_hosts"):
+        path = table.get(key)
+        if not isinstance(path, str):
+            continue
+        try:
+            with Path(path).open("rb") as opened:
+                opened.read(1)
+                found = os.fstat(opened.fileno())
+        except OSError as wrong:
+            yield f"`{where}.{key}` is refused: {path} cannot be read: {os.strerror(wrong.errno or 0)}."
+            continue
+        if key == "key_file" and _is_open_to_others(found):
+            yield f"`{where}.{key}` is refused: {path} can be read by others; run `chmod 600 {path}`."
+
+
+def _is_open_to_others(found: os.stat_result) -> bool:
+    """As OpenSSH has it: a group may read a file of somebody else, since that is how clusters mount secrets."""
+    forbidden = stat.S_IRWXO | (stat.S_IRWXG if found.st_uid == os.geteuid() else 0)
+    return bool(found.st_mode & forbidden)
+
+
+def _number(limits: dict[str, Any], key: str) -> float:
+    try:
+        return float(limits.get(key, Limits.model_fields[key].default))
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,57 @@
+"""The service as an operator describes it, and the clusters that it works on."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from app.ngt.errors import Fault, FaultCode
+from app.settings.cluster import ClusterSettings
+from app.settings.limits import Limits, Seconds, Table
+
+_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """`/var/lib/ngt-renewal` for root, else `ngt-renewal` in the user's own place for such things."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/ngt-renewal")
+    base = environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "ngt-renewal"
+
+
+class Settings(Table):
+    """Everything that an operator may set; made by `load_settings`.
+
+    `database_url` None: an embedded PostgreSQL in `data_dir`. `port` 0: any free one. `public_url`: how callers reach
+    the service, for the links and documents that it hands out.
+    """
+
+    database_url: SecretStr | None = None
+    data_dir: Path = Field(default_factory=default_data_dir)
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$")] | None = None
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    worker_concurrency: Annotated[int, Field(ge=1, le=200)] = 16
+    drain_timeout_s: Seconds = 60
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    limits: Limits = Limits()
+    clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(_SCHEMES):
+            raise ValueError("it must begin with postgresql://")
+        return url
+
+    def cluster(self, name: str) -> ClusterSettings:
+        """Raises Fault `cluster-not-found`."""
+        try:
+            return self.clusters[name]
+        except KeyError:
+            raise Fault(FaultCode.CLUSTER_NOT_FOUND, f"There is no cluster {name!r} in the configuration.") from None
