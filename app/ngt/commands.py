@@ -124,7 +124,7 @@ if [ "$$(date +%s)" -gt $not_after ]; then printf '\\n%s\\n' '$marker late' '$ma
 answers=
 go() {
   out=$$(timeout -s KILL "$$2" sh -c "$$3" 2>&1); rc=$$?
-  answers="$$answers$marker begin $$1
+  answers="$${answers}$marker begin $$1
 $$out
 $marker answer $$1 $$rc
 "

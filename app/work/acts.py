@@ -4,7 +4,7 @@ Every failure comes back as an answer to the procedure; nothing is decided here.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
@@ -42,22 +42,38 @@ from app.ssh import guest as guest_ssh
 from app.ssh.host import Answer as SshAnswer
 from app.ssh.host import Host, NotSent
 from app.ssh.pool import Pool
-from app.store.running import Claim, Running, Sent
+from app.store.running import Running, Sent, StepDone
 from app.work.clock import DatabaseClock
 from app.work.cluster import Query, WorkedCluster, sent_of_query
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
+    """What the next commit has to store of what was done: the verdict on a step, if any, and the texts."""
+
+    done: StepDone | None
+    sent: tuple[Sent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
     """What was done: the answer for the procedure, and the texts for the job's log."""
 
     step: StepName
     started_at: datetime
     finished_at: datetime
     answer: Answer
-    cvm: str | None = None
-    sent: tuple[Sent, ...] = field(default=())
-    advance: Advance | None = None
+    cvm: str | None
+    sent: tuple[Sent, ...]
+
+    def said(self, verdict: Advance, *, after: Deed | None, is_look: bool) -> Deed:
+        """As a deed to store, together with what was not stored yet; a look within a step has no verdict of its own."""
+        done = after.done if after is not None else None
+        if not is_look:
+            done = StepDone(
+                self.step, verdict.verdict, self.finished_at, verdict.message, verdict.result_vec, self.cvm
+            )
+        return Deed(done, (*(after.sent if after is not None else ()), *self.sent))
 
 
 class Acts:
@@ -78,8 +94,8 @@ class Acts:
         return Sent(action.step, begun.intent.cvm, clock.now(), mask(text))
 
     async def act(
-        self, claim: Claim, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: Sent | None
-    ) -> Deed:
+        self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: Sent | None
+    ) -> Acted:
         """Does what the action says. Raises nothing of the outside world: a failure is an answer too."""
         assert not isinstance(action, Wait | Finish)
         started_at = clock.now()
@@ -106,7 +122,7 @@ class Acts:
         except Fault as fault:
             answer = Failed(action.step, Failure(fault.code, fault.message))
         cvm = next((one.place for one in sent if one.place), None)
-        return Deed(action.step, started_at, clock.now(), answer, cvm, tuple(sent))
+        return Acted(action.step, started_at, clock.now(), answer, cvm, tuple(sent))
 
     def _cluster(self, p: Progress) -> WorkedCluster:
         worked = self._clusters.get(p.cluster or "")
@@ -140,7 +156,7 @@ class Acts:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
         now = clock.now()
         listed = f"{record}\n[the other VMs of {cluster.name} are left out]"
-        sent.append(Sent(StepName.FIND_VM, cluster.name, now, cluster.tools.list_vms, now, 0, mask(listed)))
+        sent.append(Sent(StepName.FIND_VM, "", now, cluster.tools.list_vms, now, 0, mask(listed)))
         guest = guest_for(cluster.settings, record.name, record.addresses)
         renewed_at, renewed_until = await self._running.last_renewal(p.vm_uuid, cluster.name)
         return VmFound(

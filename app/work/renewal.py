@@ -12,14 +12,14 @@ import structlog
 
 from app.ngt import procedure
 from app.ngt.answers import Advance, Woken, advance
-from app.ngt.procedure import Action, Finish, MakeChange, Wait, next_action
+from app.ngt.procedure import Action, Finish, LookAtEntity, MakeChange, Wait, next_action
 from app.ngt.progress import EntityStage, Progress, ProvedBy, Rules
 from app.settings import Limits
 from app.store.job_rows import dump_results
 from app.store.records import JobStatus
-from app.store.running import Begun, Claim, Ended, FenceLost, Held, PutBack, Running, Sent, State, StepDone
+from app.store.running import Begun, Claim, Ended, FenceLost, Held, PutBack, Running, Sent, State
 from app.telemetry import Metrics
-from app.work.acts import Acts, Deed
+from app.work.acts import Acted, Acts, Deed
 from app.work.clock import DatabaseClock
 from app.work.cluster import WorkedCluster
 from app.work.results import results_of
@@ -84,27 +84,28 @@ class Renewals:
             state = self._state(progress, deed)
             if claim.cluster is None and progress.cluster is not None:
                 return await self._queue_on_its_cluster(claim, state, progress.cluster, clock.now())
-            match action:
-                case Wait():
-                    return await self._put_back(claim, state, action)
-                case Finish():
-                    return await self._finish(claim, state, action, rules)
+            if isinstance(action, Wait):
+                return await self._put_back(claim, state, action)
+            if isinstance(action, Finish):
+                return await self._finish(claim, state, action, rules)
             if self._draining:
                 return await self._leave_to_others(claim, state, clock.now())
-            begun, sending = self._begin(claim, progress, action, rules, clock)
-            sending = await self._commit(claim, begun, state, action, sending, clock.now())
-            deed = await self._acts.act(claim, begun, action, rules, clock, sending)
-            deed = replace(deed, advance=advance(begun, deed.answer, rules, clock.now()))
-            self._tell(action, deed)
-            assert deed.advance is not None
-            progress = deed.advance.progress
+            begun, sending = self._begin(progress, action, rules, clock)
+            if not isinstance(action, LookAtEntity):
+                sending = await self._commit(claim, begun, state, action, sending, clock.now())
+                deed = None
+            acted = await self._acts.act(begun, action, rules, clock, sending)
+            said = advance(begun, acted.answer, rules, clock.now())
+            progress = said.progress
+            deed = acted.said(said, after=deed, is_look=isinstance(action, LookAtEntity))
+            self._tell(acted, said)
 
     def _rules(self, cluster: str | None) -> Rules:
         worked = self._clusters.get(cluster) if cluster is not None else None
         return worked.rules if worked is not None else self._rules_before
 
     def _begin(
-        self, claim: Claim, progress: Progress, action: Action, rules: Rules, clock: DatabaseClock
+        self, progress: Progress, action: Action, rules: Rules, clock: DatabaseClock
     ) -> tuple[Progress, Sent | None]:
         """For a change: the progress with its intent, and the exact text that will be sent."""
         if not isinstance(action, MakeChange):
@@ -167,25 +168,20 @@ class Renewals:
         log.info("the job ended", outcome=finish.outcome, error_code=ended.error_code)
 
     def _state(self, progress: Progress, deed: Deed | None) -> State:
-        done: StepDone | None = None
-        if deed is not None and deed.advance is not None:
-            said: Advance = deed.advance
-            done = StepDone(deed.step, said.verdict, deed.finished_at, said.message, said.result_vec, deed.cvm)
         return State(
             progress=progress,
             results=dump_results(results_of(progress, self._rules(progress.cluster))),
             takes_slot=procedure.takes_slot(progress),
             stranded=procedure.is_stranded(progress),
             awaits_pickup=progress.entity is EntityStage.ISSUED and progress.proof is None,
-            done=done,
+            done=deed.done if deed is not None else None,
             sent=deed.sent if deed is not None else (),
         )
 
-    def _tell(self, action: Action, deed: Deed) -> None:
-        assert deed.advance is not None
-        seconds = (deed.finished_at - deed.started_at).total_seconds()
-        self._metrics.step_seconds.labels(step=deed.step, result=deed.advance.verdict).observe(seconds)
-        log.info("step", step=deed.step, verdict=deed.advance.verdict, message=deed.advance.message, cvm=deed.cvm)
+    def _tell(self, acted: Acted, said: Advance) -> None:
+        seconds = (acted.finished_at - acted.started_at).total_seconds()
+        self._metrics.step_seconds.labels(step=acted.step, result=said.verdict).observe(seconds)
+        log.info("step", step=acted.step, verdict=said.verdict, message=said.message, cvm=acted.cvm)
 
 
 def _counts_for_cluster(progress: Progress, rules: Rules) -> bool | None:
