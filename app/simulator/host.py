@@ -162,7 +162,7 @@ def listening_socket(ip: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((ip, port))
         listening.listen(128)
-        listening.setblocking(False)  # noqa: FBT003 - The standard library's own form.
+        listening.setblocking(False)
     except OSError:
         listening.close()
         raise

@@ -46,5 +46,5 @@ async def run(site: Site, host: Host, text: str) -> asyncssh.SSHCompletedProcess
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until `holds` is true; raises TimeoutError."""
     async with asyncio.timeout(LIMIT_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - What is waited for may happen in another process.
             await asyncio.sleep(0.005)

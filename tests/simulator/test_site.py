@@ -72,7 +72,7 @@ async def test_a_standalone_site_announces_its_configuration_and_takes_orders(tm
         port, vm_uuid = known["control_port"], next(iter(known["vms"]["c1"]))
         await order(port, "vm", vm_uuid=vm_uuid, slot_taken=True, powered_on=False)
         await order(port, "fault", does="refuse", sub_command="delete_vm_tools_entity", words=["kBusy"], times=None)
-        await order(port, "host", host="c1-cvm0", gateway_down=True, shell="menu")
+        await order(port, "host", host="c1-cvm0", gateway_down=True, shell="menu")  # noqa: S604 - No subprocess.
         state = await order(port, "state")
         assert state[vm_uuid]["powered_on"] is False
         assert state[vm_uuid]["renewed"] is False
