@@ -85,7 +85,9 @@ def postgres_url() -> Iterator[str]:
 def _database(server: str, *, template: str = "template0") -> Iterator[str]:
     name = f"ngt_{uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        # Copying the files is the quicker way for these, and was the only one before PostgreSQL 15.
+        by_files = SQL(" STRATEGY file_copy" if admin.info.server_version >= 150000 else "")
+        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)) + by_files)
         try:
             yield _on(server, name)
         finally:

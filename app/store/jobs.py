@@ -185,9 +185,9 @@ class Jobs:
         stranded = select(JOB.c.cluster, func.count()).where(~JOB.c.done, JOB.c.stranded_since.is_not(None))
         awaiting = select(VM.c.cluster, func.count()).where(VM.c.awaiting_pickup_since.is_not(None))
         async with self._database.transaction() as connection:
-            statuses = (await connection.execute(by_status.group_by(JOB.c.status))).tuples().all()
-            stranded_rows = (await connection.execute(stranded.group_by(JOB.c.cluster))).tuples().all()
-            awaiting_rows = (await connection.execute(awaiting.group_by(VM.c.cluster))).tuples().all()
+            statuses = (await connection.execute(by_status.group_by(JOB.c.status))).all()
+            stranded_rows = (await connection.execute(stranded.group_by(JOB.c.cluster))).all()
+            awaiting_rows = (await connection.execute(awaiting.group_by(VM.c.cluster))).all()
         return JobCounts(
             open_by_status={JobStatus(status): count for status, count, _ in statuses},
             oldest_queued_at=next((oldest for status, _, oldest in statuses if status == JobStatus.QUEUED), None),

@@ -22,7 +22,7 @@ from tests.store.conftest import ANN, Leave, renewal
 
 pytestmark = pytest.mark.asyncio
 
-NOW = datetime(2026, 12, 1, tzinfo=UTC)
+NOW = datetime(2020, 12, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -78,7 +78,6 @@ async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellatio
 
 
 async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jobs, running: Running) -> None:
-    winners = set()
     for _ in range(10):
         job = await started(jobs)
         claim = await running.claim(job.id, {})
@@ -92,11 +91,9 @@ async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jo
         found = await jobs.find(job.id)
         assert found is not None
         assert found.done == isinstance(intended, FenceLost)
-        winners.add(found.done)
         if not found.done:
             assert isinstance(cancelled, Fault)
             assert cancelled.code is FaultCode.JOB_NOT_CANCELLABLE
-    assert winners <= {True, False}
 
 
 @pytest.mark.parametrize("reason", ["agent_restart", "no_free_cdrom_slot", "vm_powered_off"])
