@@ -27,7 +27,7 @@ _RESULTS = TypeAdapter(Results)
 _ANNOUNCED = func.pg_notify(JOB_CHANNEL, sql_cast(JOB.c.id, Text))
 
 
-def change_job(job_id: UUID, **values: Any) -> ReturningUpdate[Any]:
+def change_job(job_id: UUID, **values: object) -> ReturningUpdate[Any]:
     """The statement that changes a job: it raises the version, and announces the job once it is committed.
 
     Returns the changed row.
@@ -35,7 +35,7 @@ def change_job(job_id: UUID, **values: Any) -> ReturningUpdate[Any]:
     return change_jobs(JOB.c.id == job_id, **values)
 
 
-def change_jobs(*which: ColumnElement[bool], **values: Any) -> ReturningUpdate[Any]:
+def change_jobs(*which: ColumnElement[bool], **values: object) -> ReturningUpdate[Any]:
     """The same for all jobs that meet the conditions."""
     changed = update(JOB).where(*which)
     return changed.values(version=JOB.c.version + 1, updated_at=func.now(), **values).returning(JOB, _ANNOUNCED)

@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningUpdate
 from uuid_utils.compat import uuid7
 
 from app.ngt.errors import RULES, Fault, FaultCode
@@ -251,7 +252,7 @@ async def _get(connection: AsyncConnection, job_id: UUID) -> JobRecord:
     return job
 
 
-async def _changed(connection: AsyncConnection, change: Any) -> JobRecord:
+async def _changed(connection: AsyncConnection, change: ReturningUpdate[Any]) -> JobRecord:
     (job,) = await with_steps(connection, (await connection.execute(change)).mappings())
     return job
 

@@ -22,20 +22,20 @@ BEN = Caller("ben00001", "ben", frozenset(Scope), frozenset({"c1"}))
 
 
 class Leave(Protocol):
-    async def __call__(self, job_id: UUID, **columns: Any) -> None: ...
+    async def __call__(self, job_id: UUID, **columns: object) -> None: ...
 
 
 def new_vm() -> VmUuid:
     return VmUuid(str(uuid4()))
 
 
-def renewal(vm_uuid: VmUuid | None = None, **more: Any) -> NewRenewal:
+def renewal(vm_uuid: VmUuid | None = None, *, validate_only: bool = False, **more: object) -> NewRenewal:
     values: dict[str, Any] = {
         "vm_uuid": vm_uuid or new_vm(),
         "cluster": "c1",
-        "request": dump_request(RenewalRequest(validate_only=more.get("validate_only", False))),
+        "request": dump_request(RenewalRequest(validate_only=validate_only)),
         "asked": {},
-        "validate_only": False,
+        "validate_only": validate_only,
         "fail_on_conflict": False,
         "caller": ANN,
     }
@@ -66,7 +66,7 @@ async def clusters(database: Database) -> Clusters:
 
 @pytest.fixture
 def leave(database: Database) -> Leave:
-    async def leave_job(job_id: UUID, **columns: Any) -> None:
+    async def leave_job(job_id: UUID, **columns: object) -> None:
         async with database.transaction() as connection:
             await connection.execute(JOB.update().where(JOB.c.id == job_id).values(**columns))
 

@@ -5,15 +5,12 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import psycopg
-import pytest
 import pytest_asyncio
 
 from app.store.changes import Changes
 from app.store.jobs import Jobs
 from app.store.records import JobRecord, JobStatus
 from tests.store.conftest import ANN, renewal
-
-pytestmark = pytest.mark.asyncio
 
 # Longer than any machine needs; a wait that is not woken fails by this.
 LONG_S = 30.0

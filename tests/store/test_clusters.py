@@ -15,8 +15,6 @@ from app.store.tables import CLUSTER, VM
 from app.store.vms import Vms
 from tests.store.conftest import new_vm, renewal
 
-pytestmark = pytest.mark.asyncio
-
 SLOTS = {"c1": SlotRules(max_running=3, prove_first=False), "c2": SlotRules(max_running=3, prove_first=False)}
 
 

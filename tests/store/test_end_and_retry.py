@@ -20,8 +20,6 @@ from app.store.running import Begun, FenceLost, PutBack, Running, State
 from app.store.tables import JOB
 from tests.store.conftest import ANN, Leave, renewal
 
-pytestmark = pytest.mark.asyncio
-
 NOW = datetime(2020, 12, 1, tzinfo=UTC)
 
 

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import pytest
 from sqlalchemy import event, insert
 
 from app.store.database import Database
@@ -12,8 +11,6 @@ from app.store.jobs import Jobs
 from app.store.records import IdempotencyKey, JobRecord, JobStatus
 from app.store.tables import EXCHANGE, STEP, VM
 from tests.store.conftest import ANN, BEN, Leave, new_vm, renewal
-
-pytestmark = pytest.mark.asyncio
 
 DAY_1 = datetime(2020, 12, 1, tzinfo=UTC)
 

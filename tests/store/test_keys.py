@@ -1,8 +1,8 @@
 """API keys: shown once, kept as a hash, refused when wrong, expired or revoked."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -13,12 +13,10 @@ from app.store.keys import Keys
 from app.store.records import Scope
 from app.store.tables import API_KEY
 
-pytestmark = pytest.mark.asyncio
-
 SCOPES = frozenset({Scope.RENEW, Scope.JOBS_READ})
 
 
-async def refused(verification: Any) -> FaultCode:
+async def refused(verification: Awaitable[object]) -> FaultCode:
     with pytest.raises(Fault) as fault:
         await verification
     return fault.value.code

@@ -1,5 +1,6 @@
 """The migrations make what the models and the queue's library expect, and can be undone."""
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,7 +21,8 @@ _QUEUE_CATALOG = (
     "SELECT indexdef FROM pg_indexes WHERE tablename LIKE 'procrastinate%' ORDER BY 1",
     "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'procrastinate%' ORDER BY 1",
     "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname LIKE 'procrastinate%' ORDER BY 1",
-    "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid::regclass::text LIKE 'procrastinate%' ORDER BY 1",
+    "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+    " WHERE conrelid::regclass::text LIKE 'procrastinate%' ORDER BY 1",
     "SELECT typname, enumlabel FROM pg_enum JOIN pg_type ON pg_type.oid = enumtypid ORDER BY 1, enumsortorder",
 )
 
@@ -82,20 +84,18 @@ def test_migrating_twice_changes_nothing(database_url: str) -> None:
 
 
 def test_migrations_are_found_from_any_working_directory(
-    empty_database_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     migrate(empty_database_url)
     assert differences(empty_database_url) == []
 
 
-@pytest.mark.asyncio
 async def test_a_database_knows_its_revision(database: Database) -> None:
     assert await current_revision(database) == head_revision()
     assert await is_at_head(database)
 
 
-@pytest.mark.asyncio
 async def test_an_empty_database_is_not_at_head(empty_database_url: str) -> None:
     empty = Database(empty_database_url)
     assert await current_revision(empty) is None

@@ -15,8 +15,6 @@ from app.store.records import IdempotencyKey, JobStatus
 from app.store.tables import IDEMPOTENCY, JOB
 from tests.store.conftest import ANN, BEN, Leave, new_vm, renewal
 
-pytestmark = pytest.mark.asyncio
-
 KEY = IdempotencyKey("key-1", "POST /vms/{vm_uuid}/ngt/renew", "a" * 64)
 
 
