@@ -1,0 +1,216 @@
+"""Shows the service at work: a simulated cluster, the service on its embedded database, and one VM renewed over HTTP.
+
+    python tools/demo.py          renews one VM, prints what happened, stops; exit status 0 only if it was renewed
+    python tools/demo.py --keep   keeps the service and the cluster up to try things by hand, until Ctrl-C
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[1]
+VM_NAME = "web01"
+SCOPES = "vms:read,jobs:read,renew,jobs:cancel,clusters:scan,admin"
+START_LIMIT_S = 60.0
+RENEW_LIMIT_S = 60.0
+
+
+class DemoFailed(Exception):
+    """One sentence for the person who ran the demo."""
+
+
+def main() -> int:
+    """Runs the demo; 0 only if the VM was renewed (or, with --keep, when everything was stopped by hand)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--keep", action="store_true", help="keep everything up to try by hand")
+    parser.add_argument("--port", type=int, default=0, help="the service's port; any free one by default, 8080 to keep")
+    options = parser.parse_args()
+    port = options.port or (8080 if options.keep else free_port())
+    # PostgreSQL does not run as root, so its folder must be where another user may go.
+    folder = Path(tempfile.mkdtemp(prefix="ngt-renewal-demo-", dir="/tmp"))  # noqa: S108 - see the line above
+    folder.chmod(0o755)
+    try:
+        with running_site(folder) as configuration, running_service(folder, configuration, port) as key:
+            url = f"http://127.0.0.1:{port}"
+            vms = json.loads((folder / "site" / "simulated.json").read_text(encoding="utf-8"))["vms"]["c1"]
+            vm_uuid = next(uuid for uuid, name in vms.items() if name == VM_NAME)
+            if options.keep:
+                return keep(url, key, vms)
+            return renew(url, key, vm_uuid)
+    except DemoFailed as failed:
+        print(f"\nThe demo failed: {failed}", file=sys.stderr)
+        for log in sorted(folder.glob("*.log")):
+            print(f"--- the end of {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 0 if options.keep else 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_site(folder: Path) -> Iterator[Path]:
+    """The simulated cluster; gives the configuration file that the service is started with."""
+    say("a simulated cluster: 3 CVMs and a dozen VMs behind real SSH")
+    site = folder / "site"
+    with process(folder / "simulator.log", "simulate", "--directory", str(site)) as simulator:
+        wait_for(lambda: (site / "simulated.json").exists(), simulator, "the simulated cluster")
+        configuration = folder / "ngt-renewal.toml"
+        clusters = (site / "simulated.toml").read_text(encoding="utf-8")
+        configuration.write_text(f'data_dir = "{folder / "data"}"\nlog_format = "text"\n\n{clusters}', encoding="utf-8")
+        yield configuration
+
+
+@contextlib.contextmanager
+def running_service(folder: Path, configuration: Path, port: int) -> Iterator[str]:
+    """The service; gives an API key for it."""
+    say("the service, on its embedded PostgreSQL")
+    environment = {"NGT_RENEWAL_PORT": str(port)}
+    with process(folder / "service.log", "serve", "--config", str(configuration), **environment) as service:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/readyz"), service, "the service")
+        say("an API key, made on the host")
+        command = [sys.executable, "-m", "app", "keys", "create", "--config", str(configuration)]
+        made = subprocess.run(
+            [*command, "--scopes", SCOPES, "--description", "demo"],
+            cwd=ROOT, env=environment_of(), check=False, capture_output=True, text=True, timeout=START_LIMIT_S,
+        )  # fmt: skip
+        if made.returncode != 0:
+            raise DemoFailed(f"no API key could be made: {made.stderr.strip()}")
+        yield made.stdout.strip()
+
+
+@contextlib.contextmanager
+def process(log: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m app …`, stopped by SIGTERM when the block is left."""
+    with log.open("wb") as output:
+        started = start(output, *arguments, **environment)
+        try:
+            yield started
+        finally:
+            started.send_signal(signal.SIGINT if arguments[0] == "simulate" else signal.SIGTERM)
+            try:
+                started.wait(timeout=START_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+
+
+def start(output: IO[bytes], *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT, env={**environment_of(), **environment}, stdout=output, stderr=output, start_new_session=True,
+    )  # fmt: skip
+
+
+def environment_of() -> dict[str, str]:
+    """Our environment without what would send the demo to a real database or a real cluster."""
+    ours = ("NGT_RENEWAL_", "DATABASE_URL", "PUBLIC_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def wait_for(ready: Any, started: subprocess.Popen[bytes], name: str) -> None:
+    limit = time.monotonic() + START_LIMIT_S
+    while not ready():
+        if started.poll() is not None:
+            raise DemoFailed(f"{name} ended with status {started.returncode} before it was ready.")
+        if time.monotonic() > limit:
+            raise DemoFailed(f"{name} was not ready within {START_LIMIT_S:.0f} s.")
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own service
+            return bool(answer.status == 200)  # noqa: PLR2004 - OK
+    except OSError:
+        return False
+
+
+def call(method: str, url: str, key: str) -> dict[str, Any]:
+    """One request; a problem becomes a sentence."""
+    request = urllib.request.Request(url, method=method, headers={"X-API-Key": key})  # noqa: S310 - our own service
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - as above
+            body: dict[str, Any] = json.load(answer)
+            return body
+    except urllib.error.HTTPError as refused:
+        problem = json.load(refused)
+        raise DemoFailed(f"{method} {url} answered {refused.code}: {problem.get('detail')}") from refused
+
+
+def renew(url: str, key: str, vm_uuid: str) -> int:
+    """Starts the renewal and prints each step as it happens."""
+    print(f"\n  POST /vms/{vm_uuid}/ngt/renew        ({VM_NAME})\n")
+    job = call("POST", f"{url}/vms/{vm_uuid}/ngt/renew", key)
+    shown = 0
+    limit = time.monotonic() + RENEW_LIMIT_S
+    while True:
+        ended = [step for step in job.get("steps", []) if step["status"] != "running"]
+        for step in ended[shown:]:
+            result = step.get("result_vec") or ""
+            print(f"  {step['name']:<22}{step['status']:<11}{step.get('duration_ms', 0):>5} ms  {result:<9} {step.get('message', '')}")
+        shown = len(ended)
+        if job["done"]:
+            break
+        if time.monotonic() > limit:
+            raise DemoFailed(f"the job was not done within {RENEW_LIMIT_S:.0f} s; it is {job['status']}: {job['message']}")
+        time.sleep(0.05)
+        job = call("GET", f"{url}/jobs/{job['id']}", key)
+    print(f"\n  outcome     {job['outcome']}, verified by {job.get('verified_by', 'nothing')}")
+    print(f"  before      valid until {job.get('old_not_after', 'unknown')}   serial {job.get('old_serial', 'unknown')}")
+    print(f"  now         valid until {job.get('new_not_after', 'unknown')}   serial {job.get('new_serial', 'unknown')}")
+    if job["outcome"] != "renewed":
+        raise DemoFailed(f"{job.get('error_code')}: {job['message']}")
+    print("\nTo do it yourself: `make run`, then")
+    print_curl("$URL", "$KEY", vm_uuid)
+    return 0
+
+
+def print_curl(url: str, key: str, vm_uuid: str) -> None:
+    print(f"""
+  curl -X POST -H "X-API-Key: {key}" {url}/vms/{vm_uuid}/ngt/renew
+  curl -H "X-API-Key: {key}" {url}/jobs/<id>
+  curl -H "X-API-Key: {key}" {url}/jobs/<id>/result
+  curl -H "X-API-Key: {key}" {url}/jobs/<id>/log
+""")
+
+
+def keep(url: str, key: str, vms: dict[str, str]) -> int:
+    """Prints what can be tried, and waits for Ctrl-C."""
+    print(f"\n  The service is at {url}, its documentation at {url}/docs\n  export URL={url} KEY={key}\n")
+    for uuid, name in vms.items():
+        print(f"  {uuid}  {name}")
+    print_curl("$URL", "$KEY", next(iter(vms)))
+    print("Ctrl-C stops everything.", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.pause()
+    return 0
+
+
+def say(what: str) -> None:
+    print(f"- starting {what}" if not what.startswith("an API") else f"- making {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
