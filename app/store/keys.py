@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 from zlib import crc32
@@ -42,8 +42,8 @@ class Keys:
     async def create(
         self,
         description: str,
-        scopes: frozenset[Scope],
-        clusters: frozenset[str] | None = None,
+        scopes: Collection[Scope],
+        clusters: Collection[str] | None = None,
         expires_in: timedelta | None = None,
     ) -> tuple[KeyRecord, str]:
         """A new key and its token, which nobody can read again.
@@ -57,8 +57,8 @@ class Keys:
             id=key_id,
             secret_sha256=_sha256(secret),
             description=description,
-            scopes=sorted(scopes),
-            clusters=None if clusters is None else sorted(clusters),
+            scopes=sorted(set(scopes)),
+            clusters=None if clusters is None else sorted(set(clusters)),
             expires_at=expires_at,
         )
         async with self._database.transaction() as connection:

@@ -75,6 +75,20 @@ async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellatio
     assert (found.status, found.steps) == (JobStatus.CANCELLED, ())
 
 
+async def test_a_worker_of_an_earlier_attempt_can_write_nothing_into_the_next(jobs: Jobs, running: Running) -> None:
+    job = await started(jobs)
+    old = await running.claim(job.id, {})
+    assert old is not None
+    await jobs.cancel(job.id, ANN)
+    await jobs.retry(job.id)
+    new = await running.claim(job.id, {})
+    assert new is not None
+    back = PutBack("waiting", "pickup", "waits", None, None)
+    with pytest.raises(FenceLost):
+        await running.put_back(old, state(old.progress), back, None)
+    await running.put_back(new, state(new.progress), back, None)
+
+
 async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jobs, running: Running) -> None:
     for _ in range(10):
         job = await started(jobs)
