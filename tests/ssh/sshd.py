@@ -1,0 +1,199 @@
+"""A real OpenSSH server on loopback, as root or as an ordinary user, for as long as a test needs it.
+
+Whoever runs the tests logs in, with a key. A machine without `sshd` gets it by apt when we are root; anywhere else the
+tests that need it fail with one sentence.
+"""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+import psutil
+
+from app.ssh.host import Host
+
+_START_LIMIT_S = 10.0
+_ATTEMPTS = 5
+# As root, sshd needs this empty folder and cannot be told another.
+_PRIVILEGE_SEPARATION = Path("/run/sshd")
+# So that nothing stays behind, it is made in a view of the file system that only the server and its commands have.
+_OWN_VIEW = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"', "sshd")
+
+
+class SshdMissingError(RuntimeError):
+    """This machine has no `sshd` and none could be installed."""
+
+
+@dataclass(slots=True)
+class Sshd:
+    """A running server. `log` is its own log; `key_file` and `known_hosts` are what a client needs."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    username: str
+    directory: Path
+    key_file: Path
+    known_hosts: Path
+    log: Path
+
+    def host(self, sessions: int = 4) -> Host:
+        return Host("127.0.0.1", self.port, self.username, self.key_file, self.known_hosts, sessions=sessions)
+
+    def logins(self) -> int:
+        """How many logins were accepted so far."""
+        return self.log.read_text("utf-8", "replace").count("Accepted publickey for ")
+
+    def cut(self) -> None:
+        """Kills every connection's process; the commands that run on them go on."""
+        for process in psutil.Process(self.process.pid).children():
+            process.kill()
+
+
+@contextmanager
+def running_sshd(
+    directory: Path, *, lines: Sequence[str] = (), host_key: asyncssh.SSHKey | None = None
+) -> Iterator[Sshd]:
+    """`lines` go into its configuration before all others, so they win. `directory` is made and gets all its files."""
+    program = find_sshd()
+    directory.mkdir(parents=True, exist_ok=True)
+    key_file = directory / "client_key"
+    if not key_file.exists():
+        write_key(key_file, asyncssh.generate_private_key("ssh-ed25519"))
+    own_key = host_key or asyncssh.generate_private_key("ssh-ed25519")
+    write_key(directory / "host_key", own_key)
+    public = asyncssh.read_private_key(str(key_file)).export_public_key()
+    (directory / "authorized_keys").write_bytes(public)
+    process, port, log = _start(program, directory, lines)
+    try:
+        known_hosts = directory / "known_hosts"
+        known_hosts.write_text(known_hosts_line(own_key, port))
+        yield Sshd(process, port, getpass.getuser(), directory, key_file, known_hosts, log)
+    finally:
+        _stop(process)
+
+
+def find_sshd() -> str:
+    """The path of `sshd`, installed first where that is possible. Raises `SshdMissingError`."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
+    found = shutil.which("sshd", path=path)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(
+            "apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server",
+            shell=True,  # noqa: S602 - A fixed text.
+            check=False,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            timeout=300,
+            stdout=subprocess.DEVNULL,
+        )
+        found = shutil.which("sshd", path=path)
+    if found is None:
+        message = "these tests need OpenSSH's sshd: install the package openssh-server (as root, apt would be used)"
+        raise SshdMissingError(message)
+    return found
+
+
+def write_key(path: Path, key: asyncssh.SSHKey) -> None:
+    """A private key file that only its owner reads."""
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key())
+
+
+def known_hosts_line(key: asyncssh.SSHKey, port: int, marker: str = "") -> str:
+    """The line that pins `key` for 127.0.0.1 on that port; `marker` such as `@revoked` goes before it."""
+    algorithm, blob = key.export_public_key().decode().split()[:2]
+    return f"{marker} [127.0.0.1]:{port} {algorithm} {blob}\n".lstrip()
+
+
+def _start(program: str, directory: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[bytes], int, Path]:
+    log = directory / "sshd.log"
+    for _ in range(_ATTEMPTS):
+        log.write_text("")
+        port = _free_port()
+        configuration = directory / "sshd_config"
+        configuration.write_text("\n".join([*lines, *_configuration(directory, port), ""]))
+        process = subprocess.Popen(  # noqa: S603 - Our own arguments.
+            [*_view(), program, "-D", "-f", str(configuration), "-E", str(log)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if _listens(process, port):
+            return process, port, log
+        _stop(process)
+    message = f"sshd does not start; its log says: {log.read_text('utf-8', 'replace').strip()}"
+    raise RuntimeError(message)
+
+
+def _view() -> tuple[str, ...]:
+    """What goes before the server's command line so that it finds the folder that it needs."""
+    if os.geteuid() != 0 or _PRIVILEGE_SEPARATION.exists():
+        return ()
+    if shutil.which("unshare") and subprocess.run([*_OWN_VIEW, "true"], check=False, capture_output=True).returncode == 0:  # noqa: S603 - Fixed.
+        return _OWN_VIEW
+    # A container may not have views of its own; then the folder is made as the package's start script makes it.
+    _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+    return ()
+
+
+def _configuration(directory: Path, port: int) -> list[str]:
+    return [
+        "ListenAddress 127.0.0.1",
+        f"Port {port}",
+        f"HostKey {directory}/host_key",
+        f"AuthorizedKeysFile {directory}/authorized_keys",
+        "PidFile none",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitRootLogin prohibit-password",
+        # The files lie below a folder that others may write to, such as /tmp.
+        "StrictModes no",
+        # bash reads the `.bashrc` of whoever runs the tests unless it seems to be started by another shell.
+        "SetEnv SHLVL=1",
+        "UsePAM no",
+        "UseDNS no",
+        "PrintMotd no",
+        "MaxStartups 200",
+        "LogLevel VERBOSE",
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    give_up_s = time.monotonic() + _START_LIMIT_S
+    while process.poll() is None and time.monotonic() < give_up_s:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+                if connection.recv(4) == b"SSH-":
+                    return True
+        except OSError:
+            time.sleep(0.01)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the server and its connections, which are all in its process tree."""
+    if process.poll() is not None:
+        return
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for child in children:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
