@@ -1,22 +1,163 @@
-"""Logs and metrics."""
+"""Logs and metrics: one JSON object (or one line of text) per event with its secrets masked, and what a process counts.
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+What the database counts (jobs by status, stranded VMs) is read from it when it is asked for, so that all replicas tell
+the same.
+"""
+
+import json
+import logging
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Literal, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.ngt.masking import mask
+
+# What these say below a warning is said better by the service itself, or concerns nobody.
+_QUIET_LOGGERS = (
+    "alembic",
+    "asyncio",
+    "asyncssh",
+    "httpcore",
+    "httpx",
+    "procrastinate",
+    "sqlalchemy",
+    "uvicorn.access",
+)
+_SECRET_KEY = re.compile(r"passw|passphrase|secret|token|authorization|api[_-]?key", re.IGNORECASE)
+_MASK = "***"
+
+_JOB_BUCKETS_S = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400, 604800)
+_STEP_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_COMMAND_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+
+
+def configure_logging(
+    level: Literal["debug", "info", "warning", "error"],
+    log_format: Literal["json", "text"],
+    stream: TextIO | None = None,
+) -> None:
+    """Everything that is logged in this process, by us and by libraries, goes to `stream` (None: stdout) from now on.
+
+    An event has `ts` (RFC 3339, UTC), `level`, `logger`, `msg`, its own fields, and what was bound with
+    `structlog.contextvars` (request_id, job_id, vm_uuid, cluster, step).
+    """
+    to = stream or sys.stdout
+    number = logging.getLevelNamesMapping()[level.upper()]
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        mask_event,
+    ]
+    structlog.configure(
+        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(to)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(log_format, to)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    logging.captureWarnings(capture=True)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def mask_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The event as it may be shown: texts masked wherever they stand, and whole values that are called secret."""
+    return {key: _masked(value, is_secret=_SECRET_KEY.search(key) is not None) for key, value in event.items()}
+
+
+def _masked(value: object, *, is_secret: bool = False) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {
+                str(key): _masked(inner, is_secret=_SECRET_KEY.search(str(key)) is not None)
+                for key, inner in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [_masked(inner, is_secret=is_secret) for inner in value]
+        case _:
+            return _MASK if is_secret else mask(str(value))
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What every event has comes first, for those who read the lines as they are."""
+    return {**{key: event[key] for key in ("ts", "level", "logger", "msg")}, **event}
+
+
+def _renderers(log_format: Literal["json", "text"], stream: TextIO) -> list[Processor]:
+    if log_format == "text":
+        return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="ts")]
+    return [
+        structlog.processors.EventRenamer("msg"),
+        _in_order,
+        structlog.processors.JSONRenderer(serializer=json.dumps, ensure_ascii=False),
+    ]
 
 
 class Metrics:
-    """The service's metrics, on a registry of their own."""
+    """What one process counts, on a registry of its own; seconds, and no id as a label."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.jobs_total = Counter(
-            "ngt_renew_jobs_total", "Ended jobs.", ["cluster", "outcome"], registry=self.registry
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Info("ngt_build", "This version of the service.", registry=registry).info(
+            {"version": version("ngt-renewal"), "python": platform.python_version()}
+        )
+        self.jobs_total = Counter("ngt_renew_jobs_total", "Jobs that ended.", ["cluster", "outcome"], registry=registry)
+        self.job_seconds = Histogram(
+            "ngt_renew_job_duration_seconds",
+            "From a job's creation to its end.",
+            ["cluster", "outcome"],
+            buckets=_JOB_BUCKETS_S,
+            registry=registry,
         )
         self.step_seconds = Histogram(
-            "ngt_renew_step_duration_seconds", "Steps of renewals.", ["step", "result"], registry=self.registry
+            "ngt_renew_step_duration_seconds",
+            "Steps of renewals.",
+            ["step", "result"],
+            buckets=_STEP_BUCKETS_S,
+            registry=registry,
         )
         self.commands_total = Counter(
-            "ngt_cvm_commands_total", "Commands sent to CVMs.", ["command", "result"], registry=self.registry
+            "ngt_cvm_commands_total",
+            "Commands for CVMs, by what came of them.",
+            ["command", "result"],
+            registry=registry,
         )
         self.command_seconds = Histogram(
-            "ngt_cvm_command_duration_seconds", "Duration of commands.", ["command"], registry=self.registry
+            "ngt_cvm_command_duration_seconds",
+            "Commands for CVMs, from asking for a session to the last byte of the answer.",
+            ["command"],
+            buckets=_COMMAND_BUCKETS_S,
+            registry=registry,
+        )
+        self.ssh_connections = Gauge(
+            "ngt_cvm_ssh_connections", "Open SSH connections to CVMs.", ["cluster", "cvm"], registry=registry
+        )
+        self.cvm_up = Gauge(
+            "ngt_cvm_up",
+            "1 when the CVM answered the last time that it was asked, else 0.",
+            ["cluster", "cvm"],
+            registry=registry,
         )

@@ -72,7 +72,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running_site(folder: Path) -> Iterator[Path]:
     """The simulated cluster; gives the configuration file that the service is started with."""
-    say("a simulated cluster: 3 CVMs and a dozen VMs behind real SSH")
+    say("starting a simulated cluster: 3 CVMs and a dozen VMs behind real SSH")
     site = folder / "site"
     with process(folder / "simulator.log", "simulate", "--directory", str(site)) as simulator:
         wait_for(lambda: (site / "simulated.json").exists(), simulator, "the simulated cluster")
@@ -85,11 +85,11 @@ def running_site(folder: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def running_service(folder: Path, configuration: Path, port: int) -> Iterator[str]:
     """The service; gives an API key for it."""
-    say("the service, on its embedded PostgreSQL")
+    say("starting the service, on its embedded PostgreSQL")
     environment = {"NGT_RENEWAL_PORT": str(port)}
     with process(folder / "service.log", "serve", "--config", str(configuration), **environment) as service:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/readyz"), service, "the service")
-        say("an API key, made on the host")
+        say("making an API key, on the host")
         command = [sys.executable, "-m", "app", "keys", "create", "--config", str(configuration)]
         made = subprocess.run(
             [*command, "--scopes", SCOPES, "--description", "demo"],
@@ -209,7 +209,7 @@ def keep(url: str, key: str, vms: dict[str, str]) -> int:
 
 
 def say(what: str) -> None:
-    print(f"- starting {what}" if not what.startswith("an API") else f"- making {what}", flush=True)
+    print(f"- {what}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from app.ngt.commands import ChangeAnswer, ToolAnswer
 from app.ngt.errors import RULES, FaultCode
-from app.ngt.evidence import link_only, proof_by_expiry_date, proof_by_guest
+from app.ngt.evidence import known_not_after, link_only, proof_by_expiry_date, proof_by_guest
 from app.ngt.output import is_success, read_ncli_error, read_results
 from app.ngt.procedure import accepts_link_only, is_stranded, restart_of
 from app.ngt.progress import (
@@ -198,7 +198,11 @@ def _before_read(p: Progress, answer: BeforeRead) -> Advance:
         guest_fault_code=fault.code if fault is not None else None,
     )
     known = replace(_calm(p), before=before, seen=answer.sighting, clock=answer.clock)
-    return Advance(known, Verdict.DONE, fault.message if fault is not None else "")
+    old = known_not_after(known)
+    said = f"the certificate is valid until {old:%Y-%m-%d}" if old is not None else "the certificate's date is not known"
+    if answer.sighting.entity is None:
+        said = "the VM has no tools entity"
+    return Advance(known, Verdict.DONE, f"{said}; {fault.message}" if fault is not None else said)
 
 
 def _looked(p: Progress, sighting: Sighting, rules: Rules, now: datetime) -> Advance:
@@ -303,7 +307,8 @@ def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
         return Advance(_try_again(p, late, rules, now), Verdict.NOT_YET, late.message)
     if intent.step is StepName.RESTORE_CAPABILITIES:
         errors = "; ".join(filter(None, (read_ncli_error(tool.output) for tool in answer.tools)))
-        return Advance(replace(p, capabilities_tried=True, after=None), Verdict.DONE, errors)
+        names = ", ".join(tool.name for tool in answer.tools)
+        return Advance(replace(p, capabilities_tried=True, after=None), Verdict.DONE, errors or names)
     if not answer.tools:
         return _lost(replace(p, intent=intent), intent)
     last = answer.tools[-1]

@@ -83,6 +83,8 @@ class FaultCode(StrEnum):
     DATABASE_UNAVAILABLE = "database-unavailable"
     DRAINING = "draining"
     INTERNAL_ERROR = "internal-error"
+    # A fault of the start.
+    NO_KEY_YET = "no-key-yet"
 
 
 _CALLER, _CLUSTER, _SERVICE = Actor.CALLER, Actor.CLUSTER_OPERATOR, Actor.SERVICE_OPERATOR
@@ -283,6 +285,9 @@ RULES: dict[FaultCode, FaultRule] = {
         _SERVICE, True, "The database does not answer", "Try again as `Retry-After` says; nothing was started."
     ),
     _C.DRAINING: FaultRule(_CALLER, True, "The service is stopping", "Try again as `Retry-After` says."),
+    _C.NO_KEY_YET: FaultRule(
+        _SERVICE, False, "There is no API key yet", "Make one with `ngt-renewal keys create --scopes …`, then start."
+    ),
     _C.INTERNAL_ERROR: FaultRule(
         _SERVICE, True, "Something went wrong in this service", "Report the `request_id`; the log has its cause."
     ),

@@ -6,7 +6,7 @@ What starts last stops first: no new wake-up is taken, running changes end, and 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID, uuid4
 
@@ -14,11 +14,13 @@ import procrastinate
 import psycopg
 import structlog
 from procrastinate.jobs import DeleteJobCondition
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from app.ngt.errors import Fault
 from app.settings import Limits, Settings
 from app.ssh.host import GUEST_LIMITS, PoolLimits
-from app.ssh.pool import HostState, Pool
+from app.ssh.pool import Pool, Reachable
 from app.store.database import Database
 from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
 from app.store.running import Running
@@ -57,6 +59,12 @@ class Worker:
         self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
         self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
         self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
+        self._taking: asyncio.Task[None] | None = None
+        metrics.registry.register(_CvmStates(self.clusters, self._cvm_pool))
+
+    def is_alive(self) -> bool:
+        """Whether wake-ups are taken."""
+        return self._taking is not None and not self._taking.done()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Worker"]:
@@ -64,6 +72,7 @@ class Worker:
         self._queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
         limits = self._settings.limits
         taking = asyncio.create_task(self._take_wake_ups(), name="wake-ups")
+        self._taking = taking
         others = [
             asyncio.create_task(self._watch.run(), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
@@ -85,10 +94,6 @@ class Worker:
                     await task
             await self._guest_pool.close()
             await self._cvm_pool.close()
-
-    def ssh_states(self) -> tuple[HostState, ...]:
-        """The connections to CVMs, for metrics."""
-        return self._cvm_pool.state()
 
     async def _take_wake_ups(self) -> None:
         """Until cancelled. A restart of the database ends procrastinate's worker; a new one is started then."""
@@ -123,6 +128,27 @@ class Worker:
         self._metrics.commands_total.labels(command=command, result=result).inc()
         self._metrics.command_seconds.labels(command=command).observe(seconds)
         log.debug("command", cvm=cvm, command=command, result=result, seconds=round(seconds, 3))
+
+
+class _CvmStates(Collector):
+    """The CVMs as this process sees them; one that was never asked has no value yet."""
+
+    def __init__(self, clusters: dict[str, WorkedCluster], pool: Pool) -> None:
+        self._clusters = clusters
+        self._pool = pool
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("ngt_cvm_up", "1 while a connection to the CVM stands.", labels=["cluster", "cvm"])
+        connections = GaugeMetricFamily("ngt_cvm_ssh_connections", "SSH connections.", labels=["cluster", "cvm"])
+        states = {state.host: state for state in self._pool.state()}
+        for name, cluster in self._clusters.items():
+            for cvm, host in cluster.ssh.hosts.items():
+                state = states.get(host)
+                if state is not None and state.reachable is not Reachable.UNKNOWN:
+                    up.add_metric([name, cvm], float(state.reachable is Reachable.UP))
+                connections.add_metric([name, cvm], state.connections if state is not None else 0)
+        yield up
+        yield connections
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
