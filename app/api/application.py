@@ -1,0 +1,74 @@
+"""The FastAPI application: its routes, what is around them, and its answers to whatever goes wrong."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Lifespan
+
+from app.api import clusters, health, jobs, renewals
+from app.api.middleware import RequestContext
+from app.api.openapi import DESCRIPTION, TAGS, shape_openapi
+from app.api.problems import answer_fault, fault_of_framework
+from app.ngt.errors import Fault
+
+_ROUTERS = (renewals.router, jobs.router, clusters.router, health.router)
+
+
+def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The application without its parts: whoever serves it sets `app.state.parts` (`app.api.parts.Parts`)."""
+    api = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        title="NGT renewal",
+        version=version("ngt-renewal"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        swagger_ui_parameters={"validatorUrl": None},
+        swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+        lifespan=lifespan,
+    )
+    for router in _ROUTERS:
+        api.include_router(router)
+    api.add_middleware(RequestContext)
+    api.add_exception_handler(Fault, _on_fault)
+    api.add_exception_handler(HTTPException, _on_refusal)
+    api.add_exception_handler(RequestValidationError, _on_refusal)
+    shape_openapi(api, operations())
+    return api
+
+
+def operations() -> Sequence[APIRoute]:
+    """The routes of the API, without those of its documents."""
+    return [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+async def _on_fault(request: Request, raised: Exception) -> Response:
+    assert isinstance(raised, Fault)
+    return answer_fault(request, raised)
+
+
+async def _on_refusal(request: Request, raised: Exception) -> Response:
+    assert isinstance(raised, HTTPException | RequestValidationError)
+    answer = answer_fault(request, fault_of_framework(raised))
+    if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """Every method of the path: the framework names only those of the first route that has it."""
+    routes: Sequence[BaseRoute] = [*operations(), *request.app.routes]
+    fitting = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    methods = {method for route in fitting for method in route.methods or ()}
+    return methods | {"HEAD"} if "GET" in methods else methods

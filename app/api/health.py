@@ -1,0 +1,136 @@
+"""Whether the service lives and works, what it counts, and which version it is. None of it asks a CVM."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.api.answers import json_answer, known
+from app.api.auth import authenticate
+from app.api.guard import GuardedRoute
+from app.api.parts import Parts, PartsOf
+from app.api.problems import answer_not_ready, problem_responses
+from app.api.schemas import Check, Health, Meta
+from app.ngt.errors import Fault
+from app.ngt.errors import FaultCode as C
+from app.store.jobs import JobCounts
+from app.store.records import JobStatus
+from app.store.schema import current_revision, is_at_head
+
+router = APIRouter(route_class=GuardedRoute, tags=["health"])
+
+# The text format 0.0.4, which every Prometheus reads.
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get("/livez", operation_id="getLiveness", summary="Whether the service lives", response_model=Health)
+async def get_liveness() -> Response:
+    """The process answers. Nothing else is looked at, so that a lost database does not get it killed."""
+    return json_answer(Health(status="alive"))
+
+
+@router.get(
+    "/readyz",
+    operation_id="getReadiness",
+    summary="Whether the service can take requests",
+    response_model=Health,
+    responses=problem_responses(C.UNAUTHENTICATED, C.VALIDATION_FAILED, C.DATABASE_UNAVAILABLE),
+)
+async def get_readiness(
+    request: Request,
+    parts: PartsOf,
+    *,
+    verbose: Annotated[bool, Query(description="Show each check; needs an API key")] = False,
+) -> Response:
+    """The database answers and has this version's schema, the worker runs, and the service is not stopping."""
+    if verbose:
+        await authenticate(request, parts.keys)
+    checks = {name: fault async for name, fault in _checks(parts)}
+    faults = {name: fault for name, fault in checks.items() if fault is not None}
+    if faults:
+        return answer_not_ready(request, faults, verbose=verbose)
+    passed = [Check(name=name, passed=True) for name in checks]
+    return json_answer(Health(status="ready", checks=known(passed if verbose else None)))
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The text format of Prometheus",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def get_metrics(parts: PartsOf) -> Response:
+    """Jobs, stranded VMs and VMs that await pickup are counted in the database; the rest by this process."""
+    stored = CollectorRegistry()
+    stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters)))
+    return Response(generate_latest(parts.metrics.registry) + generate_latest(stored), media_type=_METRICS_TYPE)
+
+
+@router.get("/meta", operation_id="getMeta", summary="Which service this is", response_model=Meta)
+async def get_meta(parts: PartsOf) -> Response:
+    """Its version, that of its database, and where its documents are."""
+    return json_answer(
+        Meta(
+            name="ngt-renewal",
+            version=version("ngt-renewal"),
+            database_revision=known(await current_revision(parts.database)),
+            docs="/docs",
+            openapi="/openapi.json",
+        )
+    )
+
+
+async def _checks(parts: Parts) -> AsyncIterator[tuple[str, Fault | None]]:
+    try:
+        at_head = await is_at_head(parts.database)
+    except Fault as unavailable:
+        yield "database", unavailable
+    else:
+        yield "database", None
+        not_migrated = Fault(C.DATABASE_UNAVAILABLE, "The database has another schema: run `ngt-renewal migrate`.")
+        yield "migrations", None if at_head else not_migrated
+    stopped = Fault(C.INTERNAL_ERROR, "The worker of this process has stopped.")
+    yield "worker", None if parts.worker_alive() else stopped
+    yield "draining", Fault(C.DRAINING, "The service is stopping.") if parts.draining.begun else None
+
+
+class _StoredCounts(Collector):
+    """What the database counted, at one moment. A cluster without any is a zero: alerts need the series."""
+
+    def __init__(self, counts: JobCounts, clusters: Iterable[str]) -> None:
+        self._counts = counts
+        self._clusters = clusters
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("ngt_renew_jobs", "Open jobs.", labels=["status"])
+        for status in (JobStatus.QUEUED, JobStatus.WAITING, JobStatus.RUNNING):
+            jobs.add_metric([status], self._counts.open_by_status.get(status, 0))
+        yield jobs
+        yield self._by_cluster("ngt_stranded_vms", "VMs without their tools entity.", self._counts.stranded)
+        yield self._by_cluster(
+            "ngt_vms_awaiting_pickup",
+            "VMs whose new certificate was not seen in them yet.",
+            self._counts.awaiting_pickup,
+        )
+        oldest = GaugeMetricFamily(
+            "ngt_renew_oldest_queued_timestamp_seconds", "When the oldest queued job was created; absent without one."
+        )
+        if self._counts.oldest_queued_at is not None:
+            oldest.add_metric([], self._counts.oldest_queued_at.timestamp())
+        yield oldest
+
+    def _by_cluster(self, name: str, documentation: str, counted: Mapping[str, int]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, documentation, labels=["cluster"])
+        for cluster in sorted({*self._clusters, *counted}):
+            family.add_metric([cluster], counted.get(cluster, 0))
+        return family

@@ -1,0 +1,149 @@
+"""Reading jobs, and telling an open or failed one what to do. Jobs of other callers are visible with `jobs:read`."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app.api.answers import accepted_answer, etag, get_visible_job, job_answer, job_headers, json_answer, known, shown
+from app.api.auth import CallerOf
+from app.api.cursor import read_cursor, write_cursor
+from app.api.guard import GuardedRoute
+from app.api.job_log import write_log
+from app.api.job_query import JobQuery
+from app.api.parts import PartsOf
+from app.api.problems import problem_responses
+from app.api.schemas import Job, JobList
+from app.ngt.errors import FaultCode as C
+
+router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
+
+JobId = Annotated[UUID, Path(examples=["0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"])]
+_ONE_JOB = problem_responses(C.JOB_NOT_FOUND, C.VALIDATION_FAILED)
+
+
+@router.get(
+    "/jobs",
+    operation_id="listJobs",
+    summary="List jobs, newest first",
+    response_model=JobList,
+    responses=problem_responses(C.VALIDATION_FAILED),
+)
+async def list_jobs(
+    request: Request, caller: CallerOf, parts: PartsOf, query: Annotated[JobQuery, Query()]
+) -> Response:
+    """Jobs of every caller, on the clusters that the key may use; all filters must hold."""
+    after = None if query.cursor is None else read_cursor(query.cursor)
+    # One more than is shown says whether there is another page.
+    found = await parts.jobs.list(query.filter_for(caller), limit=query.limit + 1, after=after)
+    page = found[: query.limit]
+    next_cursor = write_cursor(page[-1]) if len(found) > query.limit else None
+    body = JobList(items=[shown(job) for job in page], next_cursor=known(next_cursor))
+    return json_answer(body, headers=_link_to_next(request, next_cursor))
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="getJob",
+    summary="Read a job",
+    response_model=Job,
+    responses={304: {"description": "The job has not changed"}, **_ONE_JOB},
+)
+async def get_job(request: Request, caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+    """200 for every job that exists, also for a failed one. With `If-None-Match` an unchanged job is 304."""
+    job = await get_visible_job(parts.jobs, job_id, caller)
+    if _names(request.headers.getlist("if-none-match"), etag(job)):
+        return Response(status_code=304, headers=job_headers(job))
+    return job_answer(job, 200)
+
+
+@router.get(
+    "/jobs/{job_id}/result",
+    operation_id="getJobResult",
+    summary="Read a job once it is done",
+    response_model=Job,
+    response_description="The job is done",
+    responses={202: {"model": Job, "description": "The job is open: ask again as `Retry-After` says"}, **_ONE_JOB},
+)
+async def get_job_result(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+    """For pollers that test the status code: 202 while the job is open, then 200, also for a failed one."""
+    return accepted_answer(await get_visible_job(parts.jobs, job_id, caller))
+
+
+@router.get(
+    "/jobs/{job_id}/log",
+    operation_id="getJobLog",
+    summary="Read what was sent for a job, and what came back",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "In the order of sending; secrets are masked",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **_ONE_JOB,
+    },
+)
+async def get_job_log(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+    """Plain text for the ticket: each command with its time and CVM, and each answer."""
+    job = await get_visible_job(parts.jobs, job_id, caller)
+    return Response(write_log(job, await parts.jobs.read_log(job_id)), media_type="text/plain")
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    status_code=202,
+    response_model=Job,
+    response_description="The job is cancelled",
+    responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_CANCELLABLE)},
+)
+async def cancel_job(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+    """Until its VM is changed, or while it waits for a person; `remaining_action` then says what is left to do."""
+    await get_visible_job(parts.jobs, job_id, caller)
+    return job_answer(await parts.jobs.cancel(job_id, caller), 202)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    operation_id="retryJob",
+    summary="Retry a failed or cancelled job",
+    status_code=202,
+    response_model=Job,
+    response_description="The job goes on where it stopped, as its next attempt",
+    responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_RETRYABLE, C.VM_BUSY)},
+)
+async def retry_job(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+    """The same job with `attempt` + 1; steps that are done are not done again."""
+    await get_visible_job(parts.jobs, job_id, caller)
+    return job_answer(await parts.jobs.retry(job_id), 202)
+
+
+@router.post(
+    "/jobs/{job_id}/agent-restarted",
+    operation_id="reportAgentRestarted",
+    summary="Tell a waiting job that the agent was restarted",
+    status_code=202,
+    response_model=Job,
+    response_description="The job looks at once",
+    responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_WAITING)},
+)
+async def report_agent_restarted(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+    """The job looks for the new certificate now, instead of at its next turn."""
+    await get_visible_job(parts.jobs, job_id, caller)
+    return job_answer(await parts.jobs.report_agent_restarted(job_id), 202)
+
+
+def _names(if_none_match: Sequence[str], current: str) -> bool:
+    """Weak comparison of RFC 9110: proxies that compress make a tag weak."""
+    tags = {tag.strip().removeprefix("W/") for tag in ",".join(if_none_match).split(",")}
+    return current in tags or "*" in tags
+
+
+def _link_to_next(request: Request, next_cursor: str | None) -> dict[str, str]:
+    if next_cursor is None:
+        return {}
+    query = urlencode({**request.query_params, "cursor": next_cursor})
+    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}

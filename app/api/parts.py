@@ -1,0 +1,56 @@
+"""What the routes work with. `app.main` builds it; a route asks for it with `PartsOf`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from app.settings import Settings
+from app.store.changes import Changes
+from app.store.clusters import Clusters
+from app.store.database import Database
+from app.store.jobs import Jobs
+from app.store.keys import Keys
+from app.store.queue import WakeUps
+from app.store.vms import Vms
+from app.telemetry import Metrics
+
+
+class Draining:
+    """Whether the service is stopping: from then on it says that it is not ready."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def begin(self) -> None:
+        self.begun = True
+
+
+def no_worker_here() -> bool:
+    """A process that serves the API alone is ready without a worker."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`worker_alive` says whether this process's worker still runs; a process without one is always fine."""
+
+    settings: Settings
+    database: Database
+    wakeups: WakeUps
+    jobs: Jobs
+    keys: Keys
+    clusters: Clusters
+    vms: Vms
+    changes: Changes
+    metrics: Metrics
+    draining: Draining = field(default_factory=Draining)
+    worker_alive: Callable[[], bool] = no_worker_here
+
+
+def parts_of(request: Request) -> Parts:
+    return cast("Parts", request.app.state.parts)
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]

@@ -1,0 +1,134 @@
+"""Starting a renewal. Only what is stored is asked here, never a cluster: the answer comes at once."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+from pydantic import AfterValidator
+
+from app.api.answers import accepted_answer
+from app.api.auth import CallerOf
+from app.api.candidates import candidate_clusters, check_restart_possible
+from app.api.guard import GuardedRoute
+from app.api.headers import LONGEST_WAIT_S, read_idempotency_key, read_preferred_wait_s
+from app.api.parts import PartsOf
+from app.api.problems import problem_responses
+from app.api.renew_request import RenewRequest
+from app.api.schemas import Job
+from app.ngt.errors import FaultCode as C
+from app.ngt.progress import RenewalRequest
+from app.ngt.vocabulary import VmUuid, parse_vm_uuid
+from app.store.progress import dump_request
+from app.store.records import Caller, IdempotencyKey, NewRenewal
+
+router = APIRouter(route_class=GuardedRoute)
+
+_PATH = "/vms/{vm_uuid}/ngt/renew"
+_ROUTE = f"POST {_PATH}"
+
+VmUuidInPath = Annotated[
+    str,
+    Path(
+        description="In upper or lower case",
+        json_schema_extra={"format": "uuid"},
+        examples=["20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"],
+    ),
+    AfterValidator(parse_vm_uuid),
+]
+Wait = Annotated[
+    int | None,
+    Query(
+        ge=0,
+        le=LONGEST_WAIT_S,
+        description="Seconds to wait for the end of the job: done in time gives 200. Default 0; "
+        "`Prefer: wait=N` says the same, and is cut to what is allowed",
+    ),
+]
+
+
+@router.post(
+    _PATH,
+    operation_id="renewVmNgtCertificate",
+    tags=["renewals"],
+    summary="Renew the NGT client certificate of a VM",
+    status_code=202,
+    response_model=Job,
+    response_description="The job is open: poll it as `Retry-After` says",
+    responses={
+        200: {"model": Job, "description": "The job is done"},
+        **problem_responses(
+            C.MALFORMED_JSON, C.IDEMPOTENCY_KEY_INVALID, C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VM_BUSY,
+            C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE, C.VALIDATION_FAILED, C.IDEMPOTENCY_KEY_REUSED,
+            C.AGENT_RESTART_NOT_POSSIBLE,
+        ),
+    },
+)  # fmt: skip
+async def renew(
+    request: Request,
+    caller: CallerOf,
+    parts: PartsOf,
+    vm_uuid: VmUuidInPath,
+    body: Annotated[RenewRequest, Body()] = RenewRequest(),  # noqa: B008 - frozen, and what no body means
+    wait: Wait = None,
+) -> Response:
+    """Starts a job, or joins the VM's open one that does the same. The body may be left out.
+
+    A request that is repeated with its `Idempotency-Key` answers with the same job, for 7 days.
+    """
+    key = read_idempotency_key(request)
+    preferred_s = read_preferred_wait_s(request) if wait is None else None
+    vm = VmUuid(vm_uuid)
+    seen_on = await parts.vms.known_cluster(vm) if body.cluster is None else ()
+    candidates = candidate_clusters(parts.settings, caller, body.cluster, seen_on)
+    check_restart_possible(parts.settings, candidates, body.restart_agent)
+
+    started = await parts.jobs.start_renewal(
+        _new_renewal(vm, body, caller, candidates),
+        None if key is None else IdempotencyKey(key, _ROUTE, _request_sha256(vm, body)),
+    )
+    job = started.job
+    if (wait_s := preferred_s if wait is None else wait) and not job.done:
+        job = await parts.changes.wait_done(job.id, parts.jobs, wait_s) or job
+
+    headers = {"Location": f"/jobs/{job.id}"}
+    if started.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if preferred_s is not None:
+        headers["Preference-Applied"] = f"wait={preferred_s}"
+    return accepted_answer(job, joined=started.joined, headers=headers)
+
+
+def _new_renewal(vm: VmUuid, body: RenewRequest, caller: Caller, candidates: Sequence[str]) -> NewRenewal:
+    wanted = RenewalRequest(
+        mode=body.mode,
+        force=body.force,
+        skip_if_valid_days=body.skip_if_valid_days,
+        cluster=body.cluster,
+        clusters=tuple(candidates),
+        restart_agent=body.restart_agent,
+        when_powered_off=body.when_powered_off,
+        create_if_absent=body.create_if_absent,
+        accept_unverified=body.accept_unverified,
+        validate_only=body.validate_only,
+    )
+    return NewRenewal(
+        vm_uuid=vm,
+        cluster=candidates[0] if len(candidates) == 1 else None,
+        request=dump_request(wanted),
+        asked=body.asked(),
+        validate_only=body.validate_only,
+        fail_on_conflict=body.on_conflict == "fail",
+        caller=caller,
+        correlation_id=body.correlation_id or None,
+        correlation_display=body.correlation_display or None,
+        change_number=body.change_number or None,
+        requested_by=body.requested_by or None,
+    )
+
+
+def _request_sha256(vm: VmUuid, body: RenewRequest) -> str:
+    """The same for two requests that ask for the same, in whatever order and spelling of numbers."""
+    canonical = json.dumps(body.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(f"/vms/{vm}/ngt/renew\n{canonical}".encode()).hexdigest()

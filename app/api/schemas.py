@@ -1,0 +1,263 @@
+"""What the service answers with. Flat, and what is not known is absent, never null: low-code tools read it."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import MISSING, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from app.store.records import JobStatus
+
+_DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
+
+
+def _to_milliseconds(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _to_seconds(time: datetime) -> str:
+    return time.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+
+
+# What the service did, to the millisecond; and the dates of certificates, which have whole seconds.
+Instant = Annotated[datetime, PlainSerializer(_to_milliseconds, return_type=str), _DATE_TIME]
+CertificateDate = Annotated[datetime, PlainSerializer(_to_seconds, return_type=str), _DATE_TIME]
+
+Text = Annotated[str, Field(max_length=20_000)]
+Word = Annotated[str, Field(max_length=255)]
+Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Lines = Annotated[list[Text], Field(max_length=100)]
+
+
+def _example(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FieldError(_Answer):
+    """One value that is refused."""
+
+    pointer: Annotated[Word, Field(description="JSON Pointer into the request: /body/…, /query/…, /path/…, /header/…")]
+    detail: Text
+
+
+class Problem(_Answer):
+    """An error, as RFC 9457 has it."""
+
+    model_config = _example(
+        {
+            "type": "urn:problem:ngt-renewal:job-not-found",
+            "title": "No such job",
+            "status": 404,
+            "detail": "There is no job 0199c1f2-0000-7000-8000-000000000000.",
+            "instance": "/jobs/0199c1f2-0000-7000-8000-000000000000",
+            "code": "job-not-found",
+            "action": "Check the id; finished jobs are kept 90 days.",
+            "retryable": False,
+            "request_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+        }
+    )
+
+    type: Word
+    title: Word
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Text | MISSING = MISSING
+    instance: Annotated[Text, Field(description="The path of the request")]
+    code: Annotated[Word, Field(description="A stable word; more may be added")]
+    action: Annotated[Text, Field(description="What to do next")]
+    retryable: Annotated[bool, Field(description="Whether the same request can succeed later")]
+    request_id: Word
+    errors: Annotated[list[FieldError], Field(max_length=1000)] | MISSING = MISSING
+    job_id: Annotated[Id, Field(description="The open job of a VM that is busy")] | MISSING = MISSING
+
+
+class Step(_Answer):
+    """One step of a job, in one of its attempts. `status`: running, succeeded, failed or lost."""
+
+    name: Word
+    attempt: Count
+    status: Word
+    started_at: Instant
+    finished_at: Instant | MISSING = MISSING
+    duration_ms: Count | MISSING = MISSING
+    cvm: Word | MISSING = MISSING
+    result_vec: Annotated[Word, Field(description="The result word of the tool, as it printed it")] | MISSING = MISSING
+    message: Text
+
+
+class Plan(_Answer):
+    """What a renewal of the VM would do. Nothing was changed."""
+
+    commands: Lines
+    guest_address: Word | MISSING = MISSING
+    restart: Annotated[Text, Field(description="How the agent would be restarted")]
+    proof: Annotated[Text, Field(description="What would prove the renewal")]
+    refusal_codes: Lines
+    refusals: Annotated[Lines, Field(description="Why it would be refused; empty when it would not")]
+
+
+class Links(_Answer):
+    """Paths of the job's own resources."""
+
+    self: Word
+    result: Word
+    log: Word
+
+
+class Job(_Answer):
+    """One renewal. Test `done` and `outcome`: `status` may get more words."""
+
+    model_config = _example(
+        {
+            "id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+            "status": "succeeded",
+            "done": True,
+            "outcome": "renewed",
+            "message": "certificate renewed; valid until 2029-08-19",
+            "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+            "vm_name": "web01",
+            "cluster": "c1",
+            "cvm": "10.0.0.31",
+            "mode": "recreate",
+            "forced": False,
+            "validate_only": False,
+            "joined": False,
+            "progress_percent": 100,
+            "attempt": 1,
+            "caller": "ServiceNow production",
+            "change_number": "CHG0030123",
+            "created_at": "2026-11-23T01:02:03.000Z",
+            "started_at": "2026-11-23T01:02:03.010Z",
+            "finished_at": "2026-11-23T01:02:44.120Z",
+            "updated_at": "2026-11-23T01:02:44.120Z",
+            "old_not_after": "2026-12-01T00:00:00Z",
+            "new_not_after": "2029-08-19T02:11:04Z",
+            "verified_by": "guest_certificate",
+            "link_active": True,
+            "steps": [],
+            "links": {
+                "self": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+                "result": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e/result",
+                "log": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e/log",
+            },
+        }
+    )
+
+    id: Id
+    status: JobStatus
+    done: bool
+    outcome: (
+        Annotated[
+            Word, Field(description="renewed, unverified, already_valid, planned, failed or cancelled; once done")
+        ]
+        | MISSING
+    ) = MISSING
+    message: Text
+    vm_uuid: Id
+    vm_name: Text | MISSING = MISSING
+    cluster: Word | MISSING = MISSING
+    cvm: Word | MISSING = MISSING
+    mode: Word | MISSING = MISSING
+    forced: bool
+    validate_only: bool
+    joined: Annotated[bool, Field(description="The request joined this job, which was open already")]
+    progress_percent: Annotated[int, Field(ge=0, le=100)]
+    current_step: Word | MISSING = MISSING
+    attempt: Count
+
+    wait_reason: Word | MISSING = MISSING
+    deadline_at: Instant | MISSING = MISSING
+    error_code: Word | MISSING = MISSING
+    error_message: Text | MISSING = MISSING
+    error_action: Annotated[Text, Field(description="What to do, and who can do it")] | MISSING = MISSING
+    error_retryable: bool | MISSING = MISSING
+    remaining_action: Annotated[Text, Field(description="What is left to do by hand")] | MISSING = MISSING
+
+    caller: Annotated[Text, Field(description="The API key that asked")]
+    correlation_id: Word | MISSING = MISSING
+    correlation_display: Word | MISSING = MISSING
+    change_number: Word | MISSING = MISSING
+    requested_by: Annotated[Word, Field(description="Who asked, as the request claims")] | MISSING = MISSING
+
+    created_at: Instant
+    started_at: Instant | MISSING = MISSING
+    finished_at: Instant | MISSING = MISSING
+    updated_at: Instant
+
+    old_not_before: CertificateDate | MISSING = MISSING
+    old_not_after: CertificateDate | MISSING = MISSING
+    new_not_before: CertificateDate | MISSING = MISSING
+    new_not_after: CertificateDate | MISSING = MISSING
+    old_serial: Word | MISSING = MISSING
+    new_serial: Word | MISSING = MISSING
+    verified_by: Annotated[Word, Field(description="guest_certificate, cvm_expiry_date or link_only")] | MISSING = (
+        MISSING
+    )
+    link_active: bool | MISSING = MISSING
+    vss_before: bool | MISSING = MISSING
+    vss_after: bool | MISSING = MISSING
+    file_level_restore_before: bool | MISSING = MISSING
+    file_level_restore_after: bool | MISSING = MISSING
+    plan: Plan | MISSING = MISSING
+
+    steps: Annotated[list[Step], Field(max_length=10_000)]
+    links: Links
+
+
+class JobList(_Answer):
+    """One page of jobs, newest first. Without `next_cursor` it is the last one."""
+
+    items: Annotated[list[Job], Field(max_length=200)]
+    next_cursor: Word | MISSING = MISSING
+
+
+class Cluster(_Answer):
+    """A configured cluster. Until one renewal was proved on it, one runs at a time."""
+
+    model_config = _example(
+        {"name": "c1", "paused": False, "proven": True, "mode": "recreate", "restart_agent": "ssh", "max_running": 3}
+    )
+
+    name: Word
+    paused: bool
+    paused_at: Instant | MISSING = MISSING
+    paused_by: Text | MISSING = MISSING
+    pause_reason: Text | MISSING = MISSING
+    proven: bool
+    proven_at: Instant | MISSING = MISSING
+    mode: Word
+    restart_agent: Word
+    max_running: Count
+
+
+class ClusterList(_Answer):
+    """The clusters that the key may use, by name."""
+
+    items: Annotated[list[Cluster], Field(max_length=1000)]
+
+
+class Check(_Answer):
+    """One thing that the service needs."""
+
+    name: Word
+    passed: bool
+
+
+class Health(_Answer):
+    """Whether the service works; `checks` with `?verbose=true` and an API key."""
+
+    status: Word
+    checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
+
+
+class Meta(_Answer):
+    """Which service this is."""
+
+    name: Word
+    version: Word
+    database_revision: Word | MISSING = MISSING
+    docs: Word
+    openapi: Word

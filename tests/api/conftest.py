@@ -1,0 +1,117 @@
+"""The whole API on a database of its own, called over HTTP, with a key for each kind of caller."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from sqlalchemy import func, select
+
+from app.api.parts import Parts
+from app.main import build_app
+from app.settings import ClusterSettings, GuestSettings, Settings
+from app.store.job_rows import change_job
+from app.store.records import Scope
+from app.store.tables import IDEMPOTENCY, JOB
+
+VM = "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"
+RENEW = f"/vms/{VM}/ngt/renew"
+EVERYTHING = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The API and the parts that it works with."""
+
+    app: FastAPI
+    parts: Parts
+
+    async def key(self, *scopes: Scope, clusters: frozenset[str] | None = None, expires_s: float | None = None) -> str:
+        """A new token; without scopes it has none."""
+        lifetime = None if expires_s is None else timedelta(seconds=expires_s)
+        _, token = await self.parts.keys.create("a test", frozenset(scopes), clusters, lifetime)
+        return token
+
+    def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
+        if token is not None:
+            headers["X-API-Key"] = token
+        transport = httpx.ASGITransport(app=self.app)
+        return httpx.AsyncClient(transport=transport, base_url="http://ngt-renewal.test", headers=headers)
+
+    async def stored(self) -> tuple[int, int]:
+        """How many jobs and idempotency keys there are."""
+        async with self.parts.database.transaction() as connection:
+            jobs = await connection.scalar(select(func.count()).select_from(JOB))
+            keys = await connection.scalar(select(func.count()).select_from(IDEMPOTENCY))
+        return jobs or 0, keys or 0
+
+    async def leave(self, job_id: str, **columns: Any) -> None:
+        """Have the job as a worker would have left it."""
+        async with self.parts.database.transaction() as connection:
+            await connection.execute(change_job(UUID(job_id), **columns))
+
+
+class Build(Protocol):
+    def __call__(self, settings: Settings, url: str) -> Any: ...
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Cluster c1 has SSH access to guests; on c2 and c3 a person restarts the agents."""
+    key_file = tmp_path / "key"
+    guest = GuestSettings(addresses=("10.1.0.0/16",), username="ngt", key_file=key_file, known_hosts=key_file)  # type: ignore[arg-type, call-arg]  # a validator fills them in
+
+    def cluster(cvm: str, **more: Any) -> ClusterSettings:
+        return ClusterSettings(cvms=(cvm,), key_file=key_file, known_hosts=key_file, **more)
+
+    return Settings(
+        data_dir=tmp_path,
+        clusters={
+            "c1": cluster("10.0.0.31", guests=(guest,)),
+            "c2": cluster("10.0.0.32", restart_agent="manual"),
+            "c3": cluster("10.0.0.33", restart_agent="manual"),
+        },
+    )
+
+
+@asynccontextmanager
+async def serving(settings: Settings, database_url: str) -> AsyncIterator[Service]:
+    app = build_app(settings, database_url)
+    async with app.router.lifespan_context(app):
+        yield Service(app, app.state.parts)
+
+
+@pytest_asyncio.fixture
+async def service(settings: Settings, database_url: str) -> AsyncIterator[Service]:
+    async with serving(settings, database_url) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def caller(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """One who may do everything on every cluster."""
+    async with service.client(await service.key(*EVERYTHING)) as client:
+        yield client
+
+
+Check = Callable[[httpx.Response], None]
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The answer is this problem, whole."""
+    assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["type"] == f"urn:problem:ngt-renewal:{code}"
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert {"title", "instance", "retryable", "action"} <= problem.keys()
+    assert None not in problem.values()
+    return problem
