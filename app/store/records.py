@@ -106,6 +106,7 @@ class Plan:
 class Results:
     """What a job found and proved so far; what is not known is `None`."""
 
+    mode: str | None = None
     old_not_before: datetime | None = None
     old_not_after: datetime | None = None
     new_not_before: datetime | None = None

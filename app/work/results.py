@@ -15,6 +15,7 @@ def results_of(p: Progress, rules: Rules) -> Results:
     proof = p.proof
     renewed = proof is not None and proof.by is not ProvedBy.LINK_ONLY
     return Results(
+        mode=mode_of(p, rules) if p.cluster is not None else None,
         old_not_before=old.not_before if old is not None else None,
         old_not_after=known_not_after(p),
         old_serial=old.serial if old is not None else None,
