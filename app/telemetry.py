@@ -1,7 +1,7 @@
 """Logs and metrics: one JSON object (or one line of text) per event with its secrets masked, and what a process counts.
 
-What the database counts (jobs by status, stranded VMs) is read from it when it is asked for, so that all replicas tell
-the same.
+What stands elsewhere is read there when it is asked for: jobs and stranded VMs in the database, so that all replicas
+tell the same, and the CVMs' state in the pool of connections.
 """
 
 import json
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Literal, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.ngt.masking import mask
@@ -43,12 +43,12 @@ def configure_logging(
     log_format: Literal["json", "text"],
     stream: TextIO | None = None,
 ) -> None:
-    """Everything that is logged in this process, by us and by libraries, goes to `stream` (None: stdout) from now on.
+    """Everything that is logged in this process, by us and by libraries, goes to `stream` (None: stderr) from now on.
 
     An event has `ts` (RFC 3339, UTC), `level`, `logger`, `msg`, its own fields, and what was bound with
     `structlog.contextvars` (request_id, job_id, vm_uuid, cluster, step).
     """
-    to = stream or sys.stdout
+    to = stream or sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -150,14 +150,5 @@ class Metrics:
             "Commands for CVMs, from asking for a session to the last byte of the answer.",
             ["command"],
             buckets=_COMMAND_BUCKETS_S,
-            registry=registry,
-        )
-        self.ssh_connections = Gauge(
-            "ngt_cvm_ssh_connections", "Open SSH connections to CVMs.", ["cluster", "cvm"], registry=registry
-        )
-        self.cvm_up = Gauge(
-            "ngt_cvm_up",
-            "1 when the CVM answered the last time that it was asked, else 0.",
-            ["cluster", "cvm"],
             registry=registry,
         )
