@@ -1,0 +1,81 @@
+# `make` alone tells what there is. Everything runs in .venv, which is made from the hashed locks when it is needed.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# A pytest process for each core of a small machine; the tests wait more than they work.
+WORKERS ?= 2
+
+.PHONY: help
+help: ## Tell what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml locks/build.txt locks/dev.txt tools/bootstrap
+	@PYTHON='$(PYTHON)' tools/bootstrap
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with exactly the locked packages
+
+.PHONY: demo
+demo: $(INSTALLED) ## Renew one VM of a simulated cluster, step by step
+	@$(BIN)/python tools/demo.py
+
+.PHONY: run
+run: $(INSTALLED) ## Keep the service and a simulated cluster up for trying
+	@$(BIN)/python tools/demo.py --keep
+
+.PHONY: test
+test: lint types contracts ## Everything that must hold: lint, types, contracts, all tests
+	@tools/need-sshd
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: unit
+unit: $(INSTALLED) ## The tests that need no server, in seconds
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: lint
+lint: $(INSTALLED) ## The rules of style, the format, and that the locks fit
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python tools/check_locks.py
+
+.PHONY: fmt
+fmt: $(INSTALLED) ## Mend what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: types
+types: $(INSTALLED) ## mypy, strict
+	$(BIN)/python -m mypy
+
+.PHONY: contracts
+contracts: $(INSTALLED) ## Which package may import which
+	$(BIN)/lint-imports
+
+.PHONY: openapi
+openapi: $(INSTALLED) ## Write the OpenAPI document anew
+	$(BIN)/python -m app openapi > openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+.PHONY: migration
+migration: $(INSTALLED) ## Write a migration from the changed tables: make migration m="Add a column"
+	@$(BIN)/python tools/migration.py '$(m)'
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure 200 renewals beside a bare loop that sends the same commands
+	@tools/need-sshd
+	$(BIN)/python -m tests.bench
+
+.PHONY: lock
+lock: $(INSTALLED) ## Resolve all packages anew; U=1 takes newer versions too
+	tools/lock $(if $(U),--upgrade)
+
+.PHONY: clean
+clean: ## Remove what was made here: .venv, caches, builds
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
+	find app migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
