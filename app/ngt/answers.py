@@ -212,10 +212,11 @@ def _looked(p: Progress, sighting: Sighting, rules: Rules, now: datetime) -> Adv
     if p.entity is EntityStage.MISSING and sighting.entity is not None:
         return Advance(_calm(_issued(p, rules, now)), Verdict.DONE, "the VM has its tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.delete_begun and sighting.entity is None:
-        return Advance(replace(p, entity=EntityStage.MISSING, refused=None), Verdict.DONE, "the VM has no tools entity")
+        missing = replace(_missing(p, now), refused=None)
+        return Advance(missing, Verdict.DONE, "the VM has no tools entity")
     if p.entity is EntityStage.ISSUED and sighting.entity is None and p.proof is None:
         # Somebody else deleted it; the VM must not be left without.
-        missing = replace(p, entity=EntityStage.MISSING, delete_begun=True, mounted_at=None, between=None)
+        missing = replace(_missing(p, now), delete_begun=True, mounted_at=None, between=None)
         return Advance(missing, Verdict.DONE, "the VM's tools entity is gone")
     if p.entity is EntityStage.ISSUED and p.between is None:
         p = replace(p, between=sighting)
@@ -230,12 +231,18 @@ def _iso_mounted(sighting: Sighting) -> bool:
     return sighting.entity is not None and sighting.entity.iso_mounted is True
 
 
+def _missing(p: Progress, now: datetime) -> Progress:
+    """The VM has no entity: from now on there is only forward, to a create that says so."""
+    return replace(p, entity=EntityStage.MISSING, missing_since=p.missing_since or now)
+
+
 def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
     """The cluster has issued a new certificate: from now on it only has to reach the guest."""
     return replace(
         p,
         entity=EntityStage.ISSUED,
         issued_at=now,
+        missing_since=None,
         between=None,
         mounted_at=None,
         refused=None,
@@ -252,7 +259,7 @@ def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rul
         return Advance(replace(p, intent=looking), Verdict.NOT_YET, "looking again")
     p = replace(p, intent=None, lost_answers=p.lost_answers + 1, retry_at=None)
     if sighting.entity is None and p.delete_begun:
-        missing = replace(p, entity=EntityStage.MISSING, mounted_at=None, between=None)
+        missing = replace(_missing(p, now), mounted_at=None, between=None)
         return Advance(missing, Verdict.LOST, "the VM has no tools entity")
     if intent.step is StepName.MOUNT_ISO:
         if _iso_mounted(sighting):
@@ -344,7 +351,7 @@ def _refused(p: Progress, tool: str, words: str, rules: Rules, now: datetime) ->
             return replace(p, refused=Failure(code.ENTITY_REFRESH_FAILED, message))
         case "create" if p.delete_begun:
             failure = Failure(code.ENTITY_CREATE_FAILED, f"create_vm_tools_entity answered {words}")
-            return replace(_try_again(p, failure, rules, now), entity=EntityStage.MISSING)
+            return _missing(_try_again(p, failure, rules, now), now)
         case "create":
             message = f"create_vm_tools_entity answered {words}; the VM had no tools entity before, and has none now."
             return replace(p, refused=Failure(code.ENTITY_CREATE_FAILED, message))

@@ -233,6 +233,7 @@ class Progress:
     intent: Intent | None = None
     entity: EntityStage = EntityStage.UNTOUCHED
     delete_begun: bool = False
+    missing_since: datetime | None = None
     # A definite refusal of a change that must be looked at before it is judged.
     refused: Failure | None = None
     issued_at: datetime | None = None

@@ -146,7 +146,16 @@ class Renewals:
         until = wait.until if wait.deadline is None or wait.until is not None else wait.deadline
         back = PutBack(JobStatus.WAITING, wait.reason, wait.message, until, wait.deadline)
         await self._running.put_back(claim, state, back, self._slots.get(claim.cluster or ""))
+        if state.stranded:
+            self._raise_alarm(state.progress, claim)
         log.info("the job waits", wait_reason=wait.reason, until=until)
+
+    def _raise_alarm(self, progress: Progress, claim: Claim) -> None:
+        """A stranded VM is a warning at once, and an error at every try after `stranded_deadline_s`."""
+        since = progress.missing_since or claim.now
+        late = (claim.now - since).total_seconds() >= self._limits.stranded_deadline_s
+        said = "the VM has no tools entity at the moment, so NGT is off for it; create is tried until it succeeds"
+        (log.error if late else log.warning)(said, stranded_since=since)
 
     async def _finish(self, claim: Claim, state: State, finish: Finish, rules: Rules) -> None:
         failure = finish.failure
