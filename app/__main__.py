@@ -24,7 +24,8 @@ from app.store.database import Database
 from app.store.embedded import EmbeddedPostgresError, start_embedded
 from app.store.keys import Keys
 from app.store.records import Scope
-from app.store.schema import is_at_head, migrate as bring_to_head
+from app.store.schema import is_at_head
+from app.store.schema import migrate as bring_to_head
 from app.telemetry import configure_logging
 from app.work.doctor import examine
 
@@ -219,9 +220,8 @@ async def _create_key(
 @keys_cli.command("list")
 def keys_list(config: Config = None) -> None:
     """List the API keys: never the secrets."""
-    with _told():
-        with _database_url(_settings(config)) as url:
-            asyncio.run(_list_keys(url))
+    with _told(), _database_url(_settings(config)) as url:
+        asyncio.run(_list_keys(url))
 
 
 async def _list_keys(url: str) -> None:
@@ -240,10 +240,9 @@ async def _list_keys(url: str) -> None:
 @keys_cli.command("revoke")
 def keys_revoke(key_id: str, config: Config = None) -> None:
     """End a key at once."""
-    with _told():
-        with _database_url(_settings(config)) as url:
-            if not asyncio.run(_revoke_key(url, key_id)):
-                _fail(f"There is no key {key_id!r} that could be revoked; `ngt-renewal keys list` shows them.")
+    with _told(), _database_url(_settings(config)) as url:
+        if not asyncio.run(_revoke_key(url, key_id)):
+            _fail(f"There is no key {key_id!r} that could be revoked; `ngt-renewal keys list` shows them.")
     typer.echo(f"{key_id} is revoked.")
 
 

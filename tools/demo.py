@@ -1,7 +1,7 @@
 """Shows the service at work: a simulated cluster, the service on its embedded database, and one VM renewed over HTTP.
 
-    python tools/demo.py          renews one VM, prints what happened, stops; exit status 0 only if it was renewed
-    python tools/demo.py --keep   keeps the service and the cluster up to try things by hand, until Ctrl-C
+python tools/demo.py          renews one VM, prints what happened, stops; exit status 0 only if it was renewed
+python tools/demo.py --keep   keeps the service and the cluster up to try things by hand, until Ctrl-C
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +40,7 @@ def main() -> int:
     options = parser.parse_args()
     port = options.port or (8080 if options.keep else free_port())
     # PostgreSQL does not run as root, so its folder must be where another user may go.
-    folder = Path(tempfile.mkdtemp(prefix="ngt-renewal-demo-", dir="/tmp"))  # noqa: S108 - see the line above
+    folder = Path(tempfile.mkdtemp(prefix="ngt-renewal-demo-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         with running_site(folder) as configuration, running_service(folder, configuration, port) as key:
@@ -53,7 +53,8 @@ def main() -> int:
     except DemoFailed as failed:
         print(f"\nThe demo failed: {failed}", file=sys.stderr)
         for log in sorted(folder.glob("*.log")):
-            print(f"--- the end of {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n", file=sys.stderr)
+            last_lines = log.read_text(errors="replace").splitlines()[-15:]
+            print(f"--- the end of {log.name}", *last_lines, sep="\n", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped")
@@ -75,7 +76,7 @@ def running_site(folder: Path) -> Iterator[Path]:
     say("starting a simulated cluster: 3 CVMs and a dozen VMs behind real SSH")
     site = folder / "site"
     with process(folder / "simulator.log", "simulate", "--directory", str(site)) as simulator:
-        wait_for(lambda: (site / "simulated.json").exists(), simulator, "the simulated cluster")
+        wait_for((site / "simulated.json").exists, simulator, "the simulated cluster")
         configuration = folder / "ngt-renewal.toml"
         clusters = (site / "simulated.toml").read_text(encoding="utf-8")
         configuration.write_text(f'data_dir = "{folder / "data"}"\nlog_format = "text"\n\n{clusters}', encoding="utf-8")
@@ -129,7 +130,7 @@ def environment_of() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
-def wait_for(ready: Any, started: subprocess.Popen[bytes], name: str) -> None:
+def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], name: str) -> None:
     limit = time.monotonic() + START_LIMIT_S
     while not ready():
         if started.poll() is not None:
@@ -168,18 +169,20 @@ def renew(url: str, key: str, vm_uuid: str) -> int:
     while True:
         ended = [step for step in job.get("steps", []) if step["status"] != "running"]
         for step in ended[shown:]:
-            result = step.get("result_vec") or ""
-            print(f"  {step['name']:<22}{step['status']:<11}{step.get('duration_ms', 0):>5} ms  {result:<9} {step.get('message', '')}")
+            name, status, took_ms = step["name"], step["status"], step.get("duration_ms", 0)
+            print(f"  {name:<22}{status:<11}{took_ms:>5} ms  {step.get('result_vec', ''):<9} {step.get('message', '')}")
         shown = len(ended)
         if job["done"]:
             break
         if time.monotonic() > limit:
-            raise DemoFailed(f"the job was not done within {RENEW_LIMIT_S:.0f} s; it is {job['status']}: {job['message']}")
+            stands = f"it is {job['status']}: {job['message']}"
+            raise DemoFailed(f"the job was not done within {RENEW_LIMIT_S:.0f} s; {stands}")
         time.sleep(0.05)
         job = call("GET", f"{url}/jobs/{job['id']}", key)
     print(f"\n  outcome     {job['outcome']}, verified by {job.get('verified_by', 'nothing')}")
-    print(f"  before      valid until {job.get('old_not_after', 'unknown')}   serial {job.get('old_serial', 'unknown')}")
-    print(f"  now         valid until {job.get('new_not_after', 'unknown')}   serial {job.get('new_serial', 'unknown')}")
+    for when, age in (("before", "old"), ("now", "new")):
+        not_after, serial = job.get(f"{age}_not_after", "unknown"), job.get(f"{age}_serial", "unknown")
+        print(f"  {when:<12}valid until {not_after}   serial {serial}")
     if job["outcome"] != "renewed":
         raise DemoFailed(f"{job.get('error_code')}: {job['message']}")
     print("\nTo do it yourself: `make run`, then")

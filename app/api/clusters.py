@@ -22,7 +22,6 @@ router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
 ClusterName = Annotated[str, Path(pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])]
 
 _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED)
-_WITH_BODY = problem_responses(C.MALFORMED_JSON, C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE)
 
 
 class PauseRequest(BaseModel):
@@ -50,7 +49,7 @@ async def list_clusters(caller: CallerOf, parts: PartsOf) -> Response:
     operation_id="pauseCluster",
     summary="Begin no more renewals on a cluster",
     response_model=Cluster,
-    responses={**_ONE_CLUSTER, **_WITH_BODY},
+    responses=_ONE_CLUSTER,
 )
 async def pause_cluster(
     caller: CallerOf,

@@ -48,6 +48,8 @@ STATUS: dict[FaultCode, int] = {
     _C.DRAINING: 503,
 }
 
+# A body of a thousand unknown members is not worth a thousand sentences.
+_MOST_ERRORS = 100
 # Seconds after which another try makes sense.
 _RETRY_AFTER_S = {429: 5, 503: 5}
 
@@ -122,7 +124,7 @@ def _answer(request: Request, fault: Fault, status: int, errors: Sequence[FieldE
         action=fault.rule.action,
         retryable=fault.rule.retryable,
         request_id=request.state.request_id,
-        errors=list(errors) or MISSING,
+        errors=list(errors[:_MOST_ERRORS]) or MISSING,
         job_id=str(fault.job_id) if isinstance(fault, VmBusy) else MISSING,
     )
     headers = _headers(fault, status)

@@ -59,12 +59,16 @@ Wait = Annotated[
     responses={
         200: {"model": Job, "description": "The job is done"},
         **problem_responses(
-            C.MALFORMED_JSON, C.IDEMPOTENCY_KEY_INVALID, C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VM_BUSY,
-            C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE, C.VALIDATION_FAILED, C.IDEMPOTENCY_KEY_REUSED,
+            C.IDEMPOTENCY_KEY_INVALID,
+            C.TARGET_NOT_ALLOWED,
+            C.CLUSTER_NOT_FOUND,
+            C.VM_BUSY,
+            C.VALIDATION_FAILED,
+            C.IDEMPOTENCY_KEY_REUSED,
             C.AGENT_RESTART_NOT_POSSIBLE,
         ),
     },
-)  # fmt: skip
+)
 async def renew(
     request: Request,
     caller: CallerOf,

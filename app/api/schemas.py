@@ -3,9 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
-
-from app.store.records import JobStatus
+from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 _DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 
@@ -22,11 +20,17 @@ def _to_seconds(time: datetime) -> str:
 Instant = Annotated[datetime, PlainSerializer(_to_milliseconds, return_type=str), _DATE_TIME]
 CertificateDate = Annotated[datetime, PlainSerializer(_to_seconds, return_type=str), _DATE_TIME]
 
-Text = Annotated[str, Field(max_length=20_000)]
-Word = Annotated[str, Field(max_length=255)]
+
+def _cut_after(longest: int) -> AfterValidator:
+    """What a CVM or a caller said may be of any length; clients were told how long it is at most."""
+    return AfterValidator(lambda text: text if len(text) <= longest else text[: longest - 1] + "…")
+
+
+Text = Annotated[str, _cut_after(20_000), WithJsonSchema({"type": "string", "maxLength": 20_000})]
+Word = Annotated[str, _cut_after(255), WithJsonSchema({"type": "string", "maxLength": 255})]
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Lines = Annotated[list[Text], Field(max_length=100)]
+Lines = list[Text]
 
 
 def _example(example: dict[str, Any]) -> ConfigDict:
@@ -70,7 +74,7 @@ class Problem(_Answer):
     action: Annotated[Text, Field(description="What to do next")]
     retryable: Annotated[bool, Field(description="Whether the same request can succeed later")]
     request_id: Word
-    errors: Annotated[list[FieldError], Field(max_length=1000)] | MISSING = MISSING
+    errors: Annotated[list[FieldError], Field(max_length=100)] | MISSING = MISSING
     job_id: Annotated[Id, Field(description="The open job of a VM that is busy")] | MISSING = MISSING
 
 
@@ -147,7 +151,9 @@ class Job(_Answer):
     )
 
     id: Id
-    status: JobStatus
+    status: Annotated[
+        Word, Field(description="queued, waiting, running, succeeded, failed, cancelled or skipped; more may come")
+    ]
     done: bool
     outcome: (
         Annotated[
@@ -203,7 +209,7 @@ class Job(_Answer):
     file_level_restore_after: bool | MISSING = MISSING
     plan: Plan | MISSING = MISSING
 
-    steps: Annotated[list[Step], Field(max_length=10_000)]
+    steps: list[Step]
     links: Links
 
 

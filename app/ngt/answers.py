@@ -199,7 +199,7 @@ def _before_read(p: Progress, answer: BeforeRead) -> Advance:
     )
     known = replace(_calm(p), before=before, seen=answer.sighting, clock=answer.clock)
     old = known_not_after(known)
-    said = f"the certificate is valid until {old:%Y-%m-%d}" if old is not None else "the certificate's date is not known"
+    said = f"the certificate is valid until {old:%Y-%m-%d}" if old is not None else "no certificate's date is known"
     if answer.sighting.entity is None:
         said = "the VM has no tools entity"
     return Advance(known, Verdict.DONE, f"{said}; {fault.message}" if fault is not None else said)

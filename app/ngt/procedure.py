@@ -179,6 +179,7 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
     refresh = mode_of(p, rules) is Mode.REFRESH
     no_refresh = refresh and p.clock is not None and p.clock.refresh_offered is False
     name = f"VM {vm.name!r}"
+    nothing, why = "nothing was changed.", p.before.guest_fault or ""
     code = FaultCode
     rows = (
         (
@@ -204,20 +205,17 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
         (
             not manual and vm.guest_address is None,
             code.AGENT_RESTART_NOT_POSSIBLE,
-            f"no SSH access to the guest of {name} is configured, so nobody could restart its agent; "
-            "nothing was changed.",
+            f"no SSH access to the guest of {name} is configured, so nobody could restart its agent; {nothing}",
         ),
         (
             not manual and not off and vm.guest_address is not None and p.before.guest is None,
             p.before.guest_fault_code or code.GUEST_NOT_REACHED,
-            f"the guest of {name} cannot be reached, so its agent could not be restarted; nothing was changed: "
-            f"{p.before.guest_fault or 'no answer'}",
+            f"the guest of {name} cannot be reached, so its agent could not be restarted; {nothing} {why}",
         ),
         (
             not accept and not can_be_proved(p) and not (off and vm.guest_address is not None),
             code.NOT_VERIFIABLE,
-            f"neither the guest of {name} nor the cluster shows the certificate's date, so a renewal could not be "
-            "proved; nothing was changed.",
+            f"no certificate's date is shown for {name}, so a renewal could not be proved; {nothing}",
         ),
     )
     return tuple(Failure(fault, sentence) for holds, fault, sentence in rows if holds)

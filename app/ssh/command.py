@@ -145,7 +145,7 @@ class Command(asyncssh.SSHClientSession[bytes]):
             self._exited = True
             self._arm_drain()
 
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: FBT001 - Its form.
         if not self._ended.done():
             self._exited = True
             self._arm_drain()

@@ -97,12 +97,7 @@ class Cluster:
         host = self.hosts.get(cvm)
         if host is None:
             raise NotSent(FaultCode.CVM_UNREACHABLE, f"{cvm} is no CVM of {self.name} any more")
-        proved = await self._prove(host)
-        try:
-            return await self._run(host, name, text, timeout_s, proved)
-        except ConnectionReplaced:
-            self._forget(host, proved)
-            raise
+        return (await self._run_proved(host, lambda _: Look(name, text, timeout_s)))[1]
 
     async def probe(self, cvm: str) -> Proved:
         """Proves the CVM anew. Raises a Fault with the cause: unreachable, host key, login, shell or tools."""
@@ -115,20 +110,22 @@ class Cluster:
         return list(dict.fromkeys([*filter(None, first), *self.hosts]))
 
     async def _ask_one(self, cvm: str, build: Callable[[ProbeFacts], Look]) -> Asked:
-        host = self.hosts[cvm]
+        look, answer, facts = await self._run_proved(self.hosts[cvm], build)
+        if is_gateway_down(answer.stdout) or is_gateway_down(answer.stderr):
+            raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
+        return Asked(cvm, look, answer, facts, time.monotonic())
+
+    async def _run_proved(self, host: Host, build: Callable[[ProbeFacts], Look]) -> tuple[Look, Answer, ProbeFacts]:
+        """Nothing was sent when the connection was replaced, so then the new one is proved and the text sent there."""
         for last_try in (False, True):
             proved = await self._prove(host)
             look = build(proved.facts)
             try:
-                answer = await self._run(host, look.name, look.text, look.timeout_s, proved)
+                return look, await self._run(host, look.name, look.text, look.timeout_s, proved), proved.facts
             except ConnectionReplaced:
                 self._forget(host, proved)
                 if last_try:
                     raise
-                continue
-            if is_gateway_down(answer.stdout) or is_gateway_down(answer.stderr):
-                raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
-            return Asked(cvm, look, answer, proved.facts, time.monotonic())
         raise AssertionError("the last try raises")
 
     async def _prove(self, host: Host) -> Proved:
@@ -140,8 +137,14 @@ class Cluster:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._probe(host))
             self._probing[host] = task
-            task.add_done_callback(lambda _: self._probing.pop(host, None))
+            task.add_done_callback(lambda done: self._probed(host, done))
         return await asyncio.shield(task)
+
+    def _probed(self, host: Host, task: asyncio.Task[Proved]) -> None:
+        self._probing.pop(host, None)
+        if not task.cancelled():
+            # Read here too, as all who waited for it may have been cancelled.
+            task.exception()
 
     async def _probe(self, host: Host) -> Proved:
         look = probe(self._tools)
@@ -152,6 +155,8 @@ class Cluster:
             raise NotSent(lost.code, lost.message) from lost
         facts = read_probe(answer.stdout)
         if not facts.shell_ok:
+            # sshd looks up the login shell once per login, so a shell that is allowed later on needs a new one.
+            self._pool.retire(host)
             raise NotSent(
                 FaultCode.CVM_SHELL_DISABLED, f"bash access is disabled on this CVM ({host.name}); see KB-19114"
             )

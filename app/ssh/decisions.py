@@ -48,14 +48,17 @@ class Hold:
 def hold_after(failure: Failure, before: Hold | None, now_s: float, stamp: Stamp, limits: PoolLimits) -> Hold:
     """How long to leave a host alone that just failed, after what was held before."""
     failures = 1 + (before.failures if before else 0)
-    match failure.kind:
+    return Hold(failure, failures, now_s + _hold_s(failure.kind, failures, limits), stamp)
+
+
+def _hold_s(kind: FailureKind, failures: int, limits: PoolLimits) -> float:
+    match kind:
         case FailureKind.LOCAL:
-            hold_s = 0.0
+            return 0.0
         case FailureKind.CONNECT | FailureKind.HOST_KEY:
-            hold_s = min(limits.hold_down_first_s * 2.0 ** min(failures - 1, 30), limits.hold_down_most_s)
+            return min(limits.hold_down_first_s * 2.0 ** min(failures - 1, 30), limits.hold_down_most_s)
         case FailureKind.LOGIN:
-            hold_s = limits.refused_login_hold_s
-    return Hold(failure, failures, now_s + hold_s, stamp)
+            return limits.refused_login_hold_s
 
 
 def still_holds(hold: Hold | None, now_s: float, stamp: Stamp) -> bool:

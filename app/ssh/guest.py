@@ -66,10 +66,15 @@ _OF_GUEST = {
 
 
 async def _run(pool: Pool, host: Host, text: str, timeout_s: float) -> Answer:
-    if "client-key" in text:
+    # Windows does not tell upper from lower case in a file's name.
+    if "client-key" in text.lower():
         message = "a guest command must never name client-key.pem"
         raise ValueError(message)
     try:
-        return await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=_MAX_BYTES)
+        answer = await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=_MAX_BYTES)
     except Fault as fault:
-        raise Fault(_OF_GUEST.get(fault.code, fault.code), f"guest {fault.message}") from fault
+        raise Fault(_OF_GUEST.get(fault.code, fault.code), f"guest {host.name}: {fault.message}") from fault
+    if "PRIVATE KEY" in answer.stdout or "PRIVATE KEY" in answer.stderr:
+        message = f"guest {host.name}: the command printed a private key, so its output was thrown away: {text!r}"
+        raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+    return answer

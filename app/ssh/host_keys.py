@@ -32,9 +32,11 @@ async def scan_host_keys(address: str, port: int, *, timeout_s: float) -> tuple[
         try:
             async with asyncio.timeout(timeout_s):
                 key = await asyncssh.get_server_host_key(address, port, server_host_key_algs=[algorithm], config=None)
-        except asyncssh.KeyExchangeFailed:
+        except (asyncssh.Error, ConnectionResetError) as without:
+            # OpenSSH hangs up when it has no key of the kind, before asyncssh can say what was missing.
+            cause = str(without)
             continue
-        except (OSError, asyncssh.Error, TimeoutError) as unreachable:
+        except (OSError, ValueError) as unreachable:
             cause = str(unreachable) or f"no answer within {timeout_s:g} s"
             break
         if key is not None:

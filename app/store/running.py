@@ -438,7 +438,7 @@ class Running:
                 " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
                 f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
                 " WHERE id = :id AND fence = :fence AND NOT done RETURNING pg_notify(:channel, CAST(id AS text))"
-            ),
+            ),  # noqa: S608 - the assignments are constants of this module
             {
                 **values,
                 "id": claim.job_id,

@@ -70,18 +70,14 @@ class Acted:
         """As a deed to store, together with what was not stored yet; a look within a step has no verdict of its own."""
         done = after.done if after is not None else None
         if not is_look:
-            done = StepDone(
-                self.step, verdict.verdict, self.finished_at, verdict.message, verdict.result_vec, self.cvm
-            )
+            done = StepDone(self.step, verdict.verdict, self.finished_at, verdict.message, verdict.result_vec, self.cvm)
         return Deed(done, (*(after.sent if after is not None else ()), *self.sent))
 
 
 class Acts:
     """What a worker can do to clusters and guests."""
 
-    def __init__(
-        self, running: Running, clusters: dict[str, WorkedCluster], guests: Pool, limits: Limits
-    ) -> None:
+    def __init__(self, running: Running, clusters: dict[str, WorkedCluster], guests: Pool, limits: Limits) -> None:
         self._running = running
         self._clusters = clusters
         self._guests = guests
@@ -93,9 +89,7 @@ class Acts:
         text = _change_of(begun, action, rules).text
         return Sent(action.step, begun.intent.cvm, clock.now(), mask(text))
 
-    async def act(
-        self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: Sent | None
-    ) -> Acted:
+    async def act(self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: Sent | None) -> Acted:
         """Does what the action says. Raises nothing of the outside world: a failure is an answer too."""
         assert not isinstance(action, Wait | Finish)
         started_at = clock.now()
@@ -139,9 +133,7 @@ class Acts:
             raise Fault(FaultCode.CLUSTER_NOT_FOUND, "none of the clusters of this job is configured any more")
         found = await asyncio.gather(*(self._search(cluster, p) for cluster in worked))
         silent = [fault for fault in found if isinstance(fault, Fault)]
-        hits = [
-            (cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, VmRecord)
-        ]
+        hits = [(cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, VmRecord)]
         if len(hits) > 1:
             names = ", ".join(cluster.name for cluster, _ in hits)
             raise Fault(FaultCode.VM_FOUND_TWICE, f"the VM {p.vm_uuid} is on {names}; nothing was changed.")
@@ -207,9 +199,7 @@ class Acts:
             await _must_be_without_ngt(cluster, p)
         return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
 
-    async def _read_guest(
-        self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]
-    ) -> GuestSighting:
+    async def _read_guest(self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]) -> GuestSighting:
         guest, host = self._guest(p)
         reading = await guest_ssh.read_guest(
             self._guests,
@@ -333,5 +323,3 @@ def _answered(sending: Sent, now: datetime, *, answer: SshAnswer | None = None, 
 def _unreached(p: Progress, clock: DatabaseClock, fault: Fault) -> Sent:
     place = (p.vm.guest_address if p.vm is not None else None) or ""
     return Sent(StepName.VERIFY, place, clock.now(), "", clock.now(), fault=fault.message)
-
-

@@ -56,7 +56,7 @@ class Renewals:
         )
 
     def drain(self) -> None:
-        """From now on a job is put back as soon as what it is doing has ended, for another replica or the next start."""
+        """From now on a job is put back as soon as its present step has ended, for whoever takes it up next."""
         self._draining = True
 
     async def run(self, job_id: UUID) -> None:
@@ -64,9 +64,7 @@ class Renewals:
         claim = await self._running.claim(job_id, self._slots)
         if claim is None:
             return
-        with structlog.contextvars.bound_contextvars(
-            job_id=str(job_id), vm_uuid=claim.vm_uuid, cluster=claim.cluster
-        ):
+        with structlog.contextvars.bound_contextvars(job_id=str(job_id), vm_uuid=claim.vm_uuid, cluster=claim.cluster):
             try:
                 await self._run(claim)
             except FenceLost:

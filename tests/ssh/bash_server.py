@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ class BashServer:
     max_sessions: int = 10
     sessions: int = 0
     password: str | None = None
+    tried_passwords: list[str] = field(default_factory=list)
     hang_up_after_login: bool = False
     refuse_exec: bool = False
     menu: str | None = None
@@ -105,10 +106,12 @@ class _Connection(asyncssh.SSHServer):
         self._server.connections.add(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc
         if self._connection is not None:
             self._server.connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
+        del username
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -121,6 +124,7 @@ class _Connection(asyncssh.SSHServer):
         return self._server.password is not None
 
     def validate_password(self, username: str, password: str) -> bool:
+        self._server.tried_passwords.append(password)
         return username == USER and password == self._server.password
 
     def auth_completed(self) -> None:
@@ -132,7 +136,9 @@ class _Connection(asyncssh.SSHServer):
         await opened.wait()
         return _NoExec(self._server)
 
-    def session_requested(self) -> object:
+    def session_requested(
+        self,
+    ) -> bool | asyncssh.SSHServerSession[bytes] | Coroutine[None, None, asyncssh.SSHServerSession[bytes]]:
         server = self._server
         if server.open_when is not None:
             return self._open_later(server.open_when)
@@ -141,7 +147,7 @@ class _Connection(asyncssh.SSHServer):
         if server.sessions >= server.max_sessions:
             return False
         server.sessions += 1
-        return asyncssh.SSHServerProcess(lambda process: _run(server, process), None, 3, False)  # noqa: FBT003 - No SCP.
+        return asyncssh.SSHServerProcess(lambda process: _run(server, process), None, 3, False)
 
 
 class _NoExec(asyncssh.SSHServerSession[bytes]):

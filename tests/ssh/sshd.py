@@ -26,7 +26,14 @@ _ATTEMPTS = 5
 # As root, sshd needs this empty folder and cannot be told another.
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
 # So that nothing stays behind, it is made in a view of the file system that only the server and its commands have.
-_OWN_VIEW = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"', "sshd")
+_OWN_VIEW = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"',
+    "sshd",
+)
 
 
 class SshdMissingError(RuntimeError):
@@ -86,14 +93,14 @@ def find_sshd() -> str:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
     found = shutil.which("sshd", path=path)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(
-            "apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server",
-            shell=True,  # noqa: S602 - A fixed text.
-            check=False,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            timeout=300,
-            stdout=subprocess.DEVNULL,
-        )
+        for arguments in ("update -qq", "install -y -qq --no-install-recommends openssh-server"):
+            subprocess.run(
+                ["apt-get", *arguments.split()],
+                check=False,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                timeout=300,
+                stdout=subprocess.DEVNULL,
+            )
         found = shutil.which("sshd", path=path)
     if found is None:
         message = "these tests need OpenSSH's sshd: install the package openssh-server (as root, apt would be used)"
@@ -120,7 +127,7 @@ def _start(program: str, directory: Path, lines: Sequence[str]) -> tuple[subproc
         port = _free_port()
         configuration = directory / "sshd_config"
         configuration.write_text("\n".join([*lines, *_configuration(directory, port), ""]))
-        process = subprocess.Popen(  # noqa: S603 - Our own arguments.
+        process = subprocess.Popen(
             [*_view(), program, "-D", "-f", str(configuration), "-E", str(log)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -138,7 +145,10 @@ def _view() -> tuple[str, ...]:
     """What goes before the server's command line so that it finds the folder that it needs."""
     if os.geteuid() != 0 or _PRIVILEGE_SEPARATION.exists():
         return ()
-    if shutil.which("unshare") and subprocess.run([*_OWN_VIEW, "true"], check=False, capture_output=True).returncode == 0:  # noqa: S603 - Fixed.
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*_OWN_VIEW, "true"], check=False, capture_output=True).returncode == 0
+    ):
         return _OWN_VIEW
     # A container may not have views of its own; then the folder is made as the package's start script makes it.
     _PRIVILEGE_SEPARATION.mkdir(mode=0o755)

@@ -175,7 +175,9 @@ async def test_output_beyond_the_limit_is_refused_while_it_comes(pool: Pool, rea
         with pytest.raises(Unanswered) as large:
             await run(pool, reached.host, text, max_output_bytes=100_000)
         assert large.value.code is FaultCode.OUTPUT_TOO_LARGE
-    exact = await run(pool, reached.host, "head -c 60000 /dev/zero; head -c 40000 /dev/zero >&2", max_output_bytes=100_000)
+    exact = await run(
+        pool, reached.host, "head -c 60000 /dev/zero; head -c 40000 /dev/zero >&2", max_output_bytes=100_000
+    )
     assert (len(exact.stdout), len(exact.stderr)) == (60_000, 40_000)
     assert reached.server.logins() == 1
 
@@ -193,7 +195,9 @@ async def test_a_command_has_no_terminal_and_no_input(pool: Pool, reached: Reach
 
 
 async def test_any_script_arrives_and_broken_bytes_are_replaced(pool: Pool, reached: Reached) -> None:
-    answer = await run(pool, reached.host, "printf 'Grüße 東京 '; sleep 0.01; printf '\\xe6\\x9d'; sleep 0.05; printf '\\xb1 \\xff'")
+    answer = await run(
+        pool, reached.host, "printf 'Grüße 東京 '; sleep 0.01; printf '\\xe6\\x9d'; sleep 0.05; printf '\\xb1 \\xff'"
+    )
     assert answer.stdout == "Grüße 東京 東 \ufffd"
 
 
@@ -211,7 +215,9 @@ async def test_an_idle_connection_is_closed_and_made_anew_when_needed(make_pool:
     assert reached.server.logins() == 2
 
 
-async def test_closing_the_pool_tells_apart_what_was_sent(make_pool: MakePool, reached: Reached, tmp_path: Path) -> None:
+async def test_closing_the_pool_tells_apart_what_was_sent(
+    make_pool: MakePool, reached: Reached, tmp_path: Path
+) -> None:
     pool = make_pool().pool
     host = replace(reached.host, sessions=1)
     sent = asyncio.create_task(run(pool, host, held_open(tmp_path)))
@@ -256,9 +262,7 @@ async def test_a_connection_that_is_retired_ends_after_its_last_command(
     assert reached.server.logins() == 2
 
 
-async def test_a_refused_login_is_tried_once_until_the_key_file_changes(
-    make_pool: MakePool, reached: Reached
-) -> None:
+async def test_a_refused_login_is_tried_once_until_the_key_file_changes(make_pool: MakePool, reached: Reached) -> None:
     watched = make_pool()
     right_key = reached.host.key_file
     assert right_key is not None

@@ -229,8 +229,6 @@ def test_whatever_goes_wrong_no_vm_is_left_without_its_entity(mishaps: list[str]
         assert p.entity is EntityStage.ISSUED or vm.entity == 1, "an untouched failure must have touched nothing"
 
 
-
-
 def test_without_any_mishap_the_vm_is_renewed_in_seconds() -> None:
     vm = Vm()
     finish, _, now = run(vm, [], RenewalRequest(clusters=("c1",)))
