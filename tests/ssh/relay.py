@@ -13,12 +13,17 @@ class Relay:
         self.connections = 0
         self._target_port = target_port
         self._silent = False
+        self._refuses = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def silence(self) -> None:
         """From now on nothing arrives any more, and neither side is told."""
         self._silent = True
+
+    def refuse(self) -> None:
+        """From now on who connects is hung up on at once."""
+        self._refuses = True
 
     def cut(self) -> None:
         """Breaks all connections."""
@@ -27,6 +32,9 @@ class Relay:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self._refuses:
+            writer.transport.abort()
+            return
         there, to_server = await asyncio.open_connection("127.0.0.1", self._target_port)
         self._writers |= {writer, to_server}
         for source, target in ((reader, to_server), (there, writer)):

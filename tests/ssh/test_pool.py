@@ -332,3 +332,10 @@ async def test_a_key_of_a_kind_that_the_server_must_be_asked_for_logs_in(pool: P
     write_key(key_file, asyncssh.generate_private_key("ssh-rsa", key_size=3072))
     with running_sshd(tmp_path / "server") as sshd:
         assert (await run(pool, sshd.host(), "echo in")).stdout == "in\n"
+
+
+async def test_a_command_that_leaves_a_daemon_with_its_output_is_answered(pool: Pool, tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "server") as sshd:
+        answer = await run(pool, sshd.host(), "echo started; sleep 5 & exit 3")
+    assert (answer.stdout, answer.exit_status) == ("started\n", 3)
+    assert answer.duration_s < 4
