@@ -16,7 +16,7 @@ def page() -> str:
     lines = [
         "# Error codes",
         "",
-        "Written by `tools/errors_page.py`. Each code is stable. In a job it stands as `error_code`, with `error_message`",
+        "Written by `tools/errors_page.py`. Each code is stable. In a job it is `error_code`, with `error_message`",
         "for the case, `error_action` and `error_retryable`; as an HTTP problem it is `code`, with the status below.",
         "",
         "| code | HTTP | what it is | what to do | who | retry |",

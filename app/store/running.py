@@ -433,12 +433,14 @@ class Running:
         progress = state.progress
         done = await connection.execute(
             text(
-                "UPDATE job SET progress = CAST(:progress AS jsonb), results = CAST(:results AS jsonb),"
+                "UPDATE job SET progress = CAST(:progress AS jsonb),"  # noqa: S608 - constants of this module
+                " results = CAST(:results AS jsonb),"
                 " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
                 " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
                 f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
-                " WHERE id = :id AND fence = :fence AND NOT done RETURNING pg_notify(:channel, CAST(id AS text))"
-            ),  # noqa: S608 - the assignments are constants of this module
+                " WHERE id = :id AND fence = :fence AND NOT done"
+                " RETURNING pg_notify(:channel, CAST(id AS text))"
+            ),
             {
                 **values,
                 "id": claim.job_id,

@@ -7,17 +7,29 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Identity, Index, Integer, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    TextClause,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 
-def _time(*, nullable: bool = True, **more: Any) -> Column[datetime]:
-    return Column(DateTime(timezone=True), nullable=nullable, **more)
+def _time(*, nullable: bool = True, server_default: TextClause | None = None) -> Column[datetime]:
+    return Column(DateTime(timezone=True), nullable=nullable, server_default=server_default)
 
 
-def _text(*, nullable: bool = True, **more: Any) -> Column[str]:
-    return Column(Text, nullable=nullable, **more)
+def _text(*, nullable: bool = True) -> Column[str]:
+    return Column(Text, nullable=nullable)
 
 
 _NOW = text("now()")

@@ -85,7 +85,7 @@ def test_the_word_in_a_line_of_another_kind_is_no_result(line: str) -> None:
 def test_success_is_as_many_results_as_vms_and_all_without_error(
     results: list[str],
     expected: int,
-    success: bool,  # noqa: FBT001 - a case of the table above.
+    success: bool,
 ) -> None:
     assert is_success([ResultWord(word) for word in results], expected) is success
 
