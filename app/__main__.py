@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import OperationalError
 
 from app.main import openapi_document, serve_until_stopped, work_until_stopped
-from app.ngt.errors import Fault
+from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, SettingsError, load_settings, split_address
 from app.simulator.standalone import run_standalone
 from app.ssh.host_keys import pin, scan_host_keys
@@ -58,10 +57,8 @@ def _told() -> Iterator[None]:
     except (SettingsError, EmbeddedPostgresError) as refused:
         _fail(str(refused))
     except Fault as fault:
-        _fail(f"{fault.message} {fault.rule.action}")
-    except OperationalError as unreachable:
-        reason = str(unreachable.orig).strip().splitlines()[0]
-        _fail(f"The database cannot be reached: {reason}")
+        # What to do about a database is in its own words; the rule speaks to callers over HTTP.
+        _fail(fault.message if fault.code is FaultCode.DATABASE_UNAVAILABLE else f"{fault.message} {fault.rule.action}")
 
 
 def _fail(message: str) -> None:

@@ -8,8 +8,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from app.ngt.errors import Fault, FaultCode
 from app.store.database import Database, plain_url
 
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
@@ -18,9 +20,8 @@ _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the database at `url` to the newest revision, in one transaction. Blocks.
 
-    Safe to run from several replicas at once: the second waits and finds it done. Raises
-    `sqlalchemy.exc.OperationalError` when the database cannot be reached or a table stayed locked for 10 s;
-    nothing is changed then.
+    Safe to run from several replicas at once: the second waits and finds it done. Raises Fault `database-unavailable`
+    when the database cannot be reached or a table stayed locked for 10 s; nothing is changed then.
     """
     _run(url, lambda config: command.upgrade(config, revision))
 
@@ -66,7 +67,11 @@ def _config() -> Config:
 
 def _run(url: str, do: Callable[[Config], object]) -> None:
     engine = create_engine(plain_url(url).replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
-    with engine.connect() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        do(config)
+    try:
+        with engine.connect() as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            do(config)
+    except OperationalError as gone:
+        reason = str(gone.orig).strip().splitlines()[0]
+        raise Fault(FaultCode.DATABASE_UNAVAILABLE, f"The database cannot be used: {reason}") from gone
