@@ -60,9 +60,10 @@ class Sshd:
         return self.log.read_text("utf-8", "replace").count("Accepted publickey for ")
 
     def cut(self) -> None:
-        """Kills every connection's process; the commands that run on them go on."""
-        for process in psutil.Process(self.process.pid).children():
-            process.kill()
+        """Kills every connection's processes; the commands that run on them go on."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            if process.name().startswith("sshd"):
+                process.kill()
 
 
 @contextmanager
