@@ -93,14 +93,14 @@ _PREFER: Json = {
     "in": "header",
     "required": False,
     "description": f"`wait=N`: seconds to wait for the end of the job, at most {LONGEST_WAIT_S}",
-    "schema": {"type": "string", "maxLength": 255},
+    "schema": {"type": "string"},
 }
 _IF_NONE_MATCH: Json = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
     "description": "The ETag of what you have: an unchanged job is answered with 304",
-    "schema": {"type": "string", "maxLength": 255},
+    "schema": {"type": "string"},
 }
 _REQUEST_HEADERS: dict[str, list[Json]] = {
     "renewVmNgtCertificate": [_IDEMPOTENCY_KEY, _PREFER],

@@ -1,14 +1,15 @@
 """The whole API on a database of its own, called over HTTP, with a key for each kind of caller."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
@@ -18,8 +19,9 @@ from app.api.parts import Parts
 from app.main import build_app
 from app.settings import ClusterSettings, GuestSettings, Settings
 from app.store.job_rows import change_job
-from app.store.records import Scope
+from app.store.records import JobStatus, Scope
 from app.store.tables import IDEMPOTENCY, JOB
+from app.store.tables import VM as VM_TABLE
 
 VM = "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"
 RENEW = f"/vms/{VM}/ngt/renew"
@@ -52,14 +54,45 @@ class Service:
             keys = await connection.scalar(select(func.count()).select_from(IDEMPOTENCY))
         return jobs or 0, keys or 0
 
-    async def leave(self, job_id: str, **columns: Any) -> None:
+    async def stored_request(self, job_id: str) -> dict[str, Any]:
+        async with self.parts.database.transaction() as connection:
+            job = (await connection.execute(select(JOB).where(JOB.c.id == UUID(job_id)))).mappings().one()
+        return dict(job["request"])
+
+    @asynccontextmanager
+    async def announced(self) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+        """To wait for the id of the next job that changes."""
+        async with await psycopg.AsyncConnection.connect(self.parts.database.url, autocommit=True) as connection:
+            await connection.execute("LISTEN ngt_job")
+
+            async def next_id() -> str:
+                heard = [notify.payload async for notify in connection.notifies(timeout=10, stop_after=1)]
+                return heard[0]
+
+            yield next_id
+
+    async def saw(self, vm_uuid: str, cluster: str) -> None:
+        """The watch saw the VM there."""
+        async with self.parts.database.transaction() as connection:
+            await connection.execute(VM_TABLE.insert().values(vm_uuid=vm_uuid, cluster=cluster, observed_at=func.now()))
+
+    async def end(self, job_id: str, **columns: object) -> None:
+        """Have the job as a worker leaves it when the renewal was proved."""
+        ended: dict[str, object] = {
+            "status": JobStatus.SUCCEEDED,
+            "done": True,
+            "outcome": "renewed",
+            "message": "certificate renewed",
+            "progress_percent": 100,
+            "due_at": None,
+            "finished_at": func.now(),
+        }
+        await self.leave(job_id, **(ended | columns))
+
+    async def leave(self, job_id: str, **columns: object) -> None:
         """Have the job as a worker would have left it."""
         async with self.parts.database.transaction() as connection:
             await connection.execute(change_job(UUID(job_id), **columns))
-
-
-class Build(Protocol):
-    def __call__(self, settings: Settings, url: str) -> Any: ...
 
 
 @pytest.fixture
@@ -68,8 +101,9 @@ def settings(tmp_path: Path) -> Settings:
     key_file = tmp_path / "key"
     guest = GuestSettings(addresses=("10.1.0.0/16",), username="ngt", key_file=key_file, known_hosts=key_file)  # type: ignore[arg-type, call-arg]  # a validator fills them in
 
-    def cluster(cvm: str, **more: Any) -> ClusterSettings:
-        return ClusterSettings(cvms=(cvm,), key_file=key_file, known_hosts=key_file, **more)
+    def cluster(cvm: str, **more: object) -> ClusterSettings:
+        given: dict[str, Any] = {"cvms": (cvm,), "key_file": key_file, "known_hosts": key_file, **more}
+        return ClusterSettings(**given)
 
     return Settings(
         data_dir=tmp_path,
@@ -99,9 +133,6 @@ async def caller(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """One who may do everything on every cluster."""
     async with service.client(await service.key(*EVERYTHING)) as client:
         yield client
-
-
-Check = Callable[[httpx.Response], None]
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
