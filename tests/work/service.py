@@ -1,0 +1,202 @@
+"""The service without its HTTP: a simulated site, a configuration with limits of seconds, the store, and one worker.
+
+Whatever a test does to it, at its end nobody has asked for a private key, and no VM was ever changed by two texts at
+once.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import procrastinate
+
+from app.ngt.progress import RenewalRequest
+from app.ngt.vocabulary import VmUuid
+from app.settings import Settings, load_settings
+from app.simulator.model import Vm
+from app.simulator.site import Site
+from app.simulator.spec import SiteSpec
+from app.store.changes import Changes
+from app.store.clusters import Clusters
+from app.store.database import Database
+from app.store.jobs import Jobs
+from app.store.progress import dump_request
+from app.store.queue import WakeUps, queue_app
+from app.store.records import Caller, JobRecord, NewRenewal, Scope, StepRecord
+from app.telemetry import Metrics
+from app.work.worker import Worker
+
+LIMITS: dict[str, Any] = {
+    "lease_s": 2,
+    "sweep_interval_s": 0.3,
+    "start_window_s": 1,
+    "change_margin_s": 1,
+    "settle_s": 0.3,
+    "delete_timeout_s": 2,
+    "create_timeout_s": 2,
+    "mount_timeout_s": 2,
+    "refresh_timeout_s": 2,
+    "look_timeout_s": 3,
+    "listing_timeout_s": 3,
+    "listing_max_age_s": 2,
+    "guest_timeout_s": 3,
+    "restart_timeout_s": 3,
+    "watch_first_interval_s": 0.3,
+    "watch_last_interval_s": 0.6,
+    "guest_read_delays_s": [0.1, 0.3, 0.5],
+    "retry_first_s": 0.1,
+    "retry_last_s": 0.5,
+    "verify_timeout_ssh_s": 20,
+    "verify_timeout_manual_s": 20,
+    "connect_timeout_s": 2,
+    "login_timeout_s": 3,
+}
+"""The limits of a test, where it names no others."""
+
+DONE_LIMIT_S = 40.0
+OPERATOR = Caller("test", "a test", frozenset(Scope), None)
+
+
+@dataclass(slots=True)
+class Service:
+    """What a test asks of the service, and of the site below it."""
+
+    site: Site
+    settings: Settings
+    database: Database
+    queue: procrastinate.App
+    jobs: Jobs
+    clusters: Clusters
+    changes: Changes
+    worker: Worker = field(init=False)
+
+    async def renew(self, vm: str | Vm, *, search: tuple[str, ...] = (), **request: Any) -> JobRecord:
+        """Starts a renewal of the VM of that name; `request` holds fields of RenewalRequest."""
+        vm_uuid = VmUuid((self.site.vm_named(vm) if isinstance(vm, str) else vm).uuid)
+        clusters = search or tuple(self.settings.clusters)
+        wanted = RenewalRequest(clusters=clusters, **request)
+        return await self.start(vm_uuid, wanted, clusters[0] if len(clusters) == 1 else None)
+
+    async def start(self, vm_uuid: VmUuid, wanted: RenewalRequest, cluster: str | None) -> JobRecord:
+        new = NewRenewal(
+            vm_uuid=vm_uuid,
+            cluster=cluster,
+            request=dump_request(wanted),
+            asked={},
+            validate_only=wanted.validate_only,
+            fail_on_conflict=True,
+            caller=OPERATOR,
+        )
+        return (await self.jobs.start_renewal(new)).job
+
+    async def renewed(self, vm: str | Vm, **request: Any) -> JobRecord:
+        """The job of a renewal, when it is done."""
+        return await self.done(await self.renew(vm, **request))
+
+    async def done(self, job: JobRecord, limit_s: float = DONE_LIMIT_S) -> JobRecord:
+        return await self.wait_until(job, lambda now: now.done, limit_s)
+
+    async def waits(self, job: JobRecord, wait_reason: str, limit_s: float = DONE_LIMIT_S) -> JobRecord:
+        """The job as soon as it waits for that."""
+        return await self.wait_until(job, lambda now: now.wait_reason == wait_reason or now.done, limit_s)
+
+    async def wait_until(
+        self, job: JobRecord, condition: Callable[[JobRecord], bool], limit_s: float = DONE_LIMIT_S
+    ) -> JobRecord:
+        """The job as soon as the condition holds for it; fails after `limit_s`."""
+        now = await self.find(job.id)
+        until = _clock() + limit_s
+        while not condition(now):
+            assert _clock() < until, f"after {limit_s} s the job is {shown(now)}"
+            changed = await self.changes.wait_for_change(job.id, now.version, self.jobs, max(0.0, until - _clock()))
+            assert changed is not None
+            now = changed
+        return now
+
+    async def find(self, job_id: UUID) -> JobRecord:
+        job = await self.jobs.find(job_id)
+        assert job is not None
+        return job
+
+    def state_of(self, vm: str | Vm) -> dict[str, object]:
+        return self.site.state_of(self.uuid_of(vm))
+
+    def is_renewed(self, vm: str | Vm) -> bool:
+        """Whether the guest really has the last certificate of its entity."""
+        return self.state_of(vm)["renewed"] is True
+
+    def uuid_of(self, vm: str | Vm) -> str:
+        return (self.site.vm_named(vm) if isinstance(vm, str) else vm).uuid
+
+    def effects_on(self, vm: str | Vm) -> list[str]:
+        return self.site.journal.effects(self.uuid_of(vm))
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator["Service"]:
+        """With a worker, as every service has one."""
+        self.worker = Worker(self.settings, self.database, self.queue, Metrics())
+        async with self.worker.at_work():
+            yield self
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def shown(job: JobRecord) -> str:
+    """What a failing test tells of a job."""
+    steps = ", ".join(f"{step.name}: {step.status} ({step.message})" for step in job.steps)
+    said = f"{job.error_code}: {job.error_message}" if job.error_code else job.message
+    return f"{job.status} ({job.wait_reason or job.outcome}) {said!r}; {steps}"
+
+
+def steps_of(job: JobRecord) -> dict[str, StepRecord]:
+    """The last record of each step, by its name."""
+    return {step.name: step for step in job.steps}
+
+
+def write_configuration(site: Site, path: Path, limits: Mapping[str, Any], **clusters: Any) -> Path:
+    """The configuration of a site with these limits; `clusters` is for `Site.settings_toml`."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in {**LIMITS, **limits}.items()]
+    path.write_text("\n".join(["[limits]", *lines, "", site.settings_toml(**clusters)]))
+    return path
+
+
+@asynccontextmanager
+async def opened(settings: Settings, database_url: str, site: Site) -> AsyncIterator[Service]:
+    """The service on a database that has its tables, before any worker."""
+    database = Database(database_url)
+    queue = queue_app(database_url)
+    clusters = Clusters(database)
+    try:
+        async with queue.open_async(), Changes(database_url) as changes:
+            await clusters.ensure(settings.clusters)
+            yield Service(site, settings, database, queue, Jobs(database, WakeUps(queue)), clusters, changes)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def running_service(
+    directory: Path, database_url: str, spec: SiteSpec, *, limits: Mapping[str, Any] | None = None, **clusters: Any
+) -> AsyncIterator[Service]:
+    """A site and the service that renews there, with its worker."""
+    async with Site.running(spec, directory) as site:
+        configuration = write_configuration(site, directory / "ngt-renewal.toml", limits or {}, **clusters)
+        async with (
+            opened(load_settings(configuration, {}), database_url, site) as service,
+            service.at_work(),
+        ):
+            yield service
+        assert_nothing_forbidden(site)
+
+
+def assert_nothing_forbidden(site: Site) -> None:
+    """What must hold at the end of every test, whatever it was about."""
+    assert site.journal.violations() == []
+    assert site.journal.overlapping_changes() == []
