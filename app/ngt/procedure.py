@@ -334,7 +334,7 @@ def _prove(p: Progress, rules: Rules, now: datetime) -> Action:
 
 def _next_guest_read(p: Progress, rules: Rules) -> datetime | None:
     assert p.vm is not None
-    if p.vm.guest_address is None or p.mounted_at is None:
+    if p.vm.guest_address is None or p.mounted_at is None or p.vm.power is PowerState.OFF:
         return None
     delays = rules.guest_read_delays_s
     if p.guest_read_at is None:
