@@ -5,6 +5,8 @@ OpenSSH answers too many keys with a protocol error.
 """
 
 import asyncio
+import os
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -310,6 +312,7 @@ def _failure(host: Host, cause: Exception, *, login_began: bool) -> Failure:
 def _sentence(cause: Exception) -> str:
     if isinstance(cause, TimeoutError) and not cause.args:
         return "no answer in time"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
+    if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) and cause.errno:
+        # Event loops word the same error differently.
+        return os.strerror(cause.errno)
     return str(cause) or type(cause).__name__
