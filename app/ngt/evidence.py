@@ -33,11 +33,14 @@ def can_be_proved(progress: Progress) -> bool:
 
 
 def _is_this_vms_guest(progress: Progress, guest: GuestSighting) -> bool:
-    """Clones share host keys and addresses move, so one of two signs must hold."""
+    """The entity that the guest itself names decides; without that, both readings came over one address and host key.
+
+    Clones share host keys and addresses move, so a guest that names another VM's entity is never this VM's.
+    """
     entities = (progress.between, progress.seen)
     ngt_uuids = {s.entity.ngt_uuid for s in entities if s is not None and s.entity is not None} - {None}
-    if guest.ngt_uuid is not None and guest.ngt_uuid in ngt_uuids:
-        return True
+    if guest.ngt_uuid is not None and ngt_uuids:
+        return guest.ngt_uuid in ngt_uuids
     before = progress.before.guest if progress.before is not None else None
     if before is None:
         return False

@@ -128,7 +128,6 @@ async def test_the_certificate_of_another_vm_at_the_same_address_is_no_proof(beg
     service = await begin(limits={"verify_timeout_ssh_s": 1})
     vm = service.site.vm_named("web02")
     vm.pickup_delay_s = _NEVER
-    vm.link_whatever_the_certificate = True
     job = await _waits(service, "web02", "pickup")
     # A clone of a VM that was renewed has come up at this VM's address, with the host key that both share.
     vm.installed = issue("5e6b0a3c-52f1-4d0e-b45f-9f8a4a1f4b11", not_before=service.site.clusters["c1"].clock())
