@@ -22,6 +22,8 @@ _PROGRAMS = _INSTALLATION / "bin"
 _LIBRARIES = f"{_WHEEL}.libs"
 _PROGRAM_LIMIT_S = 30
 _OTHERS_MAY_WRITE = 0o022
+# PostgreSQL's programs put paths into lines for the shell, between double quotes.
+_SPECIAL_IN_QUOTES = frozenset('"$`\\\n')
 
 
 class EmbeddedPostgresError(Exception):
@@ -91,6 +93,10 @@ def claim_folder(data_dir: Path, owner: Owner) -> Path:
     Changes no folder above it, and none that holds something. Raises EmbeddedPostgresError.
     """
     folder = data_dir.resolve()
+    if _SPECIAL_IN_QUOTES & set(str(folder)):
+        raise EmbeddedPostgresError(
+            f"data_dir {folder} has a character that is special to the shell: name another one."
+        )
     _refuse_unreachable(next(above for above in folder.parents if above.exists()), owner)
     try:
         if not folder.exists():
