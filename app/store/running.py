@@ -57,6 +57,7 @@ class Claim:
     cluster: str | None
     fence: int
     attempt: int
+    created_at: datetime
     now: datetime
     progress: Progress
     look_now: bool
@@ -204,7 +205,7 @@ UPDATE job SET status = 'running', wait_reason = NULL, deadline_at = NULL, messa
 FROM (SELECT look_now AS looked FROM job WHERE id = :id) AS earlier
 WHERE id = :id AND NOT done AND due_at <= clock_timestamp() AND cluster IS NOT DISTINCT FROM :cluster
   AND (lease_until IS NULL OR lease_until < clock_timestamp())
-RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, clock_timestamp(),
+RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at, clock_timestamp(),
   (SELECT sighting FROM vm WHERE vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster),
   (SELECT ARRAY[number::text, name, step.status] FROM step WHERE job_id = job.id ORDER BY number DESC LIMIT 1)
 """)
@@ -264,7 +265,7 @@ class Running:
         row = (await connection.execute(_CLAIM, values)).one_or_none()
         if row is None:
             return None
-        vm_uuid, cluster, fence, attempt, progress, looked, now, sighting, last_step = row
+        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, last_step = row
         if last_step is not None and last_step[2] == "running":
             await connection.execute(_ORPHANED_STEPS, {"id": job_id})
             last_step = [last_step[0], last_step[1], "lost"]
@@ -275,6 +276,7 @@ class Running:
             cluster=cluster,
             fence=fence,
             attempt=attempt,
+            created_at=created_at,
             now=now,
             progress=load(progress),
             look_now=looked,
@@ -317,9 +319,7 @@ class Running:
             {"reason": reason, "message": _HELD_BECAUSE[reason]},
         )
 
-    async def _store_intent(
-        self, connection: AsyncConnection, claim: Claim, state: State, begun: Begun
-    ) -> int | None:
+    async def _store_intent(self, connection: AsyncConnection, claim: Claim, state: State, begun: Begun) -> int | None:
         change = ", changing_since = coalesce(changing_since, clock_timestamp())" if begun.changes else ""
         await self._update(
             connection,
@@ -490,6 +490,10 @@ class Running:
                 text(
                     "SELECT id, stranded_since IS NOT NULL FROM job WHERE NOT done AND due_at <= clock_timestamp()"
                     " AND (lease_until IS NULL OR lease_until < clock_timestamp())"
+                    # Where workers are busy a wake-up waits its turn; a second one would only lengthen the queue.
+                    " AND NOT EXISTS (SELECT FROM procrastinate_jobs q WHERE q.status = 'todo'"
+                    " AND q.args->>'job_id' = job.id::text"
+                    " AND (q.scheduled_at IS NULL OR q.scheduled_at <= clock_timestamp()))"
                     " ORDER BY stranded_since NULLS LAST, created_at LIMIT 500"
                 )
             )

@@ -85,7 +85,7 @@ class Renewals:
             if isinstance(action, Wait):
                 return await self._put_back(claim, state, action)
             if isinstance(action, Finish):
-                return await self._finish(claim, state, action, rules)
+                return await self._finish(claim, state, action, rules, clock.now())
             if self._draining:
                 return await self._leave_to_others(claim, state, clock.now())
             begun, sending = self._begin(progress, action, rules, clock)
@@ -155,7 +155,7 @@ class Renewals:
         said = "the VM has no tools entity at the moment, so NGT is off for it; create is tried until it succeeds"
         (log.error if late else log.warning)(said, stranded_since=since)
 
-    async def _finish(self, claim: Claim, state: State, finish: Finish, rules: Rules) -> None:
+    async def _finish(self, claim: Claim, state: State, finish: Finish, rules: Rules, now: datetime) -> None:
         failure = finish.failure
         progress = state.progress
         ended = Ended(
@@ -171,7 +171,9 @@ class Renewals:
             picked_up=progress.proof is not None,
         )
         await self._running.finish(claim, state, ended, self._slots.get(claim.cluster or ""))
-        self._metrics.jobs_total.labels(cluster=claim.cluster or "", outcome=finish.outcome).inc()
+        labels = {"cluster": claim.cluster or "", "outcome": finish.outcome}
+        self._metrics.jobs_total.labels(**labels).inc()
+        self._metrics.job_seconds.labels(**labels).observe((now - claim.created_at).total_seconds())
         log.info("the job ended", outcome=finish.outcome, error_code=ended.error_code)
 
     def _state(self, progress: Progress, deed: Deed | None) -> State:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import procrastinate
@@ -22,6 +23,7 @@ from app.settings import Limits, Settings
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool, Reachable
 from app.store.database import Database
+from app.store.jobs import Jobs
 from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
 from app.store.running import Running
 from app.store.watching import Watching
@@ -36,6 +38,10 @@ log = structlog.get_logger(__name__)
 _LEASE_RENEWALS = 3
 _FETCH_INTERVAL_S = 2.0
 _RESTART_S = 1.0
+_PRUNE_EVERY_S = 3600.0
+# What the documentation promises to callers.
+_KEEP_JOBS = timedelta(days=90)
+_KEEP_KEYS = timedelta(days=7)
 
 
 class Worker:
@@ -55,6 +61,7 @@ class Worker:
         }
         self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
+        self._jobs = Jobs(database, wakeups)
         acts = Acts(self._running, self.clusters, self._guest_pool, limits)
         self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
         self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
@@ -76,6 +83,7 @@ class Worker:
         others = [
             asyncio.create_task(self._watch.run(), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
+            asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
         ]
         leases = asyncio.create_task(
             _every(limits.lease_s / _LEASE_RENEWALS, self._running.renew_leases), name="leases"
@@ -118,6 +126,13 @@ class Worker:
         except Fault as fault:
             # The database went away: the lease runs out, and the sweep of any replica finds the job again.
             log.warning("a job was left to the sweep", job_id=job_id, error_code=fault.code, error=fault.message)
+
+    async def _prune(self) -> None:
+        jobs, keys = await self._jobs.prune(
+            finished_before=datetime.now(UTC) - _KEEP_JOBS, idempotency_before=datetime.now(UTC) - _KEEP_KEYS
+        )
+        if jobs or keys:
+            log.info("old jobs were removed", jobs=jobs, idempotency_keys=keys)
 
     async def _sweep(self) -> None:
         woken = await self._running.wake_due(self._slots)
