@@ -2,6 +2,7 @@
 
 import re
 import time
+from urllib.parse import quote
 from uuid import uuid4
 
 import structlog
@@ -16,6 +17,8 @@ _access = structlog.get_logger("app.access")
 _log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+# RFC 3986's `pchar` and the slash; all else of a path is written in percents, so that a log line stays one line.
+_IN_PATH = "/:@!$&'()*+,;="
 # Nobody should read these once a second; a probe that fails is still worth a line.
 _QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 _FIRST_ERROR_STATUS = 400
@@ -38,6 +41,7 @@ class RequestContext:
             inner["method"] = "GET"
         request = Request(inner)
         request.state.request_id = _request_id(request)
+        request.state.path = quote(scope["path"], safe=_IN_PATH)
         with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
             await self._answer(request, receive, send)
 
@@ -75,7 +79,7 @@ def _request_id(request: Request) -> str:
 
 
 def _write_access_line(request: Request, status: int, duration_s: float) -> None:
-    path = request.url.path
+    path = request.state.path
     if path in _QUIET_PATHS and status < _FIRST_ERROR_STATUS:
         return
     caller = getattr(request.state, "caller", None)

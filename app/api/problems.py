@@ -119,7 +119,7 @@ def _answer(request: Request, fault: Fault, status: int, errors: Sequence[FieldE
         title=fault.rule.title,
         status=status,
         detail=MISSING if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault.message,
-        instance=request.url.path,
+        instance=request.state.path,
         code=fault.code,
         action=fault.rule.action,
         retryable=fault.rule.retryable,
