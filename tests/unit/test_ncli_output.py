@@ -358,7 +358,7 @@ def test_no_text_raises_anything_but_a_fault(text: str) -> None:
 
 
 @pytest.mark.parametrize("hostile", [" : \n", "Error: ", "{", " ", "Error", "a", '{"', "\n", "\\", "    x\n", "[None]"])
-def test_no_text_takes_more_than_linear_time(hostile: str) -> None:
+def test_no_text_takes_longer_than_a_test_may(hostile: str) -> None:
     begin = time.perf_counter()
     read_everything(hostile * (100_000 // len(hostile)))
     assert time.perf_counter() - begin < 2

@@ -1,7 +1,5 @@
 """The readers of results, of the CLI's usage and of a guest's configuration."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,8 +145,6 @@ def test_no_text_raises_anything(text: str) -> None:
 @pytest.mark.parametrize(
     "hostile", ["result_vec: ", "result_vec: a ", "[", "a_", " ", "<", "{", "result_vec: [a, ", "-"]
 )
-def test_no_text_takes_more_than_linear_time(hostile: str) -> None:
-    begin = time.perf_counter()
+def test_no_text_takes_longer_than_a_test_may(hostile: str) -> None:
     for read in (read_results, read_usage, read_guest_config):
         read(hostile * 20_000)
-    assert time.perf_counter() - begin < 2
