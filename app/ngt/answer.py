@@ -13,6 +13,9 @@ _NOISE = re.compile(
     r"|[DIWEF](?:\d{4})?\d{4} \d\d:\d\d:\d\d\.\d+Z? "  # glog's form, seen in 2025.
     r"|.*: readonly variable$"  # What /etc/profile says of TMOUT on every login that is not interactive.
 )
+# Every line of noise begins with one of these or has this end; most lines of a long answer do not.
+_NOISE_BEGINS = frozenset("0123456789DIWEF")
+_NOISE_END = ": readonly variable"
 # Control characters and lone surrogates: neither a terminal nor PostgreSQL takes them.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -21,7 +24,9 @@ def answer_lines(text: str) -> list[str]:
     """All lines but the noise, without their ends (LF, CR LF or CR)."""
     # Not splitlines: a VM's name may hold characters that it takes for the end of a line.
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [line for line in lines if not _NOISE.match(line)]
+    return [
+        line for line in lines if not ((line[:1] in _NOISE_BEGINS or line.endswith(_NOISE_END)) and _NOISE.match(line))
+    ]
 
 
 def printable(text: str) -> str:

@@ -67,7 +67,8 @@ def read_ncli_error(text: str) -> str | None:
 
 def is_gateway_down(text: str) -> bool:
     """Whether ncli reports that it could not connect to the Nutanix gateway: another CVM may well answer."""
-    return _GATEWAY_DOWN in (read_ncli_error(text) or "").lower()
+    # The words alone are looked for first: this is asked of every answer, and most are long and say something else.
+    return _GATEWAY_DOWN in text.lower() and _GATEWAY_DOWN in (read_ncli_error(text) or "").lower()
 
 
 def read_vm_listing(text: str) -> tuple[VmRecord, ...]:

@@ -6,7 +6,8 @@ so that half an answer never looks like a whole one.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from app.ngt.answer import answer_lines, excerpt, printable, unexpected
 from app.ngt.masking import mask
@@ -17,10 +18,12 @@ from app.ngt.ncli_output import (
     read_ngt_state,
     read_vm_listing,
 )
-from app.ngt.protobuf_text import Message, last_scalar, merged_message, read_message
-from app.ngt.vocabulary import NO_ERROR, ResultWord, VmToolsEntity, parse_vm_uuid
+from app.ngt.protobuf_text import Message, last_scalar, merged_message, read_message, skip_message
+from app.ngt.vocabulary import NO_ERROR, ResultWord, VmToolsEntity, VmUuid, parse_vm_uuid
 
 __all__ = [
+    "EntitiesFound",
+    "find_entities",
     "is_gateway_down",
     "is_success",
     "mask",
@@ -44,7 +47,8 @@ _RESULT = re.compile(
     re.VERBOSE,
 )
 _ENTITY = "vm_info_vec"
-_ENTITY_HEAD = re.compile(rf"(?<![\w.]){_ENTITY}\s*+:?\s*+[{{<]")
+_ENTITY_HEAD = re.compile(rf"{_ENTITY}(?<![\w.]{_ENTITY})\s*+:?\s*+[{{<]")
+_SPELT_UUID = re.compile(r'\bvm_uuid\s*+:\s*+"([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"')
 _ARGUMENT = re.compile(r"\[[^\[\]]*+\]|<[^<>]*+>")
 _SUB_COMMAND = re.compile(r"(?<![\w=./-])[a-z][a-z0-9]*+(?:_[a-z0-9]++)++(?![=/-]|\.?\w)")
 _CLI = "nutanix_guest_tools_cli"
@@ -71,23 +75,60 @@ def read_entities(text: str) -> tuple[VmToolsEntity, ...]:
     None at all is an answer only where nothing but `result_vec: kNoError` was printed. Torn text, an error and a result
     other than `kNoError` are UNEXPECTED_OUTPUT, so that nobody concludes from them that an entity is absent.
     """
+    return _read_query(text, None)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class EntitiesFound:
+    """Of a query's answer the entities that were wanted, and how many others there are."""
+
+    entities: Mapping[VmUuid, VmToolsEntity]
+    others: int
+
+
+def find_entities(text: str, wanted: Collection[VmUuid] | None) -> EntitiesFound:
+    """As `read_entities`, with the same refusals, but only the entities of `wanted` VMs (None: all), by their VM.
+
+    Of a cluster's thousand VMs a renewal asks for one, several times, so the others are counted and not read.
+    """
+    sought = None if wanted is None else frozenset(wanted)
+    read, skipped = _read_query(text, sought)
+    found = {entity.vm_uuid: entity for entity in read if sought is None or entity.vm_uuid in sought}
+    return EntitiesFound(found, skipped + len(read) - len(found))
+
+
+def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmToolsEntity, ...], int]:
+    """The entities that may be wanted (None: all), and how many were skipped that are certainly others."""
     answer = "\n".join(answer_lines(text))
     messages: list[Message] = []
+    skipped = 0
     outside: list[str] = []
     position = 0
     while head := _ENTITY_HEAD.search(answer, position):
         outside.append(answer[position : head.start()])
+        end = skip_message(answer, head.end()) if wanted is not None else None
+        if wanted is not None and end is not None and _is_of_another(answer[head.end() : end], wanted):
+            skipped += 1
+            position = end
+            continue
         try:
             message, position = read_message(answer, head.end())
         except ValueError as error:
             raise unexpected(f"the VM tools entities cannot be read: {error}") from None
         messages.append(message)
     outside.append(answer[position:])
-    _refuse_outside("\n".join(outside), entities_found=bool(messages))
+    _refuse_outside("\n".join(outside), entities_found=bool(messages or skipped))
     entities = tuple(entity for entity in map(_entity, messages) if entity is not None)
-    if messages and not entities:
+    if messages and not entities and not skipped:
         raise unexpected("none of the VM tools entities has the UUID of a VM")
-    return entities
+    return entities, skipped
+
+
+def _is_of_another(message: str, wanted: frozenset[VmUuid]) -> bool:
+    """Whether its one UUID of a VM is spelt out and not wanted; all else is read to know."""
+    if message.count("vm_uuid") != 1 or (spelt := _SPELT_UUID.search(message)) is None:
+        return False
+    return spelt[1].lower() not in wanted
 
 
 def read_usage(text: str) -> frozenset[str]:

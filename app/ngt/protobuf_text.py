@@ -16,7 +16,7 @@ _STRING = r"""(?:"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+')"""
 # One field or one closing bracket, with the blanks, separators and comments before it; possessive, so it is linear.
 _STEP = re.compile(
     rf"""
-    (?:[\s;,]|\#[^\n]*+)*+
+    (?:[\s;,]++|\#[^\n]*+)*+
     (?: (?P<close>[}}>])
       | (?P<name>[A-Za-z0-9_.]++|\[[A-Za-z0-9_./]++\])\s*+
         (?: :?\s*+(?P<open>[{{<])
@@ -26,6 +26,19 @@ _STEP = re.compile(
     """,
     re.VERBOSE,
 )
+# A whole message without reading it: what `_STEP` takes, with curly brackets and up to this many messages inside.
+_PLAIN_DEPTH = 3
+_PLAIN_SEPARATORS = r"(?:[\s;,]++|\#[^\n]*+)*+"
+_PLAIN_NAME = r"(?:[A-Za-z0-9_.]++|\[[A-Za-z0-9_./]++\])\s*+"
+_PLAIN_VALUE = rf""":\s*+(?:(?:{_STRING}\s*+)++|[A-Za-z0-9_.+-]++|\[(?:[^\[\]{{}}<>"'\#]|{_STRING})*+\])"""
+
+
+def _plain_message(depth: int) -> str:
+    inner = rf"|:?\s*+\{{{_plain_message(depth - 1)}" if depth else ""
+    return rf"(?:{_PLAIN_SEPARATORS}{_PLAIN_NAME}(?:{_PLAIN_VALUE}{inner}))*+{_PLAIN_SEPARATORS}\}}"
+
+
+_PLAIN_MESSAGE = re.compile(_plain_message(_PLAIN_DEPTH))
 _LIST_MEMBER = re.compile(rf"(?P<strings>(?:{_STRING}\s*+)++)|(?P<scalar>[A-Za-z0-9_.+-]++)")
 _ONE_STRING = re.compile(_STRING)
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
@@ -66,6 +79,15 @@ def read_message(text: str, after_bracket: int) -> tuple[Message, int]:
             members.append(child)
             stack.append((child, _CLOSING[step["open"]]))
     return message, position
+
+
+def skip_message(text: str, after_bracket: int) -> int | None:
+    """The place after the closing bracket of the message whose opening bracket ends at `after_bracket`, without values.
+
+    None where only `read_message` can tell; what is skipped is what it would have read. Many times faster.
+    """
+    plain = _PLAIN_MESSAGE.match(text, after_bracket) if text[after_bracket - 1] == "{" else None
+    return None if plain is None else plain.end()
 
 
 def last_scalar(message: Message, name: str) -> str | None:

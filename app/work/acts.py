@@ -192,10 +192,10 @@ class Acts:
         self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]
     ) -> tuple[Sighting, CvmClock]:
         cluster = self._cluster(p)
-        query = await cluster.query(prefer=p.clock.cvm if p.clock is not None else None)
+        query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
         sent.append(sent_of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
-        if entity is None and not query.entities:
+        if entity is None and not query.others:
             await _must_be_without_ngt(cluster, p)
         return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.ngt.commands import Look, ProbeFacts, Tools, list_vms, listing_answer, look_at_entities, read_query
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.output import mask, read_entities, read_vm_listing
+from app.ngt.output import find_entities, mask, read_vm_listing
 from app.ngt.progress import Mode, RestartAgent, Rules
 from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
@@ -32,12 +32,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """All VM tools entities of a cluster, the CVM that showed them, and its clock against ours.
+    """VM tools entities of a cluster, the CVM that showed them, and its clock against ours.
 
-    `cvm_ahead_s`: the CVM's Unix time minus the monotonic reading `read_s` of this machine.
+    `entities` are those that were wanted, `others` how many more were listed. `cvm_ahead_s`: the CVM's Unix time minus
+    the monotonic reading `read_s` of this machine.
     """
 
     entities: Mapping[VmUuid, VmToolsEntity]
+    others: int
     cvm: str
     cvm_ahead_s: float
     read_s: float
@@ -88,8 +90,11 @@ class WorkedCluster:
         self._listing = Listing({record.vm_uuid: record for record in records}, asked.answered_s, asked.cvm)
         return self._listing
 
-    async def query(self, *, prefer: str | None = None) -> Query:
-        """All VM tools entities, from whichever CVM answers. Raises a Fault, also when the answer is torn."""
+    async def query(self, wanted: Collection[VmUuid] | None = None, *, prefer: str | None = None) -> Query:
+        """The VM tools entities of the `wanted` VMs (None: of all), from whichever CVM answers.
+
+        Raises a Fault, also when the answer is torn.
+        """
 
         def build(facts: ProbeFacts) -> Look:
             tools = self.tools.with_query_of(facts.sub_commands)
@@ -107,9 +112,10 @@ class WorkedCluster:
             said = (asked.answer.stderr.strip() or answer.body.strip())[-300:]
             message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
             raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
-        entities = read_entities(answer.body)
+        found = find_entities(answer.body, wanted)
         return Query(
-            entities={entity.vm_uuid: entity for entity in entities},
+            entities=found.entities,
+            others=found.others,
             cvm=asked.cvm,
             cvm_ahead_s=answer.clock_s - asked.answered_s,
             read_s=asked.answered_s,
@@ -169,7 +175,7 @@ def sent_of_query(query: Query, vm_uuid: VmUuid, step: str, clock: DatabaseClock
     body = query.asked.answer.stdout
     entity = query.entities.get(vm_uuid)
     shown = _block_of(body, vm_uuid) if entity is not None else _LISTED_AS_ABSENT
-    others = len(query.entities) - (entity is not None)
+    others = query.others + len(query.entities) - (entity is not None)
     return Sent(
         step=step,
         place=query.cvm,

@@ -59,13 +59,13 @@ class Watch:
 
     async def _sightings(self, cluster: WorkedCluster, clock: DatabaseClock) -> dict[VmUuid, Sighting]:
         waiting = await self._watching.waiting_vms(cluster.name)
-        listing, query = await asyncio.gather(cluster.listing(max_age_s=0.0), cluster.query())
+        listing, query = await asyncio.gather(cluster.listing(max_age_s=0.0), cluster.query(waiting))
         at = clock.at(query.read_s)
         sightings: dict[VmUuid, Sighting] = {}
         for vm_uuid in waiting:
             record = listing.vms.get(vm_uuid)
             power = record.power if record is not None else PowerState.UNKNOWN
             # A query that lists nobody says nothing about this VM; only a look of its own decides that.
-            if query.entities:
+            if query.entities or query.others:
                 sightings[vm_uuid] = Sighting(at, query.entities.get(vm_uuid), power)
         return sightings
