@@ -42,7 +42,8 @@ from app.ssh import guest as guest_ssh
 from app.ssh.host import Answer as SshAnswer
 from app.ssh.host import Host, NotSent
 from app.ssh.pool import Pool
-from app.store.running import Running, Sent, StepDone
+from app.store.run_records import Sent, StepDone
+from app.store.running import Running
 from app.work.clock import DatabaseClock
 from app.work.cluster import Query, WorkedCluster, sent_of_query
 

@@ -15,7 +15,8 @@ from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 from app.ssh.cvm import Asked, Cluster, CommandObserver
 from app.ssh.host import Host
 from app.ssh.pool import Pool
-from app.store.running import Sent, SlotRules
+from app.store.run_records import Sent
+from app.store.slots import SlotRules
 from app.work.clock import DatabaseClock
 
 _LISTED_AS_ABSENT = "(the VM is not in the answer)"

@@ -17,7 +17,8 @@ from app.ngt.progress import EntityStage, Progress, ProvedBy, Rules
 from app.settings import Limits
 from app.store.job_rows import dump_results
 from app.store.records import JobStatus
-from app.store.running import Begun, Claim, Ended, FenceLost, Held, PutBack, Running, Sent, State
+from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, Sent, State
+from app.store.running import Running
 from app.telemetry import Metrics
 from app.work.acts import Acted, Acts, Deed
 from app.work.clock import DatabaseClock

@@ -10,7 +10,8 @@ from app.store.clusters import Clusters
 from app.store.database import Database
 from app.store.jobs import Jobs
 from app.store.queue import WakeUps
-from app.store.running import Running, SlotRules
+from app.store.running import Running
+from app.store.slots import SlotRules
 from app.store.tables import CLUSTER, VM
 from app.store.vms import Vms
 from tests.store.conftest import new_vm, renewal

@@ -16,7 +16,8 @@ from app.store.jobs import Jobs, VmBusy
 from app.store.progress import dump
 from app.store.queue import WakeUps
 from app.store.records import JobRecord, JobStatus
-from app.store.running import Begun, FenceLost, PutBack, Running, State
+from app.store.run_records import Begun, FenceLost, PutBack, State
+from app.store.running import Running
 from app.store.tables import JOB
 from tests.store.conftest import ANN, Leave, renewal
 

@@ -1,0 +1,116 @@
+"""What a runner and the store tell each other of a job: the claim, the intent, the answer, the wait and the end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.ngt.progress import Progress, Sighting
+from app.ngt.vocabulary import VmUuid
+
+
+class FenceLost(Exception):
+    """Another runner has the job, or a caller ended it; this one has nothing more to say."""
+
+
+class Held(Exception):
+    """The cluster has a stranded VM, so nothing that deletes starts there; the job was put back."""
+
+
+@dataclass(slots=True)
+class Claim:
+    """A job in the hands of one runner."""
+
+    job_id: UUID
+    vm_uuid: VmUuid
+    cluster: str | None
+    fence: int
+    attempt: int
+    created_at: datetime
+    now: datetime
+    progress: Progress
+    look_now: bool
+    sighting: Sighting | None
+    last_step: tuple[int, str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """The answer to a step: its verdict, as `app.ngt.answers.Verdict`, and the words to show."""
+
+    name: str
+    verdict: str
+    finished_at: datetime
+    message: str
+    result_vec: str | None
+    cvm: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One text and its answer, masked. `exchange_id` names the row of an intent that was stored before it was sent."""
+
+    step: str
+    place: str
+    sent_at: datetime
+    text: str
+    answered_at: datetime | None = None
+    exit_status: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    fault: str | None = None
+    exchange_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The intent to take a step. `deletes`: refused while the cluster has a stranded VM other than this one."""
+
+    name: str
+    percent: int
+    started_at: datetime
+    cvm: str | None = None
+    changes: bool = False
+    deletes: bool = False
+    sent: Sent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The job waits; `until` None: the watch, a caller or a free slot wakes it."""
+
+    status: str
+    reason: str | None
+    message: str
+    until: datetime | None
+    deadline: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is done. `proven`: True and False count for the cluster, None does not."""
+
+    status: str
+    outcome: str
+    message: str
+    error_code: str | None
+    error_message: str | None
+    remaining_action: str | None
+    proven: bool | None
+    pause_after_unproven: int
+    renewed_until: datetime | None = None
+    picked_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the rows need to know of a progress: computed by the caller from `app.ngt.procedure`."""
+
+    progress: Progress
+    results: dict[str, Any]
+    takes_slot: bool
+    stranded: bool
+    awaits_pickup: bool
+    done: StepDone | None = None
+    sent: Sequence[Sent] = field(default=())

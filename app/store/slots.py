@@ -1,0 +1,139 @@
+"""Which jobs may run on a cluster: slots are counted in rows, under an advisory lock of the cluster.
+
+A stranded VM goes before everything; while a cluster has one, nothing that deletes starts there.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ngt.progress import WaitReason
+from app.store.queue import WakeUps
+
+# The first half of the advisory locks of clusters; the second is the cluster's name.
+_CLUSTER_LOCK = 4_771_001
+_NO_JOB = UUID(int=0)
+# A job that is held for one of these has no due time; what held it wakes it.
+_HELD = (
+    WaitReason.CLUSTER_BUSY,
+    WaitReason.CLUSTER_PAUSED,
+    WaitReason.CLUSTER_NOT_PROVEN,
+    WaitReason.CLUSTER_HAS_STRANDED_VM,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRules:
+    """How many renewals may run on a cluster; `prove_first`: one at a time until one was proved."""
+
+    max_running: int
+    prove_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    paused: bool
+    stranded_others: int
+    running_others: int
+    changing_others: int
+    proven: bool
+
+
+def _held_by(gate: _Gate, rules: SlotRules, *, changing: bool) -> WaitReason | None:
+    """Why a job must not start now; one that has begun to change is held by slots alone."""
+    if changing:
+        return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
+    if gate.paused:
+        return WaitReason.CLUSTER_PAUSED
+    if gate.stranded_others:
+        return WaitReason.CLUSTER_HAS_STRANDED_VM
+    if rules.prove_first and not gate.proven and (gate.changing_others or gate.running_others):
+        return WaitReason.CLUSTER_NOT_PROVEN
+    return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
+
+
+HELD_BECAUSE = {
+    WaitReason.CLUSTER_BUSY: "as many renewals as allowed run on the cluster; this one starts when one of them ends",
+    WaitReason.CLUSTER_PAUSED: "the cluster is paused; the renewal starts when it is resumed",
+    WaitReason.CLUSTER_NOT_PROVEN: "no renewal was proved on this cluster yet, so they run one at a time until one is",
+    WaitReason.CLUSTER_HAS_STRANDED_VM: "another VM of the cluster has no tools entity at the moment; "
+    "nothing else is deleted there before it has one",
+}
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:cluster))")
+_GATE = text("""
+SELECT
+  coalesce((SELECT paused_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS paused,
+  coalesce((SELECT proven_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS proven,
+  count(*) FILTER (WHERE stranded_since IS NOT NULL) AS stranded_others,
+  count(*) FILTER (WHERE takes_slot AND (lease_until >= clock_timestamp() OR remote_until_at IS NOT NULL
+                                         OR stranded_since IS NOT NULL)) AS running_others,
+  count(*) FILTER (WHERE changing_since IS NOT NULL) AS changing_others
+FROM job WHERE cluster = :cluster AND NOT done AND id <> :id
+""")
+_MINE = text("""
+SELECT stranded_since IS NOT NULL OR remote_until_at IS NOT NULL AS holds_slot, changing_since IS NOT NULL AS changing
+FROM job WHERE id = :id AND NOT done AND due_at <= clock_timestamp()
+  AND (lease_until IS NULL OR lease_until < clock_timestamp())
+""")
+_HOLD = text("""
+UPDATE job SET due_at = NULL, wait_reason = :reason, message = :message, version = version + 1, updated_at = now(),
+  status = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'waiting' END, lease_until = NULL
+WHERE id = :id
+""")
+_WAKE_NEXT = text("""
+UPDATE job SET due_at = clock_timestamp() WHERE id IN (
+  SELECT id FROM job WHERE cluster = :cluster AND NOT done AND due_at IS NULL AND wait_reason = ANY(:held)
+  ORDER BY changing_since NULLS LAST, created_at, id
+  LIMIT greatest(0, :free)
+  FOR UPDATE SKIP LOCKED)
+RETURNING id
+""")
+
+
+async def may_run(connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules) -> bool:
+    """Whether the job has, or now gets, one of the cluster's slots until this transaction ends.
+
+    Where it does not, the job is held: it has no due time any more, and says why.
+    """
+    await _lock(connection, cluster)
+    mine = (await connection.execute(_MINE, {"id": job_id})).one_or_none()
+    if mine is None:
+        return False
+    if mine.holds_slot:
+        return True
+    held = _held_by(await _gate_of(connection, job_id, cluster), rules, changing=mine.changing)
+    if held is None:
+        return True
+    await connection.execute(_HOLD, {"id": job_id, "reason": held, "message": HELD_BECAUSE[held]})
+    return False
+
+
+async def has_other_stranded_vm(connection: AsyncConnection, job_id: UUID, cluster: str) -> bool:
+    """Whether a VM of the cluster other than this job's is stranded, until this transaction ends."""
+    await _lock(connection, cluster)
+    return bool((await _gate_of(connection, job_id, cluster)).stranded_others)
+
+
+async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str, slots: SlotRules) -> None:
+    """Wakes as many held jobs of the cluster as it has free slots."""
+    gate = await _gate_of(connection, _NO_JOB, cluster)
+    most = 1 if slots.prove_first and not gate.proven else slots.max_running
+    held = list(_HELD)
+    if gate.paused or gate.stranded_others:
+        # A job that was held after it had begun may go on; those that have not begun would only be held again.
+        held = [WaitReason.CLUSTER_BUSY]
+    values = {"cluster": cluster, "held": held, "free": most - gate.running_others}
+    for (job_id,) in (await connection.execute(_WAKE_NEXT, values)).all():
+        await wakeups.wake(connection, job_id)
+
+
+async def _lock(connection: AsyncConnection, cluster: str) -> None:
+    await connection.execute(_LOCK, {"lock": _CLUSTER_LOCK, "cluster": cluster})
+
+
+async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> _Gate:
+    row = (await connection.execute(_GATE, {"id": job_id, "cluster": cluster})).one()
+    return _Gate(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
