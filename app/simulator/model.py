@@ -118,7 +118,7 @@ class Cluster:
         if vm.entity is not None:
             return ALREADY_EXISTS
         ngt_uuid = str(uuid.uuid4())
-        vm.entity = VmToolsEntity(ngt_uuid, issue(ngt_uuid, not_before=self.clock()))
+        vm.entity = VmToolsEntity(ngt_uuid, self._issue(vm, ngt_uuid))
         self._note(Effect.CREATED, vm)
         return NO_ERROR
 
@@ -194,6 +194,11 @@ class Cluster:
         entity.reported_expiry = None if told is None else told.not_after
         entity.reported_os = vm.os
 
+    def _issue(self, vm: Vm, ngt_uuid: str) -> ClientCertificate:
+        """Dates have whole seconds; no two certificates of a VM have one date, as real ones are issued days apart."""
+        earlier = max((held.not_before for held in (vm.installed, vm.iso) if held is not None), default=0)
+        return issue(ngt_uuid, not_before=max(self.clock(), earlier + 1))
+
     def _refresh(self, vm_uuid: str, threshold_days: float | None) -> str:
         vm = self.vms.get(vm_uuid)
         if vm is None or vm.entity is None:
@@ -201,7 +206,7 @@ class Cluster:
         left_s = vm.entity.certificate.not_after - self.clock()
         due = threshold_days is None or left_s <= threshold_days * 86_400
         if due and self.traits.refresh is Refresh.REISSUES:
-            vm.entity.certificate = issue(vm.entity.ngt_uuid, not_before=self.clock())
+            vm.entity.certificate = self._issue(vm, vm.entity.ngt_uuid)
             self._note(Effect.REISSUED, vm)
             if self.traits.refresh_mounts:
                 return self.mount_guest_tools(vm_uuid)
