@@ -445,9 +445,12 @@ def accepts_link_only(p: Progress, rules: Rules, now: datetime) -> bool:
 
 
 def is_stranded(p: Progress) -> bool:
-    """A delete of ours may have happened, and the change that should have created the entity did not say so."""
-    if p.intent is not None:
-        return p.intent.lost and p.intent.deletes
+    """A delete of ours may have happened, and the change that should have created the entity did not say so.
+
+    It stays so while another create is on its way: only the answer to that one, or a look, ends it.
+    """
+    if p.intent is not None and p.intent.lost:
+        return p.intent.deletes
     return p.entity is EntityStage.MISSING and p.delete_begun
 
 

@@ -75,6 +75,10 @@ class Service:
     changes: Changes
     worker: Worker = field(init=False)
 
+    @property
+    def wakeups(self) -> WakeUps:
+        return WakeUps(self.queue)
+
     async def renew(self, vm: str | Vm, *, search: tuple[str, ...] = (), **request: Any) -> JobRecord:
         """Starts a renewal of the VM of that name; `request` holds fields of RenewalRequest."""
         vm_uuid = VmUuid((self.site.vm_named(vm) if isinstance(vm, str) else vm).uuid)
