@@ -15,7 +15,7 @@ class FenceLost(Exception):
 
 
 class Held(Exception):
-    """The cluster has a stranded VM, so nothing that deletes starts there; the job was put back."""
+    """The cluster is paused or has a stranded VM, so nothing is deleted there now; the job was put back."""
 
 
 @dataclass(slots=True)
@@ -65,14 +65,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The intent to take a step. `deletes`: refused while the cluster has a stranded VM other than this one."""
+    """The intent to take a step. `may_be_held`: nothing of the VM was deleted yet, so its cluster can hold it still."""
 
     name: str
     percent: int
     started_at: datetime
     cvm: str | None = None
     changes: bool = False
-    deletes: bool = False
+    may_be_held: bool = False
     sent: Sent | None = None
 
 

@@ -21,7 +21,7 @@ from app.store.job_rows import JOB_CHANNEL
 from app.store.progress import dump, load, load_sighting
 from app.store.queue import WakeUps
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, State
-from app.store.slots import HELD_BECAUSE, SlotRules, has_other_stranded_vm, may_run, wake_held
+from app.store.slots import HELD_BECAUSE, SlotRules, may_run, wake_held, why_not_change
 from app.store.tables import STEP
 
 # A step that is taken again goes on in its row, so that a long wait does not fill the list.
@@ -54,9 +54,25 @@ class Running:
         self._wakeups = wakeups
         self._runner = runner
         self._lease_s = lease_s
+        # The fence of each job that is really at work here: only these leases are kept.
+        self._at_work: dict[UUID, int] = {}
 
     async def claim(self, job_id: UUID, slots: dict[str, SlotRules]) -> Claim | None:
-        """The job, if it is due, nobody has it, and its cluster has a slot for it; else None, which is harmless."""
+        """The job, if it is due, nobody has it, and its cluster has a slot for it; else None, which is harmless.
+
+        Its lease is kept from now on, until `let_go`.
+        """
+        claim = await self._claim(job_id, slots)
+        if claim is not None:
+            self._at_work[job_id] = claim.fence
+        return claim
+
+    def let_go(self, claim: Claim) -> None:
+        """Nobody here is at work on the job any more; if it was not put back, its lease runs out by itself."""
+        if self._at_work.get(claim.job_id) == claim.fence:
+            del self._at_work[claim.job_id]
+
+    async def _claim(self, job_id: UUID, slots: dict[str, SlotRules]) -> Claim | None:
         async with self._database.transaction() as connection:
             found = (await connection.execute(_FIND, {"id": job_id})).one_or_none()
             if found is None:
@@ -95,25 +111,24 @@ class Running:
     async def begin_step(self, claim: Claim, state: State, begun: Begun, *, if_held: State) -> int | None:
         """Stores the last answer and the next intent; gives the id of the stored exchange of a changing text.
 
-        Raises FenceLost when the job is not this runner's any more, and Held when the cluster has a stranded VM:
-        then the answer is stored, and the job was put back with the progress of `if_held`.
+        Raises FenceLost when the job is not this runner's any more, and Held when the cluster was paused or has a
+        stranded VM: then the answer is stored, and the job was put back with the progress of `if_held`.
         """
-        held = False
+        held: WaitReason | None = None
         exchange_id: int | None = None
         async with self._database.transaction() as connection:
-            if begun.deletes and claim.cluster is not None:
-                held = await has_other_stranded_vm(connection, claim.job_id, claim.cluster)
+            if begun.may_be_held and claim.cluster is not None:
+                held = await why_not_change(connection, claim.job_id, claim.cluster)
             await self._store_answer(connection, claim, state)
-            if held:
-                await self._hold(connection, claim, if_held)
+            if held is not None:
+                await self._hold(connection, claim, if_held, held)
             else:
                 exchange_id = await self._store_intent(connection, claim, state, begun)
-        if held:
-            raise Held
+        if held is not None:
+            raise Held(HELD_BECAUSE[held])
         return exchange_id
 
-    async def _hold(self, connection: AsyncConnection, claim: Claim, state: State) -> None:
-        reason = WaitReason.CLUSTER_HAS_STRANDED_VM
+    async def _hold(self, connection: AsyncConnection, claim: Claim, state: State, reason: WaitReason) -> None:
         await self._update(
             connection,
             claim,
@@ -276,14 +291,17 @@ class Running:
             return (row.renewed_at, row.not_after) if row is not None else (None, None)
 
     async def renew_leases(self) -> None:
-        """Keeps every job that this process runs; called often enough within the lease."""
+        """Keeps every job that is at work here; called often enough within the lease."""
+        if not self._at_work:
+            return
         async with self._database.transaction() as connection:
             await connection.execute(
                 text(
                     "UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)"
-                    " WHERE runner = :runner AND NOT done AND lease_until IS NOT NULL AND status = 'running'"
+                    " WHERE id = ANY(:ids) AND runner = :runner AND NOT done AND lease_until IS NOT NULL"
+                    " AND status = 'running'"
                 ),
-                {"runner": self._runner, "lease_s": self._lease_s},
+                {"ids": list(self._at_work), "runner": self._runner, "lease_s": self._lease_s},
             )
 
     async def wake_due(self, slots: dict[str, SlotRules]) -> int:

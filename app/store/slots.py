@@ -34,6 +34,7 @@ class SlotRules:
 
 @dataclass(frozen=True, slots=True)
 class _Gate:
+    changing: bool
     paused: bool
     stranded_others: int
     running_others: int
@@ -41,9 +42,9 @@ class _Gate:
     proven: bool
 
 
-def _held_by(gate: _Gate, rules: SlotRules, *, changing: bool) -> WaitReason | None:
+def _held_by(gate: _Gate, rules: SlotRules) -> WaitReason | None:
     """Why a job must not start now; one that has begun to change is held by slots alone."""
-    if changing:
+    if gate.changing:
         return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
     if gate.paused:
         return WaitReason.CLUSTER_PAUSED
@@ -65,6 +66,7 @@ HELD_BECAUSE = {
 _LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:cluster))")
 _GATE = text("""
 SELECT
+  coalesce((SELECT changing_since IS NOT NULL FROM job WHERE id = :id), false) AS changing,
   coalesce((SELECT paused_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS paused,
   coalesce((SELECT proven_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS proven,
   count(*) FILTER (WHERE stranded_since IS NOT NULL) AS stranded_others,
@@ -74,7 +76,7 @@ SELECT
 FROM job WHERE cluster = :cluster AND NOT done AND id <> :id
 """)
 _MINE = text("""
-SELECT stranded_since IS NOT NULL OR remote_until_at IS NOT NULL AS holds_slot, changing_since IS NOT NULL AS changing
+SELECT stranded_since IS NOT NULL OR remote_until_at IS NOT NULL AS holds_slot
 FROM job WHERE id = :id AND NOT done AND due_at <= clock_timestamp()
   AND (lease_until IS NULL OR lease_until < clock_timestamp())
 """)
@@ -104,17 +106,20 @@ async def may_run(connection: AsyncConnection, job_id: UUID, cluster: str, rules
         return False
     if mine.holds_slot:
         return True
-    held = _held_by(await _gate_of(connection, job_id, cluster), rules, changing=mine.changing)
+    held = _held_by(await _gate_of(connection, job_id, cluster), rules)
     if held is None:
         return True
     await connection.execute(_HOLD, {"id": job_id, "reason": held, "message": HELD_BECAUSE[held]})
     return False
 
 
-async def has_other_stranded_vm(connection: AsyncConnection, job_id: UUID, cluster: str) -> bool:
-    """Whether a VM of the cluster other than this job's is stranded, until this transaction ends."""
+async def why_not_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> WaitReason | None:
+    """Why a new certificate must not be issued now although the job runs; it holds until this transaction ends."""
     await _lock(connection, cluster)
-    return bool((await _gate_of(connection, job_id, cluster)).stranded_others)
+    gate = await _gate_of(connection, job_id, cluster)
+    if gate.paused and not gate.changing:
+        return WaitReason.CLUSTER_PAUSED
+    return WaitReason.CLUSTER_HAS_STRANDED_VM if gate.stranded_others else None
 
 
 async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str, slots: SlotRules) -> None:

@@ -70,8 +70,10 @@ class Renewals:
                 await self._run(claim)
             except FenceLost:
                 log.info("another runner or a caller took the job over")
-            except Held:
-                log.info("the cluster has a stranded VM, so nothing is deleted there now")
+            except Held as held:
+                log.info("held", reason=str(held))
+            finally:
+                self._running.let_go(claim)
 
     async def _run(self, claim: Claim) -> None:
         clock = DatabaseClock(claim.now)
@@ -124,7 +126,7 @@ class Renewals:
             started_at=now,
             cvm=begun.clock.cvm if begun.clock is not None else None,
             changes=changes,
-            deletes=isinstance(action, MakeChange) and action.deletes,
+            may_be_held=isinstance(action, MakeChange) and begun.entity is EntityStage.UNTOUCHED,
             sent=sending,
         )
         stored = replace(self._state(begun, None), done=before.done, sent=before.sent)

@@ -68,7 +68,7 @@ async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellatio
     claim = await running.claim(job.id, {})
     assert claim is not None
     await jobs.cancel(job.id, ANN)
-    begun = Begun("recreate_entity", 40, claim.now, changes=True, deletes=True)
+    begun = Begun("recreate_entity", 40, claim.now, changes=True, may_be_held=True)
     with pytest.raises(FenceLost):
         await running.begin_step(claim, state(claim.progress), begun, if_held=state(claim.progress))
     found = await jobs.find(job.id)
