@@ -24,19 +24,11 @@ class Watch:
         self._watching = watching
         self._clusters = clusters
         self._limits = limits
+        self.tick_s = min(limits.watch_first_interval_s / 3, _LONGEST_TICK_S)
         self._at_work: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        tick_s = min(self._limits.watch_first_interval_s / 3, _LONGEST_TICK_S)
-        while True:
-            try:
-                await self._begin_due()
-            except Fault as fault:
-                log.warning("the watch could not ask the database", error=fault.message)
-            await asyncio.sleep(tick_s)
-
-    async def _begin_due(self) -> None:
+    async def look(self) -> None:
+        """Begin to look at each cluster whose turn it is. To be called every `tick_s`."""
         due = await self._watching.begin(
             list(self._clusters),
             first_s=self._limits.watch_first_interval_s,

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import procrastinate
-import psycopg
 import structlog
 from procrastinate.jobs import DeleteJobCondition
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -81,7 +80,7 @@ class Worker:
         taking = asyncio.create_task(self._take_wake_ups(), name="wake-ups")
         self._taking = taking
         others = [
-            asyncio.create_task(self._watch.run(), name="watch"),
+            asyncio.create_task(_every(self._watch.tick_s, self._watch.look), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
         ]
@@ -116,8 +115,8 @@ class Worker:
                     shutdown_graceful_timeout=self._settings.drain_timeout_s,
                     delete_jobs=DeleteJobCondition.ALWAYS,
                 )
-            except (procrastinate.exceptions.ProcrastinateException, psycopg.Error) as gone:
-                log.warning("the queue's worker ended; it is started again", error=str(gone))
+            except Exception as gone:  # noqa: BLE001 - Whatever it died of, jobs go on only while one is at work.
+                log.warning("the queue's worker ended; it is started again", error=repr(gone))
             await asyncio.sleep(_RESTART_S)
 
     async def _look_at_job(self, job_id: str) -> None:
@@ -173,6 +172,9 @@ async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
             await act()
         except Fault as fault:
             log.warning("background work failed", error_code=fault.code, error=fault.message)
+        except Exception:
+            # Leases, sweep and watch must outlive whatever one round of them meets.
+            log.exception("background work failed")
         await asyncio.sleep(seconds)
 
 
