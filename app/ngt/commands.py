@@ -92,8 +92,10 @@ class Change:
         return self.limit_s + 15.0
 
 
+# A restricted shell may not redirect, and with that it could run no other text of ours.
 _PROBE = Template("""\
 exec </dev/null
+: >/dev/null || exit 1
 . $profile >/dev/null 2>&1
 printf '%s\\n' 'ngtr-probe begin'
 for tool in $programs; do command -v "$$tool" >/dev/null 2>&1 && printf 'ngtr-probe found %s\\n' "$$tool"; done
@@ -244,7 +246,8 @@ class ChangeAnswer:
 
 def read_change(stdout: str, marker: str) -> ChangeAnswer | None:
     """The answer to the attempt of this marker; None when it is not there, or not whole."""
-    lines = stdout.replace("\r\n", "\n").split("\n")
+    # What comes after the last line's end is torn.
+    *lines, _ = stdout.replace("\r\n", "\n").split("\n")
     answers: list[ToolAnswer] = []
     begun: int | None = None
     for number, line in enumerate(lines):
