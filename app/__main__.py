@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
-from app.main import openapi_document, serve_until_stopped, work_until_stopped
+from app.main import CannotListenError, openapi_document, serve_until_stopped, work_until_stopped
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, SettingsError, load_settings, split_address
 from app.simulator.standalone import run_standalone
@@ -41,6 +42,12 @@ hosts_cli = typer.Typer(help="Host keys of CVMs and guests.", no_args_is_help=Tr
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(hosts_cli, name="hosts")
 
+# The rules of these faults speak to callers over HTTP; here is who runs the command.
+_NEXT_STEPS = {
+    FaultCode.DATABASE_UNAVAILABLE: "Check that PostgreSQL runs, and DATABASE_URL.",
+    FaultCode.CVM_UNREACHABLE: "Check the address, and that an SSH server is reached there.",
+}
+
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="The TOML file. Else NGT_RENEWAL_CONFIG.")]
 
 
@@ -54,14 +61,19 @@ def _told() -> Iterator[None]:
     """Turns what an operator can mend into a sentence."""
     try:
         yield
-    except (SettingsError, EmbeddedPostgresError) as refused:
+    except (SettingsError, EmbeddedPostgresError, CannotListenError) as refused:
         _fail(str(refused))
     except Fault as fault:
-        # What to do about a database is in its own words; the rule speaks to callers over HTTP.
-        _fail(fault.message if fault.code is FaultCode.DATABASE_UNAVAILABLE else f"{fault.message} {fault.rule.action}")
+        _fail(f"{fault.message.rstrip('.')}{_cause(fault)}. {_NEXT_STEPS.get(fault.code, fault.rule.action)}")
 
 
-def _fail(message: str) -> None:
+def _cause(fault: Fault) -> str:
+    """What PostgreSQL's own library said; callers over HTTP are not told, who runs the command has to know it."""
+    said = str(getattr(fault.__cause__, "orig", "")).strip().splitlines()
+    return f" ({said[0]})" if said and said[0] not in fault.message else ""
+
+
+def _fail(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(1)
 
@@ -76,7 +88,9 @@ def _settings(config: Path | None) -> Settings:
 def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one for as long as it is needed; that one is migrated by itself."""
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+        url = settings.database_url.get_secret_value()
+        _refuse_malformed(url)
+        yield url
         return
     embedded = start_embedded(settings.data_dir)
     try:
@@ -86,11 +100,30 @@ def _database_url(settings: Settings) -> Iterator[str]:
         embedded.close()
 
 
+def _refuse_malformed(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # What is wrong may be a part of the password, so it is not shown.
+        _fail(
+            "DATABASE_URL is malformed; it looks like postgresql://user:password@host:5432/name, with the special "
+            "characters of the password percent-encoded."
+        )
+
+
+@contextmanager
+def _migrated_url(settings: Settings) -> Iterator[str]:
+    """As `_database_url`, refused in one sentence when it does not have this version's tables."""
+    with _database_url(settings) as url:
+        asyncio.run(_refuse_old_schema(url))
+        yield url
+
+
 async def _refuse_old_schema(url: str) -> None:
     database = Database(url)
     try:
         if not await is_at_head(database):
-            _fail("The database does not have this version's tables. Run `ngt-renewal migrate`, then start again.")
+            _fail("The database does not have this version's tables. Run `ngt-renewal migrate`, then try again.")
     finally:
         await database.close()
 
@@ -104,8 +137,7 @@ def serve(
     """Run the HTTP API, and a worker unless --no-worker is given, until SIGTERM."""
     with _told():
         settings = _settings(config)
-        with _database_url(settings) as url:
-            asyncio.run(_refuse_old_schema(url))
+        with _migrated_url(settings) as url:
             asyncio.run(serve_until_stopped(settings, url, with_worker=not no_worker))
 
 
@@ -114,8 +146,7 @@ def worker(config: Config = None) -> None:
     """Run a worker without HTTP until SIGTERM; several may share one database."""
     with _told():
         settings = _settings(config)
-        with _database_url(settings) as url:
-            asyncio.run(_refuse_old_schema(url))
+        with _migrated_url(settings) as url:
             asyncio.run(work_until_stopped(settings, url))
 
 
@@ -142,11 +173,13 @@ def simulate(
     clusters: Annotated[int, typer.Option(min=1, max=50)] = 1,
 ) -> None:
     """Run a simulated cluster on loopback and print the configuration for it, until interrupted."""
-    directory.mkdir(parents=True, exist_ok=True)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         asyncio.run(run_standalone(directory, vms, cvms, clusters, typer.echo))
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
+    except OSError as refused:
+        _fail(f"The simulated cluster cannot run: {_reason(refused)}.")
 
 
 @cli.command()
@@ -189,7 +222,7 @@ def keys_create(
         if unknown := sorted((allowed or frozenset()) - set(settings.clusters)):
             _fail(f"There is no cluster {unknown[0]!r} in the configuration.")
         lifetime = None if never_expires else timedelta(days=expires_days)
-        with _database_url(settings) as url:
+        with _migrated_url(settings) as url:
             token = asyncio.run(_create_key(url, description, wanted, allowed, lifetime))
     typer.echo(token)
     typer.echo("Keep it now: it is not stored and cannot be shown again.", err=True)
@@ -217,7 +250,7 @@ async def _create_key(
 @keys_cli.command("list")
 def keys_list(config: Config = None) -> None:
     """List the API keys: never the secrets."""
-    with _told(), _database_url(_settings(config)) as url:
+    with _told(), _migrated_url(_settings(config)) as url:
         asyncio.run(_list_keys(url))
 
 
@@ -237,7 +270,7 @@ async def _list_keys(url: str) -> None:
 @keys_cli.command("revoke")
 def keys_revoke(key_id: str, config: Config = None) -> None:
     """End a key at once."""
-    with _told(), _database_url(_settings(config)) as url:
+    with _told(), _migrated_url(_settings(config)) as url:
         if not asyncio.run(_revoke_key(url, key_id)):
             _fail(f"There is no key {key_id!r} that could be revoked; `ngt-renewal keys list` shows them.")
     typer.echo(f"{key_id} is revoked.")
@@ -275,8 +308,10 @@ def hosts_trust(
         if key is None:
             seen = ", ".join(key.fingerprint for key in shown)
             _fail(f"{address} does not show {fingerprint}; it shows {seen}. Nothing was pinned.")
-            return
-        done = "is pinned" if pin(known_hosts, key) else "was pinned already"
+        try:
+            done = "is pinned" if pin(known_hosts, key) else "was pinned already"
+        except (OSError, UnicodeDecodeError) as refused:
+            _fail(f"{known_hosts} cannot be written: {_reason(refused)}. Nothing was pinned.")
     typer.echo(f"{key.fingerprint} of {address} {done} in {known_hosts}.")
 
 
@@ -285,7 +320,12 @@ def _address(address: str) -> tuple[str, int]:
         return split_address(address)
     except ValueError as wrong:
         _fail(f"{wrong}.")
-        raise
+
+
+def _reason(refused: OSError | UnicodeDecodeError) -> str:
+    if isinstance(refused, OSError) and refused.strerror:
+        return f"{refused.strerror} ({refused.filename})" if refused.filename else refused.strerror
+    return str(refused)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import asyncio
 import ipaddress
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from errno import EADDRINUSE
 from typing import Any
 
 import procrastinate
@@ -27,12 +30,16 @@ from app.store.vms import Vms
 from app.telemetry import Metrics
 from app.work.worker import Worker
 
-__all__ = ["build_app", "openapi_document", "serve_until_stopped", "work_until_stopped"]
+__all__ = ["CannotListenError", "build_app", "openapi_document", "serve_until_stopped", "work_until_stopped"]
 
 log = structlog.get_logger(__name__)
 
 # How long a client may take to fetch its answer after the last job was put down.
 _HTTP_GRACE_S = 5
+
+
+class CannotListenError(Exception):
+    """The address that callers were to use cannot be had; the message is one sentence that says what to do."""
 
 
 def build_app(settings: Settings, database_url: str) -> FastAPI:
@@ -57,21 +64,25 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
     """Serves HTTP, and works, until SIGTERM or SIGINT.
 
     Then `/readyz` says 503 while running changes are finished, and only after that the port is closed; a second signal
-    ends it at once. Raises a Fault when the configuration would put a service without any key on the network.
+    ends it at once. Raises a Fault when the configuration would put a service without any key on the network, and
+    CannotListenError when the port is taken.
     """
     async with AsyncExitStack() as stack:
         parts, queue = await stack.enter_async_context(_opened(settings, database_url))
         await _refuse_open_door(settings, parts.keys)
+        # The port is taken before the worker begins anything that would have to be put down at once.
+        listening = stack.enter_context(_listening(settings.host, settings.port))
         worker = Worker(settings, parts.database, queue, parts.metrics) if with_worker else None
         if worker is not None:
             parts = replace(parts, worker_alive=worker.is_alive)
         api = create_api()
         api.state.parts = parts
-        server = _Server(_uvicorn_config(settings, api))
-        serving = asyncio.create_task(server.serve(), name="http")
+        server = _Server(_uvicorn_config(api))
+        serving = asyncio.create_task(server.serve([listening]), name="http")
         with _stop_signals() as stopping:
             working = worker.at_work() if worker is not None else _nothing()
             async with working:
+                log.info("listening", url=_url_of(listening))
                 await _first(serving, stopping)
                 parts.draining.begin()
                 log.info("stopping: running changes are finished first")
@@ -131,11 +142,41 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(settings: Settings, api: FastAPI) -> uvicorn.Config:
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket bound to the first address that the name has; port 0 takes a free one."""
+    where = f"{host} port {port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as wrong:
+        raise CannotListenError(f"The service cannot listen on {where}: {_reason(wrong)}. Correct `host`.") from wrong
+    with listening:
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            # Two may bind the same port, and only one may listen there.
+            listening.listen()
+        except OSError as wrong:
+            taken = "End what listens there, or set another `port`."
+            step = taken if wrong.errno == EADDRINUSE else "Correct `host` and `port`."
+            raise CannotListenError(f"The service cannot listen on {where}: {_reason(wrong)}. {step}") from wrong
+        yield listening
+
+
+def _reason(wrong: OSError) -> str:
+    # The numbers of name look-ups are not those of the system, and their own text is good.
+    return str(wrong.strerror) if isinstance(wrong, socket.gaierror) else os.strerror(wrong.errno or 0)
+
+
+def _url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _uvicorn_config(api: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         api,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         lifespan="off",

@@ -26,6 +26,9 @@ VM_NAME = "web01"
 SCOPES = "vms:read,jobs:read,renew,jobs:cancel,clusters:scan,admin"
 START_LIMIT_S = 60.0
 RENEW_LIMIT_S = 60.0
+KEPT_PORT = 8080
+# Nothing here leaves this machine, so a proxy of the environment is never asked.
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class DemoFailed(Exception):
@@ -36,9 +39,10 @@ def main() -> int:
     """Runs the demo; 0 only if the VM was renewed (or, with --keep, when everything was stopped by hand)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--keep", action="store_true", help="keep everything up to try by hand")
-    parser.add_argument("--port", type=int, default=0, help="the service's port; any free one by default, 8080 to keep")
+    port_help = f"the service's port where it is free; else any other, or {KEPT_PORT} to keep"
+    parser.add_argument("--port", type=int, default=0, help=port_help)
     options = parser.parse_args()
-    port = options.port or (8080 if options.keep else free_port())
+    port = free_port(options.port or (KEPT_PORT if options.keep else 0))
     # PostgreSQL does not run as root, so its folder must be where another user may go.
     folder = Path(tempfile.mkdtemp(prefix="ngt-renewal-demo-", dir="/tmp"))
     folder.chmod(0o755)
@@ -63,10 +67,14 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def free_port() -> int:
-    """A port of loopback that nobody has just now."""
+def free_port(wanted: int = 0) -> int:
+    """The wanted port of loopback, else any other that nobody has just now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
@@ -142,7 +150,7 @@ def wait_for(ready: Callable[[], bool], started: subprocess.Popen[bytes], name: 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own service
+        with DIRECTLY.open(url, timeout=5) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004 - OK
     except OSError:
         return False
@@ -152,7 +160,7 @@ def call(method: str, url: str, key: str) -> dict[str, Any]:
     """One request; a problem becomes a sentence."""
     request = urllib.request.Request(url, method=method, headers={"X-API-Key": key})  # noqa: S310 - our own service
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - as above
+        with DIRECTLY.open(request, timeout=30) as answer:
             body: dict[str, Any] = json.load(answer)
             return body
     except urllib.error.HTTPError as refused:

@@ -4,6 +4,8 @@ Nothing here logs in, and nothing is trusted that was not given: a fingerprint h
 """
 
 import asyncio
+import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,18 +39,18 @@ async def scan_host_keys(address: str, port: int, *, timeout_s: float) -> tuple[
             cause = str(without)
             continue
         except (OSError, ValueError) as unreachable:
-            cause = str(unreachable) or f"no answer within {timeout_s:g} s"
+            cause = _sentence(unreachable, timeout_s)
             break
         if key is not None:
             fingerprint = key.get_fingerprint()
             keys[fingerprint] = HostKey(key.get_algorithm(), fingerprint, _line(address, port, key))
     if not keys:
-        raise Fault(FaultCode.CVM_UNREACHABLE, f"{address} port {port} cannot be asked for its host keys: {cause}")
+        raise Fault(FaultCode.CVM_UNREACHABLE, f"{address} port {port} cannot be asked for its host keys: {cause}.")
     return tuple(keys.values())
 
 
 def pin(known_hosts: Path, key: HostKey) -> bool:
-    """Adds the key's line to the file, which is made if need be; False when it stands there already."""
+    """Adds the key's line to the file, which is made if need be; False when it stands there already. Raises OSError."""
     present = known_hosts.read_text(encoding="utf-8") if known_hosts.exists() else ""
     if key.line in present.splitlines():
         return False
@@ -57,6 +59,16 @@ def pin(known_hosts: Path, key: HostKey) -> bool:
     with known_hosts.open("a", encoding="utf-8") as file:
         file.write(f"{joint}{key.line}\n")
     return True
+
+
+def _sentence(cause: Exception, timeout_s: float) -> str:
+    match cause:
+        case socket.gaierror():
+            return str(cause.strerror)
+        case OSError(errno=int(number)) if number:
+            return os.strerror(number)
+        case _:
+            return str(cause) or f"no answer within {timeout_s:g} s"
 
 
 def _line(address: str, port: int, key: asyncssh.SSHKey) -> str:

@@ -3,7 +3,7 @@
 Everything here only looks; nothing on a cluster is changed.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
@@ -19,15 +19,28 @@ _REACHED_BUT = {
     FaultCode.SSH_HOST_KEY_MISMATCH: 1,
     FaultCode.SSH_AUTH_FAILED: 2,
     FaultCode.CVM_SHELL_DISABLED: 3,
+    FaultCode.COMMAND_TIMEOUT: 3,
+    FaultCode.OUTPUT_TOO_LARGE: 3,
+    FaultCode.ANSWER_LOST: 3,
     FaultCode.CVM_TOOLS_MISSING: 4,
 }
+# The rules of these faults send an operator to the doctor, or cannot know which file and which table are meant.
+_NEXT_STEPS = {
+    FaultCode.CVM_UNREACHABLE: "Check that {cvm} is up, its address, and what is between; SSH must get through.",
+    FaultCode.SSH_HOST_KEY_MISMATCH: "Compare `ngt-renewal hosts scan {cvm}` with what the cluster's administrator "
+    "says; then `ngt-renewal hosts trust {cvm} SHA256:… --known-hosts {known_hosts}`.",
+    FaultCode.CVM_TOOLS_MISSING: "Give full paths in [clusters.{cluster}.commands], or as `profile` the file that puts "
+    "the tools on the PATH.",
+}
 _CHECKS = ("reachable", "host key", "login", "bash shell", "tools found")
-_SUB_COMMANDS = (
-    "delete_vm_tools_entity",
-    "create_vm_tools_entity",
-    "mount_guest_tools",
-    "refresh_vm_tools_entity",
-)
+# What is asked of the CLI for every renewal, by the name of the setting that replaces it.
+_SUB_COMMANDS = {
+    "delete": "delete_vm_tools_entity",
+    "create": "create_vm_tools_entity",
+    "mount": "mount_guest_tools",
+}
+_OFFERED = "sub-commands: "
+_REFRESH = "refresh_vm_tools_entity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +60,15 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     try:
         for name, cluster in settings.clusters.items():
             worked = WorkedCluster(name, cluster, limits, pool, _unobserved)
-            good = 0
+            findings: list[Finding] = []
             for cvm in worked.ssh.hosts:
                 async for finding in _examine_cvm(worked, cvm):
-                    good += finding.what == _CHECKS[-1] and finding.good is True
+                    findings.append(finding)
                     yield finding
-            if good:
-                async for finding in _examine_cluster(worked):
+            if any(finding.what == _CHECKS[-1] and finding.good for finding in findings):
+                yield await _listing(worked)
+            if any(finding.what.startswith(_OFFERED) for finding in findings):
+                async for finding in _query(worked):
                     yield finding
     finally:
         await pool.close()
@@ -71,39 +86,50 @@ async def _examine_cvm(cluster: WorkedCluster, cvm: str) -> AsyncIterator[Findin
         passed = _REACHED_BUT.get(fault.code, 0)
         for check in _CHECKS[:passed]:
             yield Finding(where, check, good=True)
-        yield Finding(where, f"{_CHECKS[passed]}: {fault.message}", good=False, next_step=fault.rule.action)
+        names = {"cvm": cvm, "cluster": cluster.name, "known_hosts": cluster.settings.known_hosts}
+        step = _NEXT_STEPS[fault.code].format(**names) if fault.code in _NEXT_STEPS else fault.rule.action
+        yield Finding(where, f"{_CHECKS[passed]}: {fault.message}", good=False, next_step=step)
         return
     for check in _CHECKS:
         yield Finding(where, check, good=True)
-    yield _sub_commands(where, cluster, proved)
+    for finding in _sub_commands(where, cluster, proved):
+        yield finding
 
 
-def _sub_commands(where: str, cluster: WorkedCluster, proved: Proved) -> Finding:
+def _sub_commands(where: str, cluster: WorkedCluster, proved: Proved) -> Iterator[Finding]:
     offered = proved.facts.sub_commands
-    missing = [name for name in _SUB_COMMANDS[:3] if name not in offered]
-    tools = cluster.tools.with_query_of(offered)
-    if missing:
-        said = f"the CLI's usage text does not name {', '.join(missing)}"
-        return Finding(where, said, good=None, next_step="If they exist, all is well; else give the command lines.")
-    if tools.query is None:
-        step = f"Give the command that lists VM tools entities as `query` in [clusters.{cluster.name}.commands]."
-        return Finding(where, "no sub-command that lists VM tools entities was found", good=False, next_step=step)
-    names = ", ".join(sorted(offered))
-    return Finding(where, f"sub-commands: {names}", good=True)
+    given = cluster.settings.commands.overrides()
+    table = f"[clusters.{cluster.name}.commands]"
+    if missing := [name for key, name in _SUB_COMMANDS.items() if name not in offered and key not in given]:
+        step = f"If this CLI has them all the same, all is well; else give the command lines in {table}."
+        yield Finding(where, f"the CLI's usage text does not name {', '.join(missing)}", good=None, next_step=step)
+    if cluster.settings.mode == "refresh" and _REFRESH not in offered and "refresh" not in given:
+        step = f'Set `mode = "recreate"`, or give the command line as `refresh` in {table}.'
+        yield Finding(where, f"the CLI's usage text does not name {_REFRESH}", good=False, next_step=step)
+    if cluster.tools.with_query_of(offered).query is None:
+        step = f"Give the command that lists VM tools entities as `query` in {table}."
+        yield Finding(where, "no sub-command that lists VM tools entities was found", good=False, next_step=step)
+    else:
+        yield Finding(where, _OFFERED + (", ".join(sorted(offered)) or "none are named"), good=True)
 
 
-async def _examine_cluster(cluster: WorkedCluster) -> AsyncIterator[Finding]:
-    where = cluster.name
+async def _listing(cluster: WorkedCluster) -> Finding:
     try:
         listing = await cluster.listing(max_age_s=0.0)
-        guests = sum(not record.controller_vm for record in listing.vms.values())
-        yield Finding(where, f"listing: {guests} guest VMs, by {listing.cvm}", good=True)
+    except Fault as fault:
+        return Finding(cluster.name, f"listing: {fault.message}", good=False, next_step=fault.rule.action)
+    guests = sum(not record.controller_vm for record in listing.vms.values())
+    return Finding(cluster.name, f"listing: {guests} guest VMs, by {listing.cvm}", good=True)
+
+
+async def _query(cluster: WorkedCluster) -> AsyncIterator[Finding]:
+    try:
         query = await cluster.query()
     except Fault as fault:
-        yield Finding(where, fault.message, good=False, next_step=fault.rule.action)
+        yield Finding(cluster.name, f"query: {fault.message}", good=False, next_step=fault.rule.action)
         return
-    yield Finding(where, f"query: {len(query.entities)} VM tools entities", good=True)
-    yield _provable(where, cluster, tuple(query.entities.values()))
+    yield Finding(cluster.name, f"query: {len(query.entities)} VM tools entities, by {query.cvm}", good=True)
+    yield _provable(cluster.name, cluster, tuple(query.entities.values()))
 
 
 def _provable(where: str, cluster: WorkedCluster, entities: tuple[VmToolsEntity, ...]) -> Finding:
@@ -112,5 +138,7 @@ def _provable(where: str, cluster: WorkedCluster, entities: tuple[VmToolsEntity,
         ways = [f"client_cert_expiry_date is shown for {dated} of {len(entities)}"]
         ways += ["guests are read over SSH"] if cluster.settings.guests else []
         return Finding(where, f"renewals can be proved: {'; '.join(ways)}", good=True)
+    if cluster.settings.accept_unverified:
+        return Finding(where, "renewals cannot be proved here, and end as `unverified`", good=None)
     step = "Configure `guests` so that their certificates can be read, or `accept_unverified = true`."
     return Finding(where, "renewals could not be proved here", good=False, next_step=step)
