@@ -83,7 +83,7 @@ class Renewals:
         while True:
             action = next_action(progress, rules, clock.now())
             state = self._state(progress, deed)
-            if claim.cluster is None and progress.cluster is not None:
+            if progress.cluster is not None and progress.cluster != claim.cluster:
                 return await self._queue_on_its_cluster(claim, state, progress.cluster, clock.now())
             if isinstance(action, Wait):
                 return await self._put_back(claim, state, action)
