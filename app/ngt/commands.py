@@ -12,6 +12,8 @@ from app.ngt.output import read_usage
 from app.ngt.vocabulary import VmUuid
 
 CLI = "nutanix_guest_tools_cli"
+KILLED = 137
+"""The exit status of a tool that `timeout` has killed at its time limit."""
 
 # The sub-command that lists the VM tools entities is documented nowhere: the CLI's usage says which of them it has.
 _QUERY_SUB_COMMANDS = (
@@ -192,6 +194,12 @@ def listing_answer(stdout: str) -> str:
         body = stdout
     _, asked_for_text, text_form = body.partition("\nngtr-listing text\n")
     return text_form if asked_for_text else body
+
+
+def listing_status(stdout: str) -> int | None:
+    """The exit status of a listing's last tool; None when the answer is torn."""
+    _, _, status = stdout.rpartition("\nngtr-listing end ")
+    return int(status) if status.strip().isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)

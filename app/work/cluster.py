@@ -2,11 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from app.ngt.commands import Look, ProbeFacts, Tools, list_vms, listing_answer, look_at_entities, read_query
+from app.ngt.commands import (
+    KILLED,
+    Look,
+    ProbeFacts,
+    Tools,
+    list_vms,
+    listing_answer,
+    listing_status,
+    look_at_entities,
+    read_query,
+)
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.output import find_entities, mask, read_vm_listing
 from app.ngt.progress import Mode, RestartAgent, Rules
@@ -19,6 +30,7 @@ from app.store.run_records import Sent
 from app.store.slots import SlotRules
 from app.work.clock import DatabaseClock
 
+_Read = TypeVar("_Read")
 _LISTED_AS_ABSENT = "(the VM is not in the answer)"
 
 
@@ -86,10 +98,34 @@ class WorkedCluster:
 
     async def _read_listing(self) -> Listing:
         look = list_vms(self.tools, self.limits.listing_timeout_s)
-        asked = await self.ssh.ask(lambda _: look)
-        records = read_vm_listing(_listing_text(asked))
-        self._listing = Listing({record.vm_uuid: record for record in records}, asked.answered_s, asked.cvm)
+        self._listing = await self._first_understood(lambda _: look, self._listing_of)
         return self._listing
+
+    def _listing_of(self, asked: Asked) -> Listing:
+        if listing_status(asked.answer.stdout) == KILLED:
+            raise _took_too_long(asked, self.limits.listing_timeout_s)
+        records = read_vm_listing(_listing_text(asked))
+        return Listing({record.vm_uuid: record for record in records}, asked.answered_s, asked.cvm)
+
+    async def _first_understood(
+        self, build: Callable[[ProbeFacts], Look], read: Callable[[Asked], _Read], *, prefer: str | None = None
+    ) -> _Read:
+        """What the first CVM says whose answer is understood. Raises the first one's Fault when none is.
+
+        A CVM that hangs or babbles is passed over like one that is down.
+        """
+        causes: dict[str, Fault] = {}
+        for cvm in dict.fromkeys((prefer, *self.ssh.hosts)):
+            if cvm in causes:
+                continue
+            asked = await self.ssh.ask(build, prefer=cvm)
+            if asked.cvm in causes:
+                continue
+            try:
+                return read(asked)
+            except Fault as cause:
+                causes[asked.cvm] = cause
+        raise next(iter(causes.values()))
 
     async def query(self, wanted: Collection[VmUuid] | None = None, *, prefer: str | None = None) -> Query:
         """The VM tools entities of the `wanted` VMs (None: of all), from whichever CVM answers.
@@ -107,8 +143,12 @@ class WorkedCluster:
                 )
             return look_at_entities(tools, self.limits.look_timeout_s)
 
-        asked = await self.ssh.ask(build, prefer=prefer)
+        return await self._first_understood(build, lambda asked: self._query_of(asked, wanted), prefer=prefer)
+
+    def _query_of(self, asked: Asked, wanted: Collection[VmUuid] | None) -> Query:
         answer = read_query(asked.answer.stdout)
+        if answer.exit_status == KILLED:
+            raise _took_too_long(asked, self.limits.look_timeout_s)
         if answer.clock_s is None or answer.exit_status != 0:
             said = (asked.answer.stderr.strip() or answer.body.strip())[-300:]
             message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
@@ -127,6 +167,11 @@ class WorkedCluster:
     def guest_host(self, guest: GuestSettings, address: str) -> Host:
         """Where to log in for this guest."""
         return Host(address, guest.port, guest.username, guest.key_file, guest.known_hosts, sessions=2)
+
+
+def _took_too_long(asked: Asked, limit_s: float) -> Fault:
+    message = f"the {asked.look.name} on {asked.cvm} gave no answer within {limit_s:g} s"
+    return Fault(FaultCode.COMMAND_TIMEOUT, message)
 
 
 def _listing_text(asked: Asked) -> str:

@@ -7,7 +7,7 @@ from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect
 from app.simulator.spec import Refresh, Traits, uniform_site
 from tests.work.conftest import Begin
-from tests.work.service import OPERATOR, Service, shown, steps_of
+from tests.work.service import OPERATOR, shown, steps_of
 
 _DELETE, _CREATE, _MOUNT = "delete_vm_tools_entity", "create_vm_tools_entity", "mount_guest_tools"
 
@@ -59,9 +59,7 @@ async def test_while_a_vm_is_stranded_nothing_else_is_deleted_on_its_cluster(beg
     service = await begin(uniform_site(vms=4), limits={"sweep_interval_s": 0.05}, prove_first=False)
     # Each create is on its way for long enough that a sweep comes meanwhile.
     service.site.tool_port.latency_s["nutanix_guest_tools_cli"] = 0.2
-    service.site.order(
-        ToolFault(does=Does.REFUSE, sub_command=_CREATE, vm_uuid=service.uuid_of("vm0001"), times=None)
-    )
+    service.site.order(ToolFault(does=Does.REFUSE, sub_command=_CREATE, vm_uuid=service.uuid_of("vm0001"), times=None))
     first = await service.renew("vm0001")
     assert (await service.waits(first, "entity_missing")).wait_reason == "entity_missing"
     others = [await service.renew(name) for name in ("vm0002", "vm0003")]

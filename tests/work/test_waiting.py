@@ -1,5 +1,9 @@
 """Jobs that wait: for a person, for the guest, for a CD-ROM slot; and what counts as renewed when they are woken."""
 
+from typing import Any
+
+import pytest
+
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.progress import RestartAgent
 from app.simulator.certificates import issue
@@ -10,12 +14,10 @@ from app.store.records import JobRecord
 from tests.work.conftest import Begin
 from tests.work.service import OPERATOR, Service, shown
 
-import pytest
-
 _NEVER = float("inf")
 
 
-async def _waits(service: Service, vm: str, wait_reason: str, **request: object) -> JobRecord:
+async def _waits(service: Service, vm: str, wait_reason: str, **request: Any) -> JobRecord:
     job = await service.waits(await service.renew(vm, **request), wait_reason)
     assert job.wait_reason == wait_reason, shown(job)
     return job
