@@ -1,0 +1,52 @@
+"""The whole measurement, printed and written to docs/bench.md. It takes about five minutes on two cores."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+
+from tests.bench.ansible import measure_ansible
+from tests.bench.measure import memory, race
+from tests.bench.report import write_report
+from tests.bench.site import ROOT
+
+
+def main() -> None:
+    """Measures with the sizes of the command line; the defaults are those of the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--renewals", type=int, default=200, help="by each contender")
+    parser.add_argument("--pairs", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--waiting", type=int, default=1000, help="waiting jobs, on ten clusters")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench.md")
+    options = parser.parse_args()
+    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
+    with _folder() as folder:
+        raced = uvloop.run(race(folder, renewals=options.renewals, pairs=options.pairs))
+    with _folder() as folder:
+        ansible = measure_ansible(folder)
+    with _folder() as folder:
+        waiting = uvloop.run(memory(folder, clusters=10, vms=options.waiting // 10))
+    report = write_report(raced, waiting, ansible, load)
+    options.output.write_text(report, encoding="utf-8")
+    sys.stdout.write(report)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # PostgreSQL does not run as root, so its folder must be where another user may go.
+    folder = Path(tempfile.mkdtemp(prefix="ngt-bench-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The measurements as a Markdown table, each aim beside what was measured."""
+
+import os
+import platform
+from statistics import median
+
+from tests.bench.measure import AT_A_TIME, Pair, Race, Turn, Waiting
+
+
+def write_report(race: Race, waiting: Waiting, ansible: str, load: str) -> str:
+    """The whole page."""
+    turns = [pair.service for pair in race.free]
+    loops = [pair.loop for pair in race.free]
+    rows = [
+        _speed_row("Renewals/s, tools that cost nothing", race.free, "≥ 0.7"),
+        _speed_row("Renewals/s, CLI 0.1 s and ncli 2 s", race.slow, "≥ 0.95"),
+        (
+            "CPU per renewal",
+            f"{_each_ms(turns, 'service_s'):.0f} ms, and PostgreSQL {_each_ms(turns, 'postgres_s'):.0f} ms",
+            f"{_each_ms(loops, 'own_s'):.0f} ms",
+            "service ≤ 15 ms",
+        ),
+        ("POST to the first text for a CVM, p50", f"{race.first_sent_ms:.0f} ms", "", "≤ 30 ms"),
+        ("Texts to a CVM per renewal", _each(turns, "texts"), _each(loops, "texts"), "the same"),
+        ("Texts to a guest per renewal", _each(turns, "guest_texts"), _each(loops, "guest_texts"), "the same"),
+        ("SSH logins to the CVM while measured", _sum([*race.free, *race.slow]), "0", "none: one at the start"),
+        ("Memory (RSS), idle", f"{race.idle_mib:.0f} MiB", "", ""),
+        (f"Memory after {_renewals(race)} renewals", f"{race.after_mib:.0f} MiB", "", ""),
+        (f"Memory with {waiting.jobs:,} waiting jobs", f"{waiting.waiting_mib:.0f} MiB", "", ""),
+        (f"CPU with {waiting.jobs:,} waiting jobs", f"{waiting.cpu_s_per_minute:.1f} s per minute", "", ""),
+    ]
+    table = ["| | service | bare loop | aim |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([_head(race, load), *table, "", ansible, "", *_turns_table(race), ""])
+
+
+def _head(race: Race, load: str) -> str:
+    renewals = sum(pair.service.renewals for pair in race.free)
+    return f"""# Benchmark
+
+`make bench` writes this page. {renewals} renewals through the whole service, from POST to done, on its embedded
+PostgreSQL, beside a bare asyncssh loop that sends the same texts and keeps nothing; {AT_A_TIME} at a time, {AT_A_TIME}
+sessions on one connection to the CVM, in turns (service, loop, service, loop …). The CVM is OpenSSH's `sshd` with the
+simulator's tools, the guests are simulated; all of it, and the client, share this machine: {os.cpu_count()} cores,
+{platform.machine()}, Linux {platform.release().split("-")[0]}, Python {platform.python_version()}.
+Load average before: {load}.
+"""
+
+
+def _speed_row(name: str, pairs: list[Pair], aim: str) -> tuple[str, str, str, str]:
+    service = median(pair.service.per_second for pair in pairs)
+    loop = median(pair.loop.per_second for pair in pairs)
+    ratio = median(pair.ratio for pair in pairs)
+    return name, f"{service:.1f} (**{ratio:.2f}** of the loop)", f"{loop:.1f}", aim
+
+
+def _each_ms(turns: list[Turn], name: str) -> float:
+    return float(median(getattr(turn, name) / turn.renewals for turn in turns)) * 1000
+
+
+def _each(turns: list[Turn], name: str) -> str:
+    each = sum(getattr(turn, name) for turn in turns) / sum(turn.renewals for turn in turns)
+    return f"{each:.2f}".rstrip("0").rstrip(".")
+
+
+def _sum(pairs: list[Pair]) -> str:
+    return str(sum(pair.service.cvm_logins for pair in pairs))
+
+
+def _renewals(race: Race) -> int:
+    return sum(pair.service.renewals for pair in [*race.free, *race.slow])
+
+
+def _turns_table(race: Race) -> list[str]:
+    lines = ["| turn | tools | service/s | loop/s | ratio |", "|---|---|---|---|---|"]
+    for tools, pairs in (("free", race.free), ("slow", race.slow)):
+        for number, pair in enumerate(pairs, 1):
+            speeds = f"{pair.service.per_second:.2f} | {pair.loop.per_second:.2f} | {pair.ratio:.2f}"
+            lines.append(f"| {number} | {tools} | {speeds} |")
+    return lines
