@@ -13,7 +13,13 @@ from app.ngt.commands import ChangeAnswer, ToolAnswer
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.evidence import known_not_after, link_only, proof_by_expiry_date, proof_by_guest
 from app.ngt.output import is_success, read_ncli_error, read_results
-from app.ngt.procedure import accepts_link_only, is_stranded, restart_of
+from app.ngt.procedure import (
+    MOST_LOST_ANSWERS,
+    accepts_link_only,
+    is_stranded,
+    lost_capabilities,
+    restart_of,
+)
 from app.ngt.progress import (
     Before,
     CvmClock,
@@ -266,7 +272,12 @@ def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rul
             return Advance(replace(p, mounted_at=now, verify_by=_verify_by(p, rules, now)), Verdict.DONE, "mounted")
         return Advance(p, Verdict.LOST, "the ISO is not mounted; it will be mounted again")
     if intent.step is StepName.RESTORE_CAPABILITIES:
-        return Advance(replace(p, capabilities_tried=True, after=sighting), Verdict.DONE)
+        p = replace(p, after=sighting if p.proof is not None else p.after)
+        if not lost_capabilities(p):
+            return Advance(replace(p, capabilities_tried=True), Verdict.DONE)
+        # They are worth another try, but not a job without an end.
+        given_up = p.lost_answers >= MOST_LOST_ANSWERS
+        return Advance(replace(p, capabilities_tried=given_up), Verdict.LOST, "nothing was put back; it is tried again")
     if intent.step is StepName.RECREATE_ENTITY and _is_new_entity(p, sighting):
         return Advance(_issued(p, rules, now), Verdict.DONE, "the VM has a new tools entity")
     return Advance(replace(p, entity=EntityStage.UNTOUCHED), Verdict.LOST, "nothing was changed; it is tried again")
@@ -311,7 +322,7 @@ def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
 def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, now: datetime) -> Advance:
     if answer.late:
         late = Failure(FaultCode.COMMAND_TIMEOUT, f"the text reached {intent.cvm} too late and refused to begin")
-        return Advance(_try_again(p, late, rules, now), Verdict.NOT_YET, late.message)
+        return _failed(p, intent.step, late, rules, now)
     if intent.step is StepName.RESTORE_CAPABILITIES:
         errors = "; ".join(filter(None, (read_ncli_error(tool.output) for tool in answer.tools)))
         names = ", ".join(tool.name for tool in answer.tools)
