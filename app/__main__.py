@@ -1,33 +1,30 @@
 """The command line: `ngt-renewal …`, the same as `python -m app …`.
 
 Every failure that an operator can mend is one sentence on stderr and exit status 1; 2 is a wrong command line.
+Each command imports what it needs by itself: all of it takes seconds, which `hosts scan` or `--help` should not.
 """
+# ruff: noqa: PLC0415 - As the line above says.
 
 import asyncio
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
 
-from app.main import CannotListenError, openapi_document, serve_until_stopped, work_until_stopped
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, SettingsError, load_settings, split_address
-from app.simulator.standalone import run_standalone
-from app.ssh.host_keys import pin, scan_host_keys
-from app.store.database import Database
 from app.store.embedded import EmbeddedPostgresError, start_embedded
-from app.store.keys import Keys
-from app.store.records import Scope
-from app.store.schema import is_at_head
-from app.store.schema import migrate as bring_to_head
+from app.store.records import KeyRecord, Scope
 from app.telemetry import configure_logging
-from app.work.doctor import examine
+
+if TYPE_CHECKING:
+    from app.store.keys import Keys
 
 cli = typer.Typer(
     name="ngt-renewal",
@@ -61,7 +58,7 @@ def _told() -> Iterator[None]:
     """Turns what an operator can mend into a sentence."""
     try:
         yield
-    except (SettingsError, EmbeddedPostgresError, CannotListenError) as refused:
+    except (SettingsError, EmbeddedPostgresError) as refused:
         _fail(str(refused))
     except Fault as fault:
         _fail(f"{fault.message.rstrip('.')}{_cause(fault)}. {_NEXT_STEPS.get(fault.code, fault.rule.action)}")
@@ -87,6 +84,8 @@ def _settings(config: Path | None) -> Settings:
 @contextmanager
 def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one for as long as it is needed; that one is migrated by itself."""
+    from app.store.schema import migrate as bring_to_head
+
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
         _refuse_malformed(url)
@@ -120,6 +119,9 @@ def _migrated_url(settings: Settings) -> Iterator[str]:
 
 
 async def _refuse_old_schema(url: str) -> None:
+    from app.store.database import Database
+    from app.store.schema import is_at_head
+
     database = Database(url)
     try:
         if not await is_at_head(database):
@@ -135,15 +137,22 @@ def serve(
     no_worker: Annotated[bool, typer.Option("--no-worker", help="HTTP only; run `worker` elsewhere.")] = False,
 ) -> None:
     """Run the HTTP API, and a worker unless --no-worker is given, until SIGTERM."""
+    from app.main import CannotListenError, serve_until_stopped
+
     with _told():
         settings = _settings(config)
         with _migrated_url(settings) as url:
-            asyncio.run(serve_until_stopped(settings, url, with_worker=not no_worker))
+            try:
+                asyncio.run(serve_until_stopped(settings, url, with_worker=not no_worker))
+            except CannotListenError as refused:
+                _fail(str(refused))
 
 
 @cli.command()
 def worker(config: Config = None) -> None:
     """Run a worker without HTTP until SIGTERM; several may share one database."""
+    from app.main import work_until_stopped
+
     with _told():
         settings = _settings(config)
         with _migrated_url(settings) as url:
@@ -153,6 +162,8 @@ def worker(config: Config = None) -> None:
 @cli.command()
 def migrate(config: Config = None) -> None:
     """Bring the database to this version's tables. Safe to repeat."""
+    from app.store.schema import migrate as bring_to_head
+
     with _told():
         with _database_url(_settings(config)) as url:
             bring_to_head(url)
@@ -162,6 +173,8 @@ def migrate(config: Config = None) -> None:
 @cli.command()
 def openapi() -> None:
     """Print the OpenAPI 3.1 document."""
+    from app.main import openapi_document
+
     typer.echo(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
 
 
@@ -173,6 +186,8 @@ def simulate(
     clusters: Annotated[int, typer.Option(min=1, max=50)] = 1,
 ) -> None:
     """Run a simulated cluster on loopback and print the configuration for it, until interrupted."""
+    from app.simulator.standalone import run_standalone
+
     try:
         directory.mkdir(parents=True, exist_ok=True)
         asyncio.run(run_standalone(directory, vms, cvms, clusters, typer.echo))
@@ -194,6 +209,8 @@ def doctor(config: Config = None) -> None:
 
 
 async def _doctor(settings: Settings) -> bool:
+    from app.work.doctor import examine
+
     all_good = True
     async for finding in examine(settings):
         sign = {True: "ok  ", False: "BAD ", None: "note"}[finding.good]
@@ -220,31 +237,44 @@ def keys_create(
         wanted = _scopes(scopes)
         allowed = frozenset(filter(None, (name.strip() for name in clusters.split(",")))) or None
         if unknown := sorted((allowed or frozenset()) - set(settings.clusters)):
-            _fail(f"There is no cluster {unknown[0]!r} in the configuration.")
+            known = ", ".join(sorted(settings.clusters)) or "none"
+            _fail(f"There is no cluster {unknown[0]!r} in the configuration; it has {known}.")
         lifetime = None if never_expires else timedelta(days=expires_days)
         with _migrated_url(settings) as url:
-            token = asyncio.run(_create_key(url, description, wanted, allowed, lifetime))
+            key, token = asyncio.run(_create_key(url, description, wanted, allowed, lifetime))
     typer.echo(token)
-    typer.echo("Keep it now: it is not stored and cannot be shown again.", err=True)
+    ends = f"until {key.expires_at:%Y-%m-%d}" if key.expires_at is not None else "for ever"
+    typer.echo(
+        f"Keep it now: it is not stored and cannot be shown again. Its id is {key.id}, it is good {ends}.", err=True
+    )
 
 
 def _scopes(scopes: str) -> frozenset[Scope]:
     names = [name.strip() for name in scopes.split(",") if name.strip()]
     unknown = sorted(set(names) - set(Scope))
     if unknown or not names:
-        _fail(f"{unknown[0] if unknown else 'An empty list'!r} is no scope; there are {', '.join(Scope)}.")
+        refusal = f"{unknown[0]!r} is no scope" if unknown else "No scope is given"
+        _fail(f"{refusal}; there are {', '.join(Scope)}.")
     return frozenset(Scope(name) for name in names)
+
+
+@asynccontextmanager
+async def _keys(url: str) -> AsyncIterator["Keys"]:
+    from app.store.database import Database
+    from app.store.keys import Keys
+
+    database = Database(url)
+    try:
+        yield Keys(database)
+    finally:
+        await database.close()
 
 
 async def _create_key(
     url: str, description: str, scopes: frozenset[Scope], clusters: frozenset[str] | None, lifetime: timedelta | None
-) -> str:
-    database = Database(url)
-    try:
-        _, token = await Keys(database).create(description, scopes, clusters, lifetime)
-        return token
-    finally:
-        await database.close()
+) -> tuple[KeyRecord, str]:
+    async with _keys(url) as keys:
+        return await keys.create(description, scopes, clusters, lifetime)
 
 
 @keys_cli.command("list")
@@ -255,16 +285,13 @@ def keys_list(config: Config = None) -> None:
 
 
 async def _list_keys(url: str) -> None:
-    database = Database(url)
-    try:
-        for key in await Keys(database).list():
+    async with _keys(url) as keys:
+        for key in await keys.list():
             ends = f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at is not None else "never expires"
             ends = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at is not None else ends
             used = f"last used {key.last_used_at:%Y-%m-%d}" if key.last_used_at is not None else "never used"
             where = ",".join(key.clusters) if key.clusters is not None else "all clusters"
             typer.echo(f"{key.id}  {','.join(key.scopes)}  {where}  {ends}  {used}  {key.description}".rstrip())
-    finally:
-        await database.close()
 
 
 @keys_cli.command("revoke")
@@ -277,16 +304,15 @@ def keys_revoke(key_id: str, config: Config = None) -> None:
 
 
 async def _revoke_key(url: str, key_id: str) -> bool:
-    database = Database(url)
-    try:
-        return await Keys(database).revoke(key_id)
-    finally:
-        await database.close()
+    async with _keys(url) as keys:
+        return await keys.revoke(key_id)
 
 
 @hosts_cli.command("scan")
 def hosts_scan(address: Annotated[str, typer.Argument(help="host or host:port")]) -> None:
     """Print the fingerprints of a machine's host keys. Compare them with what its administrator tells you."""
+    from app.ssh.host_keys import scan_host_keys
+
     with _told():
         host, port = _address(address)
         for key in asyncio.run(scan_host_keys(host, port, timeout_s=10)):
@@ -301,6 +327,8 @@ def hosts_trust(
     known_hosts: Annotated[Path, typer.Option(help="The cluster's `known_hosts` file.")],
 ) -> None:
     """Pin the host key with this fingerprint, if the machine shows it now."""
+    from app.ssh.host_keys import pin, scan_host_keys
+
     with _told():
         host, port = _address(address)
         shown = asyncio.run(scan_host_keys(host, port, timeout_s=10))
