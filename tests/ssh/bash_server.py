@@ -31,6 +31,7 @@ class BashServer:
     tried_passwords: list[str] = field(default_factory=list)
     hang_up_after_login: bool = False
     refuse_exec: bool = False
+    close_on_exec: bool = False
     menu: str | None = None
     open_when: asyncio.Event | None = None
     connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
@@ -142,7 +143,7 @@ class _Connection(asyncssh.SSHServer):
         server = self._server
         if server.open_when is not None:
             return self._open_later(server.open_when)
-        if server.refuse_exec:
+        if server.refuse_exec or server.close_on_exec:
             return _NoExec(server)
         if server.sessions >= server.max_sessions:
             return False
@@ -151,13 +152,19 @@ class _Connection(asyncssh.SSHServer):
 
 
 class _NoExec(asyncssh.SSHServerSession[bytes]):
-    """Says no to the request to execute, and notes that there was one."""
+    """Says no to the request to execute, or closes the channel without a word, and notes that there was one."""
 
     def __init__(self, server: BashServer) -> None:
         self._server = server
+        self._channel: asyncssh.SSHServerChannel[bytes] | None = None
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        self._channel = chan
 
     def exec_requested(self, command: str) -> bool:
         self._server.executed.append(command)
+        if self._server.close_on_exec and self._channel is not None:
+            self._channel.close()
         return False
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong before a text is sent, on servers that misbehave: all of it is `NotSent`."""
+"""What can go wrong around the sending of a text, on servers that misbehave: `NotSent` only where that is certain."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from app.ngt.errors import FaultCode
-from app.ssh.host import Host, NotSent
+from app.ssh.host import Host, NotSent, Unanswered
 from app.ssh.pool import EventKind, Pool, Reachable
 from tests.ssh.bash_server import BashServer
 from tests.ssh.conftest import LIMITS, MakePool, until
@@ -91,6 +91,16 @@ async def test_a_host_that_refuses_to_execute_has_executed_nothing(
     assert refused.code is FaultCode.CVM_SHELL_DISABLED
 
 
+async def test_a_channel_that_is_closed_instead_of_an_answer_may_have_executed_the_text(
+    make_pool: MakePool, bash_server: BashServer
+) -> None:
+    bash_server.close_on_exec = True
+    with pytest.raises(Unanswered) as lost:
+        await make_pool().pool.run(bash_server.host(), "true", timeout_s=10, max_output_bytes=MAX_BYTES)
+    assert lost.value.code is FaultCode.ANSWER_LOST
+    assert bash_server.executed == ["true"]
+
+
 async def test_a_channel_that_opens_too_late_is_closed_and_nothing_is_sent_on_it(
     make_pool: MakePool, bash_server: BashServer
 ) -> None:
@@ -100,7 +110,8 @@ async def test_a_channel_that_opens_too_late_is_closed_and_nothing_is_sent_on_it
     refused = await not_sent(pool, host)
     assert refused.code is FaultCode.CVM_UNREACHABLE
     assert "within 0.2 s" in refused.message
-    # The session is still owed, so the next one waits for it in vain.
+    # The server still owes that channel, so the next one waits for its session in vain.
+    assert pool.state()[0].sessions_in_use == 1
     await not_sent(pool, host)
     opened.set()
     await until(lambda: pool.state()[0].sessions_in_use == 0)

@@ -68,7 +68,7 @@ async def test_a_server_that_allows_two_sessions_answers_all_eight(
     watched = make_pool()
 
     async def all_eight(host: Host) -> None:
-        answers = await asyncio.gather(*(run(watched.pool, host, f"sleep 0.05; echo {n}") for n in range(8)))
+        answers = await asyncio.gather(*(run(watched.pool, host, f"sleep 0.3; echo {n}") for n in range(8)))
         assert [answer.stdout for answer in answers] == [f"{number}\n" for number in range(8)]
 
     if kind == "asyncssh":
@@ -79,7 +79,9 @@ async def test_a_server_that_allows_two_sessions_answers_all_eight(
         with running_sshd(tmp_path / "server", lines=["MaxSessions 2"]) as sshd:
             await all_eight(sshd.host(sessions=8))
             assert sshd.logins() == 1
-    assert EventKind.CHANNEL_REFUSED in {event.kind for event in watched.events}
+    refusals = [event for event in watched.events if event.kind is EventKind.CHANNEL_REFUSED]
+    # Each is refused once or twice, and then waits until a session is free instead of asking again and again.
+    assert 1 <= len(refusals) <= 12
 
 
 async def test_a_line_that_is_cut_leaves_the_command_unanswered_and_the_next_one_logs_in_anew(
@@ -339,3 +341,20 @@ async def test_a_command_that_leaves_a_daemon_with_its_output_is_answered(pool: 
         answer = await run(pool, sshd.host(), "echo started; sleep 5 & exit 3")
     assert (answer.stdout, answer.exit_status) == ("started\n", 3)
     assert answer.duration_s < 4
+
+
+async def test_output_that_was_still_open_when_the_pool_was_closed_is_no_answer(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    pool = make_pool(replace(LIMITS, drain_s=30.0)).pool
+    with running_sshd(tmp_path / "server") as sshd:
+        host = sshd.host()
+        exited = asyncio.create_task(run(pool, host, f"echo part; sleep 5 & : >{tmp_path}/exits; exit 0"))
+        await until((tmp_path / "exits").exists)
+        # Its exit status has come when two later commands are through.
+        for _ in range(2):
+            await run(pool, host, "sleep 0.1")
+        await pool.close()
+        with pytest.raises(Unanswered) as lost:
+            await exited
+    assert lost.value.code is FaultCode.ANSWER_LOST
