@@ -26,7 +26,7 @@ from app.ngt.progress import (
 from app.ngt.vocabulary import PowerState
 
 # A change that is lost again and again although nothing was deleted is given up after so many.
-_MOST_LOST_ANSWERS = 5
+MOST_LOST_ANSWERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _begin_to_change(p: Progress, rules: Rules, now: datetime) -> Action:
     step = StepName.REFRESH_ENTITY if mode_of(p, rules) is Mode.REFRESH else StepName.RECREATE_ENTITY
     if p.refused is not None and _is_fresh(p, rules, now):
         return Finish("failed", p.refused.message, p.refused)
-    if p.lost_answers >= _MOST_LOST_ANSWERS:
+    if p.lost_answers >= MOST_LOST_ANSWERS:
         message = f"the answer to {step} was lost {p.lost_answers} times; the VM still has its tools entity."
         return Finish("failed", message, Failure(FaultCode.ANSWER_LOST, message))
     return _change(p, rules, now, step)
