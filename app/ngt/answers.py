@@ -243,7 +243,10 @@ def _missing(p: Progress, now: datetime) -> Progress:
 
 
 def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
-    """The cluster has issued a new certificate: from now on it only has to reach the guest."""
+    """The cluster has issued a new certificate: from now on it only has to reach the guest.
+
+    What was mounted, restarted or even proved before, where somebody deleted the entity meanwhile, was of another one.
+    """
     return replace(
         p,
         entity=EntityStage.ISSUED,
@@ -251,8 +254,15 @@ def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
         missing_since=None,
         between=None,
         mounted_at=None,
+        was_mounted=False,
         refused=None,
         verify_by=_verify_by(p, rules, now),
+        restarted_at=None,
+        guest_reads=0,
+        guest_read_at=None,
+        proof=None,
+        after=None,
+        capabilities_tried=False,
     )
 
 

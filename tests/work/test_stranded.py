@@ -7,7 +7,7 @@ from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect
 from app.simulator.spec import Refresh, Traits, uniform_site
 from tests.work.conftest import Begin
-from tests.work.service import OPERATOR, shown, steps_of
+from tests.work.service import OPERATOR, Service, shown, steps_of
 
 _DELETE, _CREATE, _MOUNT = "delete_vm_tools_entity", "create_vm_tools_entity", "mount_guest_tools"
 
@@ -169,6 +169,17 @@ async def test_an_entity_that_somebody_deletes_in_the_middle_is_created_again(be
     done = await service.done(job)
     assert done.outcome == "renewed", shown(done)
     assert service.is_renewed("vm0001")
+
+
+async def test_a_proof_is_worth_nothing_once_the_entity_was_deleted_after_it(service: Service) -> None:
+    service.site.order(ToolFault(does=Does.DROP_BEFORE, sub_command="ngt enable-applications"))
+    job = await service.renew("web01")
+    waiting = await service.waits(job, "unanswered_change")
+    assert waiting.current_step == "restore_capabilities", shown(waiting)
+    service.site.clusters["c1"].delete_vm_tools_entity(service.uuid_of("web01"))
+    done = await service.done(job)
+    assert done.outcome == "renewed", shown(done)
+    assert service.is_renewed("web01")
 
 
 async def test_no_lost_answer_of_a_refresh_leads_to_a_delete(begin: Begin) -> None:
