@@ -29,7 +29,12 @@ async def begin(tmp_path: Path, database_url: str) -> AsyncIterator[Begin]:
     async with AsyncExitStack() as stack:
 
         async def begin_service(
-            spec: SiteSpec | None = None, *, limits: dict[str, Any] | None = None, sshd: Sshd | None = None, **of: Any
+            spec: SiteSpec | None = None,
+            *,
+            limits: dict[str, Any] | None = None,
+            sshd: Sshd | None = None,
+            with_worker: bool = True,
+            **of: Any,
         ) -> Service:
             site = await stack.enter_async_context(Site.running(spec or demo_site(), tmp_path / "site"))
             stack.callback(assert_nothing_forbidden, site)
@@ -37,7 +42,7 @@ async def begin(tmp_path: Path, database_url: str) -> AsyncIterator[Begin]:
                 of = {**_over(sshd, site), **of}
             path = write_configuration(site, tmp_path / "ngt-renewal.toml", limits or {}, **of)
             service = await stack.enter_async_context(opened(load_settings(path, {}), database_url, site))
-            return await stack.enter_async_context(service.at_work())
+            return await stack.enter_async_context(service.at_work()) if with_worker else service
 
         yield begin_service
 
