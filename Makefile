@@ -62,6 +62,10 @@ openapi: $(INSTALLED) ## Write the OpenAPI document anew
 	$(BIN)/python -m app openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
 
+.PHONY: docs
+docs: $(INSTALLED) ## Write docs/errors.md anew
+	$(BIN)/python tools/errors_page.py
+
 .PHONY: migration
 migration: $(INSTALLED) ## Write a migration from the changed tables: make migration m="Add a column"
 	@$(BIN)/python tools/migration.py '$(m)'
