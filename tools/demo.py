@@ -209,10 +209,11 @@ def print_curl(url: str, key: str, vm_uuid: str) -> None:
 
 def keep(url: str, key: str, vms: dict[str, str]) -> int:
     """Prints what can be tried, and waits for Ctrl-C."""
-    print(f"\n  The service is at {url}, its documentation at {url}/docs\n  export URL={url} KEY={key}\n")
+    print(f"\n  The service is at {url}, its documentation at {url}/docs\n  export URL={url} KEY={key}")
+    print(f"  export VM={next(iter(vms))}\n")
     for uuid, name in vms.items():
         print(f"  {uuid}  {name}")
-    print_curl("$URL", "$KEY", next(iter(vms)))
+    print_curl("$URL", "$KEY", "$VM")
     print("Ctrl-C stops everything.", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.pause()
