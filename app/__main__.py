@@ -8,8 +8,9 @@ Each command imports what it needs by itself: all of it takes seconds, which `ho
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -186,15 +187,22 @@ def simulate(
     clusters: Annotated[int, typer.Option(min=1, max=50)] = 1,
 ) -> None:
     """Run a simulated cluster on loopback and print the configuration for it, until interrupted."""
-    from app.simulator.standalone import run_standalone
-
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        asyncio.run(run_standalone(directory, vms, cvms, clusters, typer.echo))
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
+        asyncio.run(_simulate(directory, vms, cvms, clusters))
     except OSError as refused:
         _fail(f"The simulated cluster cannot run: {_reason(refused)}.")
+    typer.echo("stopped", err=True)
+
+
+async def _simulate(directory: Path, vms: int, cvms: int, clusters: int) -> None:
+    from app.simulator.standalone import run_standalone
+
+    running = asyncio.ensure_future(run_standalone(directory, vms, cvms, clusters, typer.echo))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 @cli.command()

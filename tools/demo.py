@@ -117,7 +117,7 @@ def process(log: Path, *arguments: str, **environment: str) -> Iterator[subproce
         try:
             yield started
         finally:
-            started.send_signal(signal.SIGINT if arguments[0] == "simulate" else signal.SIGTERM)
+            started.terminate()
             try:
                 started.wait(timeout=START_LIMIT_S)
             except subprocess.TimeoutExpired:

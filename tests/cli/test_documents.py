@@ -45,7 +45,10 @@ async def test_openapi_prints_the_document_that_is_kept(commands: Commands) -> N
     assert json.loads(ended.stdout) == json.loads((ROOT / "openapi" / "openapi.json").read_text("utf-8"))
 
 
-async def test_simulate_prints_a_configuration_that_is_accepted_and_ends_with_ctrl_c(commands: Commands) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_simulate_prints_a_configuration_that_is_accepted_until_it_is_stopped(
+    commands: Commands, number: signal.Signals
+) -> None:
     async with commands.running(
         "simulate", "--directory", "site", "--vms", "1", "--cvms", "2", "--clusters", "2"
     ) as site:
@@ -58,7 +61,7 @@ async def test_simulate_prints_a_configuration_that_is_accepted_and_ends_with_ct
         assert cvm in printed
         host, _, port = cvm.partition(":")
         socket.create_connection((host, int(port)), LIMIT_S).close()
-        assert await site.stopped(signal.SIGINT) == 0
+        assert await site.stopped(number) == 0
         printed += (await site.stdout.read()).decode()
     assert site.lines == ["stopped"]
     assert printed.strip() == (commands.folder / "site" / "simulated.toml").read_text("utf-8").strip()
