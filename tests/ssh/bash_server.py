@@ -148,7 +148,7 @@ class _Connection(asyncssh.SSHServer):
         if server.sessions >= server.max_sessions:
             return False
         server.sessions += 1
-        return asyncssh.SSHServerProcess(lambda process: _run(server, process), None, 3, False)
+        return _Process(server)
 
 
 class _NoExec(asyncssh.SSHServerSession[bytes]):
@@ -168,14 +168,19 @@ class _NoExec(asyncssh.SSHServerSession[bytes]):
         return False
 
 
+class _Process(asyncssh.SSHServerProcess[bytes]):
+    """A session counts until its channel is closed, whether or not anything was executed on it."""
+
+    def __init__(self, server: BashServer) -> None:
+        super().__init__(lambda process: _run(server, process), None, 3, False)
+        self._server = server
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._server.sessions -= 1
+
+
 async def _run(server: BashServer, process: asyncssh.SSHServerProcess[bytes]) -> None:
-    try:
-        await _run_bash(server, process)
-    finally:
-        server.sessions -= 1
-
-
-async def _run_bash(server: BashServer, process: asyncssh.SSHServerProcess[bytes]) -> None:
     text = process.command or ""
     server.executed.append(text)
     if server.menu is not None:
