@@ -9,6 +9,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -271,10 +272,17 @@ def _methods(host: Host) -> tuple[tuple[str, bool], ...]:
 
 def _known_hosts(host: Host) -> asyncssh.SSHKnownHosts:
     try:
-        return asyncssh.import_known_hosts(host.known_hosts.read_text("utf-8"))
+        stat = host.known_hosts.stat()
+        return _read_known_hosts(host.known_hosts, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
     except (OSError, ValueError) as cause:
         message = f"{host.name}: the known_hosts file {host.known_hosts} cannot be used ({_sentence(cause)})"
         raise _LocalError(FaultCode.SSH_HOST_KEY_MISMATCH, message) from cause
+
+
+@lru_cache(maxsize=64)
+def _read_known_hosts(path: Path, _version: tuple[int, int, int]) -> asyncssh.SSHKnownHosts:
+    """Read once for each version of the file: with the keys of many guests it takes longer than a login."""
+    return asyncssh.import_known_hosts(path.read_text("utf-8"))
 
 
 def _client_keys(host: Host) -> list[asyncssh.SSHKeyPair]:
