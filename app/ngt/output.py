@@ -105,7 +105,8 @@ def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmTo
     outside: list[str] = []
     position = 0
     while head := _ENTITY_HEAD.search(answer, position):
-        outside.append(answer[position : head.start()])
+        if gap := answer[position : head.start()].strip():
+            outside.append(gap)
         end = skip_message(answer, head.end()) if wanted is not None else None
         if wanted is not None and end is not None and _is_of_another(answer[head.end() : end], wanted):
             skipped += 1
