@@ -1,7 +1,10 @@
 """The job's log: each text that was sent, and what came back, both masked by the caller and bounded here."""
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import bindparam
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.run_records import Sent
@@ -11,22 +14,41 @@ from app.store.tables import EXCHANGE
 _MOST_SHOWN_CHARACTERS = 64_000
 
 
-async def store_exchange(connection: AsyncConnection, job_id: UUID, sent: Sent) -> int | None:
-    """Adds the text to the log, or its answer where the text stands there by `exchange_id`; gives the row's id."""
-    answer = {
+_ADD = EXCHANGE.insert()
+_ADD_AND_TELL = EXCHANGE.insert().returning(EXCHANGE.c.id)
+_ANSWER = EXCHANGE.update().where(EXCHANGE.c.id == bindparam("exchange_id"))
+
+
+async def store_text(connection: AsyncConnection, job_id: UUID, sent: Sent) -> int:
+    """Adds a text that is about to be sent to the log; gives the id of its row."""
+    added = await connection.execute(_ADD_AND_TELL, _row(job_id, sent))
+    return added.scalar_one()  # type: ignore[no-any-return]  # an id
+
+
+async def store_answers(connection: AsyncConnection, job_id: UUID, exchanges: Sequence[Sent]) -> None:
+    """Adds texts and their answers to the log, or the answer alone where the text stands there by `exchange_id`."""
+    new = [_row(job_id, sent) for sent in exchanges if sent.exchange_id is None]
+    if new:
+        await connection.execute(_ADD, new)
+    for sent in exchanges:
+        if sent.exchange_id is not None:
+            await connection.execute(_ANSWER, {"exchange_id": sent.exchange_id, **_answer(sent)})
+
+
+def _row(job_id: UUID, sent: Sent) -> dict[str, Any]:
+    text = _shown(sent.text) or ""
+    said = {"job_id": job_id, "step": sent.step, "place": sent.place, "sent_at": sent.sent_at, "sent": text}
+    return {**said, **_answer(sent)}
+
+
+def _answer(sent: Sent) -> dict[str, Any]:
+    return {
         "answered_at": sent.answered_at,
         "exit_status": sent.exit_status,
         "stdout": _shown(sent.stdout),
         "stderr": _shown(sent.stderr),
         "fault": sent.fault,
     }
-    if sent.exchange_id is not None:
-        await connection.execute(EXCHANGE.update().where(EXCHANGE.c.id == sent.exchange_id).values(**answer))
-        return sent.exchange_id
-    row = EXCHANGE.insert().values(
-        job_id=job_id, step=sent.step, place=sent.place, sent_at=sent.sent_at, sent=_shown(sent.text) or "", **answer
-    )
-    return (await connection.execute(row.returning(EXCHANGE.c.id))).scalar_one()  # type: ignore[no-any-return]  # an id
 
 
 def _shown(shown: str | None) -> str | None:

@@ -9,20 +9,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.progress import WaitReason
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
-from app.store.exchanges import store_exchange
+from app.store.exchanges import store_answers, store_text
+from app.store.job_ends import remember_end
 from app.store.job_rows import JOB_CHANNEL
 from app.store.progress import dump, load, load_sighting
 from app.store.queue import WakeUps
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, State
 from app.store.slots import HELD_BECAUSE, SlotRules, may_run, wake_held, why_not_change
-from app.store.tables import STEP
 
 # A step that is taken again goes on in its row, so that a long wait does not fill the list.
 _REUSED_STEP = ("not_yet", "lost")
@@ -37,11 +36,56 @@ WHERE id = :id AND NOT done AND due_at <= clock_timestamp() AND cluster IS NOT D
   AND (lease_until IS NULL OR lease_until < clock_timestamp())
 RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at, clock_timestamp(),
   (SELECT sighting FROM vm WHERE vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster),
-  (SELECT ARRAY[number::text, name, step.status] FROM step WHERE job_id = job.id ORDER BY number DESC LIMIT 1)
+  (SELECT ARRAY[number::text, name, step.status] FROM step WHERE job_id = job.id ORDER BY number DESC LIMIT 1),
+  pg_notify(:channel, CAST(id AS text))
 """)
 _ORPHANED_STEPS = text(
     "UPDATE step SET status = 'lost', finished_at = clock_timestamp(), message = 'the service stopped during this step'"
     " WHERE job_id = :id AND status = 'running'"
+)
+_INTEND_STEP = text("""
+INSERT INTO step (job_id, number, name, attempt, status, started_at, cvm, message)
+VALUES (:id, :number, :name, :attempt, 'running', :started_at, :cvm, '')
+ON CONFLICT (job_id, number) DO UPDATE SET status = 'running', finished_at = NULL, cvm = excluded.cvm
+""")
+_END_STEP = text(
+    "UPDATE step SET status = :status, finished_at = :at, message = :message, result_vec = :result_vec,"
+    " cvm = coalesce(:cvm, cvm) WHERE job_id = :id AND number = :number"
+)
+_AWAIT_PICKUP = text("""
+INSERT INTO vm (vm_uuid, cluster, awaiting_pickup_since, last_job_id)
+VALUES (:vm_uuid, :cluster, clock_timestamp(), :id)
+ON CONFLICT (vm_uuid, cluster) DO UPDATE
+SET awaiting_pickup_since = coalesce(vm.awaiting_pickup_since, clock_timestamp()), last_job_id = :id
+""")
+
+
+def _update_job(assignments: str) -> TextClause:
+    """Stores the progress and what else is assigned, if the job is still its runner's, and announces it."""
+    return text(
+        "UPDATE job SET progress = CAST(:progress AS jsonb),"  # noqa: S608 - constants of this module
+        " results = CAST(:results AS jsonb),"
+        " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
+        " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
+        f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
+        " WHERE id = :id AND fence = :fence AND NOT done"
+        " RETURNING pg_notify(:channel, CAST(id AS text))"
+    )
+
+
+_HOLD = _update_job("status = 'waiting', wait_reason = :reason, message = :message, due_at = NULL, lease_until = NULL")
+_INTENT = "current_step = :step, progress_percent = :percent, cvm = coalesce(:cvm, cvm)"
+_INTEND_LOOK = _update_job(_INTENT)
+_INTEND_CHANGE = _update_job(f"{_INTENT}, changing_since = coalesce(changing_since, clock_timestamp())")
+_PUT_BACK = _update_job(
+    "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
+    " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
+)
+_FINISH = _update_job(
+    "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
+    " error_message = :error_message, remaining_action = :remaining_action, wait_reason = NULL,"
+    " deadline_at = NULL, due_at = NULL, lease_until = NULL, finished_at = clock_timestamp(),"
+    " progress_percent = CASE WHEN :status = 'failed' THEN progress_percent ELSE 100 END"
 )
 _NOTIFY = text("SELECT pg_notify(:channel, :id)")
 
@@ -85,15 +129,16 @@ class Running:
             return await self._take(connection, job_id, cluster)
 
     async def _take(self, connection: AsyncConnection, job_id: UUID, cluster: str | None) -> Claim | None:
-        values = {"id": job_id, "runner": self._runner, "lease_s": self._lease_s, "cluster": cluster}
+        values = {
+            "id": job_id, "runner": self._runner, "lease_s": self._lease_s, "cluster": cluster, "channel": JOB_CHANNEL,
+        }  # fmt: skip
         row = (await connection.execute(_CLAIM, values)).one_or_none()
         if row is None:
             return None
-        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, last_step = row
+        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, last_step, _ = row
         if last_step is not None and last_step[2] == "running":
             await connection.execute(_ORPHANED_STEPS, {"id": job_id})
             last_step = [last_step[0], last_step[1], "lost"]
-        await _notify(connection, job_id)
         return Claim(
             job_id=job_id,
             vm_uuid=VmUuid(vm_uuid),
@@ -133,34 +178,30 @@ class Running:
             connection,
             claim,
             state,
-            "status = 'waiting', wait_reason = :reason, message = :message, due_at = NULL, lease_until = NULL",
+            _HOLD,
             {"reason": reason, "message": HELD_BECAUSE[reason]},
         )
 
     async def _store_intent(self, connection: AsyncConnection, claim: Claim, state: State, begun: Begun) -> int | None:
-        change = ", changing_since = coalesce(changing_since, clock_timestamp())" if begun.changes else ""
         await self._update(
             connection,
             claim,
             state,
-            f"current_step = :step, progress_percent = :percent, cvm = coalesce(:cvm, cvm){change}",
+            _INTEND_CHANGE if begun.changes else _INTEND_LOOK,
             {"step": begun.name, "percent": begun.percent, "cvm": begun.cvm},
         )
         number = 1 if claim.last_step is None else claim.last_step[0] + 1
         if claim.last_step is not None and claim.last_step[1] == begun.name and claim.last_step[2] in _REUSED_STEP:
             number = claim.last_step[0]
-        row = insert(STEP).values(
-            job_id=claim.job_id, number=number, name=begun.name, attempt=claim.attempt, status="running",
-            started_at=begun.started_at, cvm=begun.cvm, message="",
-        )  # fmt: skip
-        again = row.on_conflict_do_update(
-            index_elements=["job_id", "number"], set_={"status": "running", "finished_at": None, "cvm": begun.cvm}
-        )
-        await connection.execute(again)
+        step = {
+            "id": claim.job_id, "number": number, "name": begun.name, "attempt": claim.attempt,
+            "started_at": begun.started_at, "cvm": begun.cvm,
+        }  # fmt: skip
+        await connection.execute(_INTEND_STEP, step)
         claim.last_step = (number, begun.name, "running")
         if begun.sent is None:
             return None
-        return await store_exchange(connection, claim.job_id, begun.sent)
+        return await store_text(connection, claim.job_id, begun.sent)
 
     async def put_back(
         self, claim: Claim, state: State, back: PutBack, slots: SlotRules | None, *, cluster: str | None = None
@@ -172,8 +213,7 @@ class Running:
                 connection,
                 claim,
                 state,
-                "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
-                " lease_until = NULL, cluster = coalesce(:cluster, cluster)",
+                _PUT_BACK,
                 {
                     "status": back.status,
                     "reason": back.reason,
@@ -195,10 +235,7 @@ class Running:
                 connection,
                 claim,
                 state,
-                "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
-                " error_message = :error_message, remaining_action = :remaining_action, wait_reason = NULL,"
-                " deadline_at = NULL, due_at = NULL, lease_until = NULL, finished_at = clock_timestamp(),"
-                " progress_percent = CASE WHEN :status = 'failed' THEN progress_percent ELSE 100 END",
+                _FINISH,
                 {
                     "status": ended.status,
                     "outcome": ended.outcome,
@@ -209,7 +246,7 @@ class Running:
                 },
             )
             if claim.cluster is not None:
-                await _remember_end(connection, claim, ended)
+                await remember_end(connection, claim, ended)
             await self._wake_next(connection, claim, slots)
 
     async def _store_answer(self, connection: AsyncConnection, claim: Claim, state: State) -> None:
@@ -217,10 +254,7 @@ class Running:
         done = state.done
         if done is not None and claim.last_step is not None:
             await connection.execute(
-                text(
-                    "UPDATE step SET status = :status, finished_at = :at, message = :message, result_vec = :result_vec,"
-                    " cvm = coalesce(:cvm, cvm) WHERE job_id = :id AND number = :number"
-                ),
+                _END_STEP,
                 {
                     "id": claim.job_id,
                     "number": claim.last_step[0],
@@ -232,33 +266,19 @@ class Running:
                 },
             )
             claim.last_step = (claim.last_step[0], claim.last_step[1], done.verdict)
-        for sent in state.sent:
-            await store_exchange(connection, claim.job_id, sent)
+        await store_answers(connection, claim.job_id, state.sent)
         if state.awaits_pickup and claim.cluster is not None:
             await connection.execute(
-                text(
-                    "INSERT INTO vm (vm_uuid, cluster, awaiting_pickup_since, last_job_id)"
-                    " VALUES (:vm_uuid, :cluster, clock_timestamp(), :id) ON CONFLICT (vm_uuid, cluster) DO UPDATE"
-                    " SET awaiting_pickup_since = coalesce(vm.awaiting_pickup_since, clock_timestamp()),"
-                    " last_job_id = :id"
-                ),
+                _AWAIT_PICKUP,
                 {"vm_uuid": claim.vm_uuid, "cluster": claim.cluster, "id": claim.job_id},
             )
 
     async def _update(
-        self, connection: AsyncConnection, claim: Claim, state: State, assignments: str, values: dict[str, Any]
+        self, connection: AsyncConnection, claim: Claim, state: State, update: TextClause, values: dict[str, Any]
     ) -> None:
         progress = state.progress
         done = await connection.execute(
-            text(
-                "UPDATE job SET progress = CAST(:progress AS jsonb),"  # noqa: S608 - constants of this module
-                " results = CAST(:results AS jsonb),"
-                " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
-                " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
-                f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
-                " WHERE id = :id AND fence = :fence AND NOT done"
-                " RETURNING pg_notify(:channel, CAST(id AS text))"
-            ),
+            update,
             {
                 **values,
                 "id": claim.job_id,
@@ -324,50 +344,6 @@ class Running:
             for cluster, rules in slots.items():
                 await wake_held(connection, self._wakeups, cluster, rules)
             return len(due)
-
-
-async def _remember_end(connection: AsyncConnection, claim: Claim, ended: Ended) -> None:
-    ids = {"vm_uuid": claim.vm_uuid, "cluster": claim.cluster, "id": claim.job_id}
-    if ended.picked_up:
-        await connection.execute(
-            text(
-                "INSERT INTO vm (vm_uuid, cluster, last_job_id) VALUES (:vm_uuid, :cluster, :id)"
-                " ON CONFLICT (vm_uuid, cluster) DO UPDATE SET awaiting_pickup_since = NULL, last_job_id = :id"
-            ),
-            ids,
-        )
-    if ended.proven is True:
-        await connection.execute(
-            text(
-                "UPDATE vm SET renewed_at = clock_timestamp(), not_after = :until"
-                " WHERE vm_uuid = :vm_uuid AND cluster = :cluster"
-            ),
-            {"vm_uuid": claim.vm_uuid, "cluster": claim.cluster, "until": ended.renewed_until},
-        )
-    if ended.proven is not None:
-        await connection.execute(
-            text(
-                "INSERT INTO cluster AS c (name, proven_at, unproven_in_a_row)"
-                " VALUES (:cluster, CASE WHEN :proven THEN clock_timestamp() END, CASE WHEN :proven THEN 0 ELSE 1 END)"
-                " ON CONFLICT (name) DO UPDATE SET"
-                " proven_at = CASE WHEN :proven THEN coalesce(c.proven_at, clock_timestamp()) ELSE c.proven_at END,"
-                " unproven_in_a_row = CASE WHEN :proven THEN 0 ELSE c.unproven_in_a_row + 1 END"
-            ),
-            {"cluster": claim.cluster, "proven": ended.proven},
-        )
-    if ended.proven is False:
-        await connection.execute(
-            text(
-                "UPDATE cluster SET paused_at = clock_timestamp(), paused_by = 'this service', pause_reason = :reason"
-                " WHERE name = :cluster AND paused_at IS NULL AND unproven_in_a_row >= :most"
-            ),
-            {
-                "cluster": claim.cluster,
-                "most": ended.pause_after_unproven,
-                "reason": f"{ended.pause_after_unproven} renewals in a row were not proved; "
-                "find out why before the next is started",
-            },
-        )
 
 
 async def _notify(connection: AsyncConnection, job_id: UUID) -> None:
