@@ -13,7 +13,7 @@ import psutil
 from app.ngt.procedure import PROCEDURE
 from app.ngt.progress import Mode, StepName
 from app.simulator.faults import Does, ToolFault
-from app.simulator.journal import Effect
+from app.simulator.journal import Effect, Kind, Record
 from app.simulator.model import Vm
 from app.simulator.spec import ClusterSpec, Refresh, SiteSpec, Traits, VmSpec
 from app.store.records import JobRecord
@@ -84,7 +84,16 @@ async def test_a_frozen_service_does_nothing_when_it_wakes_after_another_has_fin
 ) -> None:
     situations = [Situation(step, Point.AFTER_INTENT, End.FREEZE) for step in _CHANGES]
     situations.append(Situation(StepName.RECREATE_ENTITY, Point.AFTER_INTENT, End.FREEZE, refused_first=1))
-    await _all_end_well(begin, victims, situations)
+    service = await _all_end_well(begin, victims, situations)
+    for number in range(1, len(situations) + 1):
+        assert len(_texts_that_did_nothing(service, _vm(service, number))) == 1, f"c{number}"
+
+
+def _texts_that_did_nothing(service: Service, vm: Vm) -> list[Record]:
+    """Changing texts that reached a CVM and began no tool there."""
+    journal = service.site.journal
+    began = {call.exec_number for call in journal.of(Kind.TOOL)}
+    return [text for text in journal.changes(vm.uuid) if text.number not in began]
 
 
 async def test_a_cut_line_leaves_every_vm_renewed(begin: Begin) -> None:
@@ -120,7 +129,7 @@ def _vm(service: Service, number: int) -> Vm:
     return service.site.clusters[f"c{number}"].vm_named("renewed")
 
 
-async def _all_end_well(begin: Begin, victims: Victims, situations: list[Situation]) -> None:
+async def _all_end_well(begin: Begin, victims: Victims, situations: list[Situation]) -> Service:
     service = await begin(_site(len(situations)), with_worker=False, **_CLUSTERS)
     bounded = asyncio.Semaphore(_AT_ONCE)
 
@@ -139,6 +148,7 @@ async def _all_end_well(begin: Begin, victims: Victims, situations: list[Situati
             victims.send(pid, signal.SIGCONT)
             await victims.gone(pid)
         await _assert_all_well(service, jobs)
+    return service
 
 
 async def _meet(service: Service, victims: Victims, number: int, situation: Situation) -> tuple[JobRecord, int]:
