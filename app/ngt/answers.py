@@ -192,6 +192,8 @@ def _woken(p: Progress, woken: Woken, rules: Rules, now: datetime) -> Progress:
         return p
     if p.vm is not None and sighting.power is not PowerState.UNKNOWN:
         p = replace(p, vm=replace(p.vm, power=sighting.power))
+    if sighting.entity is None:
+        return _gone(replace(p, retry_at=None), now)
     return replace(p, seen=sighting, news=True, retry_at=None)
 
 
@@ -220,10 +222,10 @@ def _looked(p: Progress, sighting: Sighting, rules: Rules, now: datetime) -> Adv
     if p.entity is EntityStage.UNTOUCHED and p.delete_begun and sighting.entity is None:
         missing = replace(_missing(p, now), refused=None)
         return Advance(missing, Verdict.DONE, "the VM has no tools entity")
-    if p.entity is EntityStage.ISSUED and sighting.entity is None and p.proof is None:
-        # Somebody else deleted it; the VM must not be left without.
-        missing = replace(_missing(p, now), delete_begun=True, mounted_at=None, between=None)
-        return Advance(missing, Verdict.DONE, "the VM's tools entity is gone")
+    if p.entity is EntityStage.UNTOUCHED and p.refused is not None:
+        p = replace(p, failed=p.refused)
+    if p.entity is EntityStage.ISSUED and sighting.entity is None:
+        return Advance(_gone(p, now), Verdict.DONE, "the VM's tools entity is gone")
     if p.entity is EntityStage.ISSUED and p.between is None:
         p = replace(p, between=sighting)
     if p.entity is EntityStage.ISSUED and p.mounted_at is None and p.was_mounted and _iso_mounted(sighting):
@@ -239,7 +241,12 @@ def _iso_mounted(sighting: Sighting) -> bool:
 
 def _missing(p: Progress, now: datetime) -> Progress:
     """The VM has no entity: from now on there is only forward, to a create that says so."""
-    return replace(p, entity=EntityStage.MISSING, missing_since=p.missing_since or now)
+    return replace(p, entity=EntityStage.MISSING, missing_since=p.missing_since or now, failed=None)
+
+
+def _gone(p: Progress, now: datetime) -> Progress:
+    """Somebody deleted the entity that was issued; the VM must not be left without one."""
+    return replace(_missing(p, now), delete_begun=True, mounted_at=None, between=None, proof=None, after=None)
 
 
 def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
@@ -290,7 +297,11 @@ def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rul
         return Advance(replace(p, capabilities_tried=given_up), Verdict.LOST, "nothing was put back; it is tried again")
     if intent.step is StepName.RECREATE_ENTITY and _is_new_entity(p, sighting):
         return Advance(_issued(p, rules, now), Verdict.DONE, "the VM has a new tools entity")
-    return Advance(replace(p, entity=EntityStage.UNTOUCHED), Verdict.LOST, "nothing was changed; it is tried again")
+    if intent.step is StepName.REFRESH_ENTITY:
+        # A refresh leaves no sign on the entity: the proof will tell whether it was done.
+        return Advance(_issued(p, rules, now), Verdict.DONE, "whether it was refreshed, the certificate will show")
+    said = "the VM has its tools entity, perhaps still the one from before; it is tried again"
+    return Advance(replace(p, entity=EntityStage.UNTOUCHED), Verdict.LOST, said)
 
 
 def _agree(one: Sighting, other: Sighting) -> bool:
@@ -402,7 +413,8 @@ def _failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: da
     if step is StepName.RESTART_AGENT:
         return replace(said, progress=_restart_failed(p, failure, rules, now))
     sent_nothing = replace(p, intent=None) if p.intent is not None and not p.intent.lost else p
-    untouched = p.entity is EntityStage.UNTOUCHED and sent_nothing.intent is None
+    # After a refusal nothing is known before somebody has looked, however long that takes.
+    untouched = p.entity is EntityStage.UNTOUCHED and sent_nothing.intent is None and p.refused is None
     give_up = not RULES[failure.code].retryable or p.tries >= rules.unreachable_retries
     if untouched and give_up and not is_stranded(sent_nothing):
         return replace(said, progress=replace(sent_nothing, failed=failure), verdict=Verdict.REFUSED)
@@ -432,6 +444,8 @@ def _verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Adv
         guest_reads=p.guest_reads + (1 if answer.guest_asked else 0),
         guest_read_at=now if answer.guest_asked else p.guest_read_at,
     )
+    if answer.sighting is not None and answer.sighting.entity is None:
+        return Advance(_gone(p, now), Verdict.NOT_YET, "the VM's tools entity is gone")
     proof = proof_by_guest(p, answer.guest) if answer.guest is not None else None
     if proof is None and p.seen is not None:
         proof = proof_by_expiry_date(p, p.seen)

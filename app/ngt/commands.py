@@ -127,6 +127,8 @@ trap '' HUP INT TERM PIPE; exec </dev/null
 if [ "$$(date +%s)" -gt $not_after ]; then printf '\\n%s\\n' '$marker late' '$marker end'; exit 0; fi
 answers=
 go() {
+  if [ "$$(date +%s)" -gt "$$4" ]; then answers="$${answers}$marker skipped $$1
+"; return 1; fi
   out=$$(timeout -s KILL "$$2" sh -c "$$3" 2>&1); rc=$$?
   answers="$${answers}$marker begin $$1
 $$out
@@ -224,9 +226,12 @@ def change(name: str, tools: Tools, calls: tuple[ToolCall, ...], *, marker: str,
     """A changing text that refuses to begin once the CVM's clock has passed `not_after_s` (Unix seconds)."""
     head = _CHANGE_HEAD.substitute(profile=tools.profile, not_after=not_after_s, marker=marker)
     body = ""
+    # No tool begins later than the limits of those before it allow: whoever waits for the text's end counts on that.
+    latest_s = not_after_s + 1
     for call in calls:
         joint = " && " if call.needs_previous else ("\n" if body else "")
-        body += f"{joint}go {call.name} {call.limit_s} {_quoted(call.line)}"
+        body += f"{joint}go {call.name} {call.limit_s} {_quoted(call.line)} {latest_s}"
+        latest_s += call.limit_s
     tail = f"\nprintf '\\n%s' \"$answers\"; printf '%s %s\\n' '{marker} end' \"$(date +%s)\"\n"
     return Change(name, head + body + tail, sum(call.limit_s for call in calls))
 

@@ -19,8 +19,11 @@ def known_not_after(progress: Progress) -> datetime | None:
     """Until when the certificate from before is good, by the best source there is."""
     if progress.before is None:
         return None
-    guest = progress.before.guest
-    if guest is not None and guest.certificate is not None:
+    guest, entity = progress.before.guest, progress.before.sighting.entity
+    # A guest that names another entity may be another VM's (addresses move), or carry a clone's certificate.
+    named = guest.ngt_uuid if guest is not None else None
+    names_another = entity is not None and entity.ngt_uuid is not None and named not in {None, entity.ngt_uuid}
+    if guest is not None and guest.certificate is not None and not names_another:
         return guest.certificate.not_after
     return expiry_date(progress.before.sighting)
 

@@ -130,7 +130,7 @@ def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
     if p.before is None:
         return ReadBefore()
     if p.entity is EntityStage.UNTOUCHED:
-        return _end_before_any_change(p, rules, now) or _begin_to_change(p, rules, now)
+        return _look_after_own_delete(p, rules, now) or _end_before_any_change(p, rules, now) or _begin(p, rules, now)
     if p.entity is EntityStage.MISSING:
         return _change(p, rules, now, StepName.RECREATE_ENTITY)
     if p.mounted_at is None:
@@ -143,6 +143,11 @@ def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
 
 
 # What ends a renewal before anything was changed.
+
+
+def _look_after_own_delete(p: Progress, rules: Rules, now: datetime) -> LookAtEntity | None:
+    """Once a delete of ours was on its way, nothing is said of the VM before it was looked at."""
+    return LookAtEntity(StepName.RECREATE_ENTITY) if p.delete_begun and not _is_fresh(p, rules, now) else None
 
 
 def _end_before_any_change(p: Progress, rules: Rules, now: datetime) -> Finish | None:
@@ -172,7 +177,8 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
     assert p.vm is not None
     assert p.before is not None
     vm, request, entity = p.vm, p.request, p.before.sighting.entity
-    has_entity = entity is not None and entity.enabled is not False
+    has_entity = entity is not None
+    switched_off = entity is not None and entity.enabled is False
     manual = restart_of(p, rules) is RestartAgent.MANUAL
     off = vm.power is PowerState.OFF
     accept = _accepts_unverified(p, rules)
@@ -191,6 +197,11 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
             not has_entity and not request.create_if_absent,
             code.NGT_NOT_ENABLED,
             f"{name} has no VM tools entity: NGT is not enabled for it; nothing was changed.",
+        ),
+        (
+            switched_off and not request.create_if_absent,
+            code.NGT_NOT_ENABLED,
+            f"NGT is switched off for {name}, as its VM tools entity says; {nothing}",
         ),
         (
             not has_entity and refresh,
@@ -224,10 +235,8 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
 # Changes on the cluster.
 
 
-def _begin_to_change(p: Progress, rules: Rules, now: datetime) -> Action:
+def _begin(p: Progress, rules: Rules, now: datetime) -> Action:
     step = StepName.REFRESH_ENTITY if mode_of(p, rules) is Mode.REFRESH else StepName.RECREATE_ENTITY
-    if p.refused is not None and _is_fresh(p, rules, now):
-        return Finish("failed", p.refused.message, p.refused)
     if p.lost_answers >= MOST_LOST_ANSWERS:
         message = f"the answer to {step} was lost {p.lost_answers} times; the VM still has its tools entity."
         return Finish("failed", message, Failure(FaultCode.ANSWER_LOST, message))
@@ -243,8 +252,10 @@ def _change(p: Progress, rules: Rules, now: datetime, step: StepName) -> Action:
 
 
 def _mount(p: Progress, rules: Rules, now: datetime) -> Action:
-    if p.verify_by is not None and now >= p.verify_by and p.trouble is not None:
-        return _finish(p, rules, now, Finish("failed", p.trouble.message, p.trouble))
+    if p.verify_by is not None and now >= p.verify_by:
+        unanswered = "the new certificate is issued, but mounting its ISO was never answered in time."
+        trouble = p.trouble or Failure(FaultCode.ISO_MOUNT_FAILED, unanswered)
+        return _finish(p, rules, now, Finish("failed", trouble.message, trouble))
     if p.between is None:
         return LookAtEntity(StepName.MOUNT_ISO)
     return _change(p, rules, now, StepName.MOUNT_ISO)
@@ -451,7 +462,14 @@ def is_stranded(p: Progress) -> bool:
     """
     if p.intent is not None and p.intent.lost:
         return p.intent.deletes
+    if p.refused is not None and p.seen is None:
+        return p.delete_begun
     return p.entity is EntityStage.MISSING and p.delete_begun
+
+
+def has_begun_to_change(p: Progress) -> bool:
+    """Something was changed, or may be at this moment; until then a pause holds the job, and it can be cancelled."""
+    return p.intent is not None or p.entity is not EntityStage.UNTOUCHED or is_stranded(p)
 
 
 def takes_slot(p: Progress) -> bool:
@@ -467,9 +485,11 @@ def remaining_action(p: Progress) -> str | None:
     """What is left to do by hand when a job ends here; None when nothing was changed."""
     if p.entity is EntityStage.UNTOUCHED or p.vm is None:
         return None
+    off = p.vm.power is PowerState.OFF
+    pick_up = f"start VM {p.vm.name!r}, its agent picks it up when it boots" if off else restart_by_hand(p)
     if p.mounted_at is None:
-        return f"mount the NGT ISO in VM {p.vm.name!r} (a new certificate was issued), then {restart_by_hand(p)}"
-    return f"the new certificate is mounted: {restart_by_hand(p)}"
+        return f"mount the NGT ISO in VM {p.vm.name!r} (a new certificate was issued), then {pick_up}"
+    return f"the new certificate is mounted: {pick_up}"
 
 
 def begin_retry(p: Progress) -> Progress:
@@ -487,8 +507,11 @@ def begin_retry(p: Progress) -> Progress:
 
 def _wait_to_try_again(p: Progress, rules: Rules) -> Wait:
     said = p.trouble.message if p.trouble is not None else "a try failed"
-    if is_stranded(p):
+    if p.entity is EntityStage.MISSING:
         message = f"the VM has no tools entity at the moment; create is tried again: {said}"
+        return Wait(WaitReason.ENTITY_MISSING, message, p.retry_at)
+    if is_stranded(p):
+        message = f"whether the VM has its tools entity is not known before a CVM shows it: {said}"
         return Wait(WaitReason.ENTITY_MISSING, message, p.retry_at)
     reason = WaitReason.CVM_UNREACHABLE
     if p.trouble is not None and p.trouble.code is FaultCode.NO_FREE_CDROM:

@@ -17,7 +17,7 @@ def results_of(p: Progress, rules: Rules) -> Results:
     return Results(
         mode=mode_of(p, rules) if p.cluster is not None else None,
         old_not_before=old.not_before if old is not None else None,
-        old_not_after=known_not_after(p),
+        old_not_after=known_not_after(p) or (old.not_after if old is not None else None),
         old_serial=old.serial if old is not None else None,
         new_not_before=proof.not_before if proof is not None and renewed else None,
         new_not_after=proof.not_after if proof is not None and renewed else None,

@@ -115,7 +115,12 @@ def test_a_date_without_one_from_before_proves_nothing() -> None:
 
 
 def test_the_guests_date_from_before_is_better_than_the_clusters() -> None:
-    known = progress(before=guest(OLD), expiry_before=NEW.not_after)
+    known = progress(before=guest(OLD, ngt_uuid="old"), expiry_before=NEW.not_after)
+    assert known_not_after(known) == OLD.not_after
+
+
+def test_the_date_of_a_guest_that_names_another_entity_is_not_believed() -> None:
+    known = progress(before=guest(NEW, ngt_uuid="another VM's"), expiry_before=OLD.not_after)
     assert known_not_after(known) == OLD.not_after
 
 

@@ -69,11 +69,14 @@ class Mishap:
     LOST_AFTER = "lost, done at once"
     LOST_THEN_LANDS = "lost, lands at the end of its time"
     FIRST_REFUSED = "the first tool is refused"
+    REFUSED_BUT_DONE = "the first tool says that it refused, and did it"
+    VANISHES = "somebody else deletes the entity that was issued"
     LAST_REFUSED = "the last tool is refused"
     NO_ANSWER = "the last tool says nothing and does nothing"
     KILLED = "the service dies before the answer is stored"
 
-    ALL = (NONE, LOOK_FAILS, NOT_SENT, LATE, LOST_BEFORE, LOST_AFTER, LOST_THEN_LANDS, FIRST_REFUSED, LAST_REFUSED,
+    ALL = (NONE, LOOK_FAILS, NOT_SENT, LATE, LOST_BEFORE, LOST_AFTER, LOST_THEN_LANDS, FIRST_REFUSED, REFUSED_BUT_DONE,
+           VANISHES, LAST_REFUSED,
            NO_ANSWER, KILLED)  # fmt: skip
 
 
@@ -157,6 +160,9 @@ def change(vm: Vm, p: Progress, action: MakeChange, mishap: str, now: datetime) 
             return ChangeLost(), p
         case Mishap.FIRST_REFUSED:
             return Changed(answered(names, 0)), p
+        case Mishap.REFUSED_BUT_DONE:
+            vm.do(names[:1])
+            return Changed(answered(names, 0)), p
         case Mishap.LAST_REFUSED:
             vm.do(names[:-1])
             return Changed(answered(names, len(names) - 1)), p
@@ -195,6 +201,8 @@ def run(vm: Vm, mishaps: list[str], request: RenewalRequest) -> tuple[Finish, Pr
                 answer = BeforeRead(vm.seen(now), clock(now), vm.guest(now), None)
             case LookAtEntity(step):
                 failed = Failed(step, Failure(FaultCode.CVM_UNREACHABLE, "no CVM"))
+                if mishap is Mishap.VANISHES and p.entity is EntityStage.ISSUED:
+                    vm.entity = None
                 answer = failed if mishap is Mishap.LOOK_FAILS else Looked(vm.seen(now), clock(now))
             case MakeChange():
                 assert vm.landing is None, "two changing texts at one time on a VM"
