@@ -99,7 +99,7 @@ async def test_a_change_at_work_is_finished_and_stored_before_it_stops(
 ) -> None:
     vm = site.vm_named("web01")
     key = await _new_key(database)
-    site.order(ToolFault(does=Does.SLOW, sub_command="create_vm_tools_entity", seconds=2.5))
+    site.order(ToolFault(does=Does.SLOW, sub_command="create_vm_tools_entity", seconds=4))
 
     async def is_creating() -> bool:
         return bool(site.journal.calls("create_vm_tools_entity", vm_uuid=vm.uuid))
