@@ -1,6 +1,7 @@
 """Ansible beside it, where it is installed: the same texts by its shell module, 8 forks, pipelining on."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ _LIMIT_S = 600.0
 
 def measure_ansible(folder: Path) -> str:
     """A sentence for the page. Only the part on the CVM: the simulated guests have no Python for its modules."""
-    program = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
+    program = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
         return "Ansible was not measured: `ansible-core` is not installed."
     with running_bench_site(folder, clusters=1, vms=_VMS) as site:

@@ -6,8 +6,6 @@ process of its own (`python -m tests.bench.site <directory> <clusters> <vms>`), 
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -77,7 +75,7 @@ def running_bench_site(folder: Path, *, clusters: int, vms: int) -> Iterator[Ben
             uuids = {name: list(names) for name, names in control["vms"].items()}
             yield BenchSite(control["control_port"], uuids, tables, sshd)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(timeout=_START_LIMIT_S)
 
 
@@ -104,13 +102,9 @@ def _behind_sshd(table: dict[str, Any], sshd: Sshd, address: str, profile: Path)
 
 
 def main(directory: str, clusters: str, vms: str) -> None:
-    """Runs the simulated part until SIGINT."""
+    """Runs the simulated part until it is ended."""
     spec = uniform_site(vms=int(vms), cvms=1, clusters=int(clusters))
-    try:
-        asyncio.run(run_site(Path(directory), spec, lambda _: None))
-    except KeyboardInterrupt:
-        # The bench has ended.
-        os._exit(0)
+    asyncio.run(run_site(Path(directory), spec, lambda _: None))
 
 
 if __name__ == "__main__":
