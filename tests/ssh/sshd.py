@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,10 @@ class Sshd:
     def cut(self) -> None:
         """Kills every connection's processes; the commands that run on them go on."""
         for process in psutil.Process(self.process.pid).children(recursive=True):
-            if process.name().startswith("sshd"):
-                process.kill()
+            # A command of the connection may end while we look.
+            with suppress(psutil.NoSuchProcess):
+                if process.name().startswith("sshd"):
+                    process.kill()
 
 
 @contextmanager
@@ -204,7 +206,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     for child in children:
-        try:
+        with suppress(psutil.NoSuchProcess):
             child.kill()
-        except psutil.NoSuchProcess:
-            continue

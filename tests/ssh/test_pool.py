@@ -58,7 +58,7 @@ async def test_no_more_commands_run_at_a_time_than_the_host_has_sessions(
     assert pool.state()[0].sessions_in_use == 3
     go.touch()
     counts = [int((await task).stdout) for task in tasks]
-    assert max(counts) == 3
+    assert max(counts) <= 3
 
 
 @pytest.mark.parametrize("kind", ["asyncssh", "openssh"])
