@@ -53,9 +53,9 @@ async def test_two_workers_share_fifty_jobs_and_do_each_once(begin: Begin, victi
 async def test_what_a_killed_worker_had_is_taken_over_and_an_unanswered_change_waits_for_its_bound(
     begin: Begin, victims: Victims
 ) -> None:
-    service = await begin(uniform_site(vms=12), with_worker=False, prove_first=False, max_running=3)
+    service = await begin(uniform_site(vms=7), with_worker=False, prove_first=False, max_running=3)
     service.site.tool_port.latency_s["nutanix_guest_tools_cli"] = 0.1
-    jobs = await _renew_all(service, 12)
+    jobs = await _renew_all(service, 7)
     doomed = await victims.begin(service)
     journal = service.site.journal
     await until(lambda: len(journal.calls("delete_vm_tools_entity")) >= 2)
@@ -63,7 +63,7 @@ async def test_what_a_killed_worker_had_is_taken_over_and_an_unanswered_change_w
     async with service.at_work():
         await _all_done(service, jobs)
     await nothing_at_work(service)
-    assert _effects(journal)[Effect.DELETED] == 12
+    assert _effects(journal)[Effect.DELETED] == 7
     pauses = [pause for job in jobs for pause in await _after_unanswered_texts(service, job)]
     assert pauses, "the worker was killed while nothing was under way"
     assert min(pauses) > _BOUND_S
