@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.api.answers import json_answer, known
-from app.api.auth import authenticate
+from app.api.auth import CallerOf, authenticate
 from app.api.guard import GuardedRoute
 from app.api.parts import Parts, PartsOf
 from app.api.problems import answer_not_ready, problem_responses
@@ -66,11 +66,17 @@ async def get_readiness(
         200: {
             "description": "The text format of Prometheus",
             "content": {"text/plain": {"schema": {"type": "string"}}},
-        }
+        },
+        **problem_responses(C.TARGET_NOT_ALLOWED),
     },
 )
-async def get_metrics(parts: PartsOf) -> Response:
-    """Jobs, stranded VMs and VMs that await pickup are counted in the database; the rest by this process."""
+async def get_metrics(parts: PartsOf, caller: CallerOf) -> Response:
+    """Jobs, stranded VMs and VMs that await pickup are counted in the database; the rest by this process.
+
+    All clusters are counted, so a key that is limited to some of them does not get to see this.
+    """
+    if caller.clusters is not None:
+        raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
     stored = CollectorRegistry()
     stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters)))
     return Response(generate_latest(parts.metrics.registry) + generate_latest(stored), media_type=_METRICS_TYPE)

@@ -44,7 +44,6 @@ class Tools:
     query: str | None = None
     list_vms: str = "ncli vm ls -json=true"
     list_vms_text: str = "ncli vm list"
-    ngt_get: str = "ncli ngt get vm-id={vm_uuid}"
     enable_application: str = "ncli ngt enable-applications application-names={application} vm_id={vm_uuid}"
     disable_application: str = "ncli ngt disable-applications application-names={application} vm_id={vm_uuid}"
 
@@ -252,9 +251,6 @@ class ChangeAnswer:
     late: bool
     tools: tuple[ToolAnswer, ...]
     clock_s: int | None
-
-    def of(self, name: str) -> ToolAnswer | None:
-        return next((answer for answer in self.tools if answer.name == name), None)
 
 
 def read_change(stdout: str, marker: str) -> ChangeAnswer | None:

@@ -194,7 +194,7 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER,
         True,
         "The VM has no free CD-ROM slot",
-        "The new certificate is issued. Eject the ISO from the VM's CD-ROM or add one; then retry the job.",
+        "The new certificate is issued. Free the VM's CD-ROM: an open job goes on, a failed one can be retried.",
     ),
     _C.AGENT_RESTART_FAILED: FaultRule(
         _CALLER,
@@ -255,13 +255,20 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER, True, "The VM has another open job", "Wait for that job, or send the same request to join it."
     ),
     _C.JOB_NOT_CANCELLABLE: FaultRule(
-        _CALLER, False, "The job cannot be cancelled now", "Wait for the job: its VM is being changed."
+        _CALLER,
+        False,
+        "The job cannot be cancelled now",
+        "Look at the job: its `status` and `message` say where it stands.",
     ),
-    _C.JOB_NOT_RETRYABLE: FaultRule(_CALLER, False, "The job cannot be retried", "Start a new renewal."),
+    _C.JOB_NOT_RETRYABLE: FaultRule(
+        _CALLER, False, "The job cannot be retried", "Look at the job: only one that failed or was cancelled can be."
+    ),
     _C.JOB_NOT_WAITING: FaultRule(
-        _CALLER, False, "The job does not wait for an agent", "Poll the job; it goes on by itself."
+        _CALLER, False, "The job does not wait for an agent", "Look at the job: its `message` says where it stands."
     ),
-    _C.BODY_TOO_LARGE: FaultRule(_CALLER, False, "The body is too large", "Send at most 1 MiB."),
+    _C.BODY_TOO_LARGE: FaultRule(
+        _CALLER, False, "The body is too large", "Send less: a renewal needs a few hundred bytes."
+    ),
     _C.UNSUPPORTED_MEDIA_TYPE: FaultRule(
         _CALLER, False, "The body's media type is not supported", "Send `Content-Type: application/json`."
     ),

@@ -23,7 +23,6 @@ _PLACEHOLDERS: dict[str, frozenset[str]] = {
     "create": frozenset({"vm_uuid"}),
     "mount": frozenset({"vm_uuid"}),
     "refresh": frozenset({"vm_uuid"}),
-    "ngt_get": frozenset({"vm_uuid"}),
     "enable_application": frozenset({"vm_uuid", "application"}),
     "disable_application": frozenset({"vm_uuid", "application"}),
 }
@@ -64,7 +63,6 @@ class CommandSettings(Table):
     query: str | None = None
     list_vms: str | None = None
     list_vms_text: str | None = None
-    ngt_get: str | None = None
     enable_application: str | None = None
     disable_application: str | None = None
 
@@ -147,7 +145,9 @@ class GuestSettings(Table):
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
-        if ip.is_link_local:
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        if ip.is_link_local or ip.is_unspecified or ip.is_multicast:
             return False
         # A wide network such as 0.0.0.0/0 does not mean this host itself.
         networks = (network for network in self.addresses if not ip.is_loopback or network.is_loopback)

@@ -21,6 +21,7 @@ _TELLING = (
     FaultCode.SSH_AUTH_FAILED,
     FaultCode.CVM_SHELL_DISABLED,
     FaultCode.CVM_TOOLS_MISSING,
+    FaultCode.NOT_VERIFIABLE,
     FaultCode.GATEWAY_DOWN,
     FaultCode.OUTPUT_TOO_LARGE,
     FaultCode.COMMAND_TIMEOUT,

@@ -92,7 +92,7 @@ class Jobs:
     async def read_log(self, job_id: UUID) -> tuple[Exchange, ...]:
         """What was sent for the job and what came back, in order."""
         async with self._database.transaction() as connection:
-            logged = select(EXCHANGE).where(EXCHANGE.c.job_id == job_id).order_by(EXCHANGE.c.id)
+            logged = select(EXCHANGE).where(EXCHANGE.c.job_id == job_id).order_by(EXCHANGE.c.sent_at, EXCHANGE.c.id)
             rows = (await connection.execute(logged)).mappings()
             return tuple(Exchange(**{name: row[name] for name in Exchange.__slots__}) for row in rows)
 

@@ -112,5 +112,6 @@ class State:
     takes_slot: bool
     stranded: bool
     awaits_pickup: bool
+    changing: bool = False
     done: StepDone | None = None
     sent: Sequence[Sent] = field(default=())

@@ -21,7 +21,7 @@ from app.store.job_rows import JOB_CHANNEL
 from app.store.progress import dump, load, load_sighting
 from app.store.queue import WakeUps
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, State
-from app.store.slots import HELD_BECAUSE, SlotRules, may_run, wake_held, why_not_change
+from app.store.slots import HELD_BECAUSE, SlotRules, make_due_without_cluster, may_run, wake_held, why_not_change
 
 # A step that is taken again goes on in its row, so that a long wait does not fill the list.
 _REUSED_STEP = ("not_yet", "lost")
@@ -67,6 +67,7 @@ def _update_job(assignments: str) -> TextClause:
         " results = CAST(:results AS jsonb),"
         " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
         " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
+        " changing_since = CASE WHEN :changing THEN coalesce(changing_since, clock_timestamp()) END,"
         f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
         " WHERE id = :id AND fence = :fence AND NOT done"
         " RETURNING pg_notify(:channel, CAST(id AS text))"
@@ -74,9 +75,8 @@ def _update_job(assignments: str) -> TextClause:
 
 
 _HOLD = _update_job("status = 'waiting', wait_reason = :reason, message = :message, due_at = NULL, lease_until = NULL")
-_INTENT = "current_step = :step, progress_percent = :percent, cvm = coalesce(:cvm, cvm)"
-_INTEND_LOOK = _update_job(_INTENT)
-_INTEND_CHANGE = _update_job(f"{_INTENT}, changing_since = coalesce(changing_since, clock_timestamp())")
+_INTEND = _update_job("current_step = :step, progress_percent = :percent, cvm = coalesce(:cvm, cvm)")
+_SAVE = _update_job("runner = runner")
 _PUT_BACK = _update_job(
     "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
     " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
@@ -187,7 +187,7 @@ class Running:
             connection,
             claim,
             state,
-            _INTEND_CHANGE if begun.changes else _INTEND_LOOK,
+            _INTEND,
             {"step": begun.name, "percent": begun.percent, "cvm": begun.cvm},
         )
         number = 1 if claim.last_step is None else claim.last_step[0] + 1
@@ -202,6 +202,12 @@ class Running:
         if begun.sent is None:
             return None
         return await store_text(connection, claim.job_id, begun.sent)
+
+    async def save(self, claim: Claim, state: State) -> None:
+        """Stores the answer to a change before anything else is done. Raises FenceLost."""
+        async with self._database.transaction() as connection:
+            await self._store_answer(connection, claim, state)
+            await self._update(connection, claim, state, _SAVE, {})
 
     async def put_back(
         self, claim: Claim, state: State, back: PutBack, slots: SlotRules | None, *, cluster: str | None = None
@@ -290,6 +296,7 @@ class Running:
                 "takes_slot": state.takes_slot,
                 "remote_until_at": progress.intent.remote_until_at if progress.intent is not None else None,
                 "stranded": state.stranded,
+                "changing": state.changing,
             },
         )
         if done.one_or_none() is None:
@@ -341,6 +348,8 @@ class Running:
             due = rows.all()
             for job_id, stranded in due:
                 await self._wakeups.wake(connection, job_id, stranded=stranded)
+            for job_id in await make_due_without_cluster(connection, list(slots)):
+                await self._wakeups.wake(connection, job_id)
             for cluster, rules in slots.items():
                 await wake_held(connection, self._wakeups, cluster, rules)
             return len(due)

@@ -95,6 +95,19 @@ RETURNING id
 """)
 
 
+_WITHOUT_CLUSTER = text("""
+UPDATE job SET due_at = clock_timestamp()
+WHERE NOT done AND due_at IS NULL AND wait_reason = ANY(:held) AND NOT cluster = ANY(:clusters)
+RETURNING id
+""")
+
+
+async def make_due_without_cluster(connection: AsyncConnection, clusters: list[str]) -> list[UUID]:
+    """Makes held jobs due whose cluster is not configured any more: nothing else would ever wake them."""
+    rows = await connection.execute(_WITHOUT_CLUSTER, {"held": list(_HELD), "clusters": clusters})
+    return [job_id for (job_id,) in rows.all()]
+
+
 async def may_run(connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules) -> bool:
     """Whether the job has, or now gets, one of the cluster's slots until this transaction ends.
 

@@ -34,7 +34,7 @@ _WAITING_VMS = text(f"SELECT DISTINCT vm_uuid FROM job WHERE {_WAITING} AND clus
 # A sighting counts as a change when anything but its time differs from the one before.
 _STORE = text("""
 INSERT INTO vm AS v (vm_uuid, cluster, sighting, observed_at, changed_at)
-SELECT vm_uuid, :cluster, sighting, :at, :at
+SELECT vm_uuid, :cluster, sighting, CAST(sighting->>'at' AS timestamptz), CAST(sighting->>'at' AS timestamptz)
 FROM jsonb_to_recordset(CAST(:sightings AS jsonb)) AS seen(vm_uuid text, sighting jsonb)
 ON CONFLICT (vm_uuid, cluster) DO UPDATE SET sighting = excluded.sighting, observed_at = excluded.observed_at,
   changed_at = CASE WHEN v.sighting - 'at' IS DISTINCT FROM excluded.sighting - 'at'
@@ -43,7 +43,10 @@ ON CONFLICT (vm_uuid, cluster) DO UPDATE SET sighting = excluded.sighting, obser
 _WAKE_CHANGED = text(f"""
 UPDATE job SET due_at = clock_timestamp()
 FROM vm WHERE {_WAITING} AND job.cluster = :cluster
-  AND vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster AND vm.changed_at >= :at
+  AND vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster
+  -- Also what changed while the job was at work, and so was not there to be woken.
+  AND vm.changed_at > coalesce(CAST(progress->'seen'->>'at' AS timestamptz),
+                               CAST(progress->>'mounted_at' AS timestamptz))
 RETURNING job.id
 """)  # noqa: S608 - as above
 _WATCHED = text("UPDATE cluster SET watched_at = clock_timestamp() WHERE name = :cluster")
@@ -70,14 +73,14 @@ class Watching:
             rows = await connection.execute(_WAITING_VMS, {"cluster": cluster, "reasons": self._reasons})
             return tuple(VmUuid(vm_uuid) for (vm_uuid,) in rows.all())
 
-    async def store(self, cluster: str, sightings: Mapping[VmUuid, Sighting], at: datetime) -> int:
+    async def store(self, cluster: str, sightings: Mapping[VmUuid, Sighting]) -> int:
         """Stores what was seen, and wakes the jobs whose VM looks different from before. Answers how many."""
         rows = [{"vm_uuid": uuid, "sighting": dump_sighting(seen)} for uuid, seen in sorted(sightings.items())]
         async with self._database.transaction() as connection:
             for begin in range(0, len(rows), _ROWS_AT_ONCE):
                 part = json.dumps(rows[begin : begin + _ROWS_AT_ONCE])
-                await connection.execute(_STORE, {"cluster": cluster, "sightings": part, "at": at})
-            woken = await connection.execute(_WAKE_CHANGED, {"cluster": cluster, "reasons": self._reasons, "at": at})
+                await connection.execute(_STORE, {"cluster": cluster, "sightings": part})
+            woken = await connection.execute(_WAKE_CHANGED, {"cluster": cluster, "reasons": self._reasons})
             ids = [job_id for (job_id,) in woken.all()]
             for job_id in ids:
                 await self._wakeups.wake(connection, job_id)

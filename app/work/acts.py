@@ -4,8 +4,10 @@ Every failure comes back as an answer to the procedure; nothing is decided here.
 """
 
 import asyncio
-from dataclasses import dataclass
-from datetime import datetime
+import json
+import math
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from app.ngt.answers import (
@@ -45,7 +47,7 @@ from app.ssh.pool import Pool
 from app.store.run_records import Sent, StepDone
 from app.store.running import Running
 from app.work.clock import DatabaseClock
-from app.work.cluster import Query, WorkedCluster, sent_of_query
+from app.work.cluster import Listing, Query, WorkedCluster, sent_of_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +149,7 @@ class Acts:
         cluster, record = hits[0]
         if record.controller_vm:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
-        now = clock.now()
-        listed = f"{record}\n[the other VMs of {cluster.name} are left out]"
-        sent.append(Sent(StepName.FIND_VM, "", now, cluster.tools.list_vms, now, 0, mask(listed)))
+        sent.append(_sent_of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
         guest = guest_for(cluster.settings, record.name, record.addresses)
         renewed_at, renewed_until = await self._running.last_renewal(p.vm_uuid, cluster.name)
         return VmFound(
@@ -196,7 +196,7 @@ class Acts:
         query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
         sent.append(sent_of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
-        if entity is None and not query.others:
+        if entity is None and not query.others and not p.delete_begun:
             await _must_be_without_ngt(cluster, p)
         return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
 
@@ -283,10 +283,13 @@ class Acts:
 
 
 async def _must_be_without_ngt(cluster: WorkedCluster, p: Progress) -> None:
-    """The query listed nobody at all: that this VM has no entity is believed only when ncli says so too."""
+    """The query listed nobody at all: that this VM has no entity is believed only when ncli says so too.
+
+    After a delete of ours the query alone will do: ncli's flag can be stale, and a create harms nobody.
+    """
     record = (await cluster.listing(max_age_s=0.0)).vms.get(p.vm_uuid)
-    if record is not None and record.ngt is not None and record.ngt.enabled:
-        message = "the query lists no VM tools entity at all, but ncli says that NGT is enabled for this VM"
+    if record is None or record.ngt is None or record.ngt.enabled is not False:
+        message = "the query lists no VM tools entity at all, and ncli does not say that NGT is off for this VM"
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
 
 
@@ -303,7 +306,24 @@ def _change_of(p: Progress, action: MakeChange, rules: Rules) -> Change:
 
 
 def _sent(step: StepName, place: str, text: str, answer: SshAnswer, now: datetime) -> Sent:
-    return Sent(step, place, now, mask(text), now, answer.exit_status, mask(answer.stdout), mask(answer.stderr))
+    sent_at = now - timedelta(seconds=answer.duration_s)
+    return Sent(step, place, sent_at, mask(text), now, answer.exit_status, mask(answer.stdout), mask(answer.stderr))
+
+
+def _sent_of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -> Sent:
+    """The exchange for the job's log: of all the VMs only this one is shown, as it was read."""
+    answered_at = clock.at(listing.read_s)
+    shown = json.dumps(asdict(record), ensure_ascii=False)
+    others = len(listing.vms) - 1
+    return Sent(
+        step=StepName.FIND_VM,
+        place=listing.cvm,
+        sent_at=answered_at - timedelta(seconds=listing.duration_s),
+        text=listing.text,
+        answered_at=answered_at,
+        exit_status=listing.exit_status,
+        stdout=mask(f"{shown}\n[as it was read; {others} other VMs are left out]"),
+    )
 
 
 def _answered(sending: Sent, now: datetime, *, answer: SshAnswer | None = None, fault: str | None = None) -> Sent:

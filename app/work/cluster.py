@@ -41,6 +41,9 @@ class Listing:
     vms: Mapping[VmUuid, VmRecord]
     read_s: float
     cvm: str
+    text: str
+    duration_s: float
+    exit_status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,14 @@ class WorkedCluster:
         if listing_status(asked.answer.stdout) == KILLED:
             raise _took_too_long(asked, self.limits.listing_timeout_s)
         records = read_vm_listing(_listing_text(asked))
-        return Listing({record.vm_uuid: record for record in records}, asked.answered_s, asked.cvm)
+        return Listing(
+            vms={record.vm_uuid: record for record in records},
+            read_s=asked.answered_s,
+            cvm=asked.cvm,
+            text=asked.look.text,
+            duration_s=asked.answer.duration_s,
+            exit_status=asked.answer.exit_status,
+        )
 
     async def _first_understood(
         self, build: Callable[[ProbeFacts], Look], read: Callable[[Asked], _Read], *, prefer: str | None = None

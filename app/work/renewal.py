@@ -99,6 +99,9 @@ class Renewals:
             said = advance(begun, acted.answer, rules, clock.now())
             progress = said.progress
             deed = acted.said(said, after=deed, is_look=isinstance(action, LookAtEntity))
+            if isinstance(action, MakeChange):
+                await self._running.save(claim, self._state(progress, deed))
+                deed = None
             self._tell(acted, said)
 
     def _rules(self, cluster: str | None) -> Rules:
@@ -185,6 +188,7 @@ class Renewals:
             results=dump_results(results_of(progress, self._rules(progress.cluster))),
             takes_slot=procedure.takes_slot(progress),
             stranded=procedure.is_stranded(progress),
+            changing=procedure.has_begun_to_change(progress),
             awaits_pickup=progress.entity is EntityStage.ISSUED and progress.proof is None,
             done=deed.done if deed is not None else None,
             sent=deed.sent if deed is not None else (),

@@ -42,7 +42,7 @@ class Watch:
     async def _look_at(self, cluster: WorkedCluster, clock: DatabaseClock) -> None:
         try:
             sightings = await self._sightings(cluster, clock)
-            woken = await self._watching.store(cluster.name, sightings, clock.now())
+            woken = await self._watching.store(cluster.name, sightings)
         except Fault as fault:
             # The jobs go on waiting; the next interval asks again.
             log.warning("the watch got no answer", cluster=cluster.name, error_code=fault.code, error=fault.message)
