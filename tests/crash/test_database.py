@@ -1,6 +1,7 @@
 """PostgreSQL goes away and comes back in the middle of everything: the jobs go on."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ def database_url() -> Iterator[str]:
             admin.execute("ALTER DATABASE postgres SET synchronous_commit = on")
         migrate(url)
         yield url
+    # The connections that were dropped are collected here, and not in the middle of another test.
+    gc.collect()
 
 
 def _control(url: str, *command: str) -> None:
