@@ -53,7 +53,7 @@ class Database:
     async def _forget_dead_connections(self) -> None:
         """After a restart of PostgreSQL every pooled connection is dead; the next transaction opens a new one."""
         with suppress(Exception):
-            await asyncio.wait_for(self._engine.dispose(close=False), 5)
+            await asyncio.wait_for(self._engine.dispose(), 5)
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -35,8 +35,8 @@ def issued(vm_uuid: VmUuid) -> Progress:
     return Progress(vm_uuid=vm_uuid, request=RenewalRequest(), cluster="c1", vm=vm, **mounted)  # type: ignore[arg-type]
 
 
-def state(progress: Progress) -> State:
-    return State(progress, {}, takes_slot=takes_slot(progress), stranded=False, awaits_pickup=False)
+def state(progress: Progress, *, changing: bool = False) -> State:
+    return State(progress, {}, takes_slot=takes_slot(progress), stranded=False, awaits_pickup=False, changing=changing)
 
 
 async def fence_of(database: Database, job_id: UUID) -> int:
@@ -95,10 +95,10 @@ async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jo
         job = await started(jobs)
         claim = await running.claim(job.id, {})
         assert claim is not None
-        before = state(claim.progress)
+        before, changing = state(claim.progress), state(claim.progress, changing=True)
         begun = Begun("recreate_entity", 40, claim.now, changes=True)
         cancelled, intended = await asyncio.gather(
-            jobs.cancel(job.id, ANN), running.begin_step(claim, before, begun, if_held=before), return_exceptions=True
+            jobs.cancel(job.id, ANN), running.begin_step(claim, changing, begun, if_held=before), return_exceptions=True
         )
         assert isinstance(cancelled, Fault) != isinstance(intended, FenceLost)
         found = await jobs.find(job.id)
