@@ -338,6 +338,14 @@ def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
     return (Verdict.REFUSED, words) if results else (Verdict.LOST, None)
 
 
+def _verdict_of_ncli_mount(answer: ToolAnswer) -> tuple[Verdict, str | None]:
+    """An operator may have ncli mount, which prints no result word but names a taken slot in its error."""
+    error = read_ncli_error(answer.output)
+    if error is not None and NO_FREE_CD_ROM_SLOT in error:
+        return Verdict.REFUSED, NO_FREE_CD_ROM_SLOT
+    return (Verdict.DONE if error is None and answer.exit_status == 0 else Verdict.LOST), None
+
+
 def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, now: datetime) -> Advance:
     if answer.late:
         late = Failure(FaultCode.COMMAND_TIMEOUT, f"the text reached {intent.cvm} too late and refused to begin")
@@ -350,9 +358,8 @@ def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
         return _lost(replace(p, intent=intent), intent)
     last = answer.tools[-1]
     verdict, words = _verdict_of(last)
-    if verdict is Verdict.LOST and last.name == "mount" and last.exit_status == 0 and not read_ncli_error(last.output):
-        # An operator's override may mount with ncli, which prints no result word.
-        verdict = Verdict.DONE if "ncli" in rules.tools.mount.split()[0] else verdict
+    if verdict is Verdict.LOST and last.name == "mount" and "ncli" in rules.tools.mount.split()[0]:
+        verdict, words = _verdict_of_ncli_mount(last)
     match verdict, last.name:
         case Verdict.LOST, _:
             return _lost(replace(p, intent=intent), intent)

@@ -138,3 +138,27 @@ async def test_a_cvm_that_hangs_is_passed_over(begin: Begin) -> None:
         service.site.order(ToolFault(does=Does.HANG, sub_command=sub_command, host="c1-cvm0", times=None))
     job = await service.renewed("vm0001")
     assert job.outcome == "renewed", shown(job)
+
+
+_NOISE = """
+echo 'Nutanix Controller VM: authorised use only'
+echo 'TMOUT: readonly variable' >&2
+TMOUT=900; readonly TMOUT; export TMOUT
+alias nutanix_guest_tools_cli='echo no'
+false
+"""
+_CLOCKS = (
+    "date() { echo $(( $(command date +%s) + 7200 )); }\n",
+    "date() { echo $(( $(command date +%s) - 7200 )); }\n",
+)
+
+
+@pytest.mark.parametrize("profile", [_NOISE, *_CLOCKS], ids=["noise", "clock ahead", "clock behind"])
+async def test_what_a_cvm_sets_up_for_its_users_is_in_nobodys_way(begin_on_both: Begin, profile: str) -> None:
+    service = await begin_on_both(uniform_site(vms=2))
+    for cvm in service.site.cvms["c1"]:
+        with service.site.tool_port.profile_for(cvm.name).open("a") as file:
+            file.write(profile)
+    job = await service.renewed("vm0001")
+    assert job.outcome == "renewed", shown(job)
+    assert {step.status for step in job.steps} == {"succeeded"}, shown(job)

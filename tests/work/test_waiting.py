@@ -164,6 +164,15 @@ async def test_a_taken_cdrom_slot_is_waited_for_and_the_mount_is_tried_again(beg
     assert service.effects_on("web02").count(Effect.DELETED) == 1
 
 
+async def test_a_taken_slot_is_told_as_such_also_where_ncli_mounts(begin: Begin) -> None:
+    service = await begin(commands={"mount": "ncli ngt mount vm-id={vm_uuid}"})
+    service.site.vm_named("web02").slot_taken = True
+    job = await _waits(service, "web02", "no_free_cdrom_slot")
+    service.site.vm_named("web02").slot_taken = False
+    done = await service.done(job)
+    assert done.outcome == "renewed", shown(done)
+
+
 async def test_a_slot_that_stays_taken_fails_the_job_which_goes_on_from_the_mount_when_retried(begin: Begin) -> None:
     service = await begin(limits={"verify_timeout_ssh_s": 1})
     service.site.vm_named("web02").slot_taken = True
