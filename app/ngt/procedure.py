@@ -302,7 +302,6 @@ def begin(p: Progress, action: MakeChange, rules: Rules, now: datetime, marker: 
         step=action.step,
         marker=marker,
         cvm=p.clock.cvm,
-        begun_at=now,
         not_after_s=int(not_after.timestamp() + p.clock.offset_s),
         remote_until_at=not_after + timedelta(seconds=limit_s + rules.change_margin_s),
         deletes=action.deletes or (p.delete_begun and p.entity is not EntityStage.ISSUED),

@@ -124,7 +124,6 @@ class FoundVm:
     guest_address: str | None
     restart_command: str | None = None
     renewed_at: datetime | None = None
-    renewed_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +181,6 @@ class Intent:
     step: StepName
     marker: str
     cvm: str
-    begun_at: datetime
     not_after_s: int
     remote_until_at: datetime
     deletes: bool

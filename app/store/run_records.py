@@ -71,7 +71,6 @@ class Begun:
     percent: int
     started_at: datetime
     cvm: str | None = None
-    changes: bool = False
     may_be_held: bool = False
     sent: Sent | None = None
 

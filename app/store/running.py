@@ -5,7 +5,6 @@ All times are the database's.
 """
 
 import json
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -305,17 +304,6 @@ class Running:
     async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
         if claim.cluster is not None and slots is not None:
             await wake_held(connection, self._wakeups, claim.cluster, slots)
-
-    async def last_renewal(self, vm_uuid: VmUuid, cluster: str) -> tuple[datetime | None, datetime | None]:
-        """When the VM's certificate was last renewed and proved, and until when it is good."""
-        async with self._database.transaction() as connection:
-            row = (
-                await connection.execute(
-                    text("SELECT renewed_at, not_after FROM vm WHERE vm_uuid = :vm_uuid AND cluster = :cluster"),
-                    {"vm_uuid": vm_uuid, "cluster": cluster},
-                )
-            ).one_or_none()
-            return (row.renewed_at, row.not_after) if row is not None else (None, None)
 
     async def renew_leases(self) -> None:
         """Keeps every job that is at work here; called often enough within the lease."""

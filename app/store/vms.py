@@ -1,8 +1,8 @@
 """What is remembered of VMs: on which clusters they were seen, and their last renewal."""
 
-from datetime import timedelta
+from datetime import datetime
 
-from sqlalchemy import Interval, bindparam, func, select
+from sqlalchemy import select
 
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
@@ -21,9 +21,8 @@ class Vms:
         async with self._database.transaction() as connection:
             return tuple((await connection.scalars(seen.order_by(VM.c.observed_at.desc().nulls_last()))).all())
 
-    async def renewed_recently(self, vm_uuid: VmUuid, within: timedelta) -> bool:
-        """Whether a renewal of the VM was proved less than `within` ago, on any cluster."""
-        recently = VM.c.renewed_at > func.now() - bindparam("within", within, Interval)
-        proved = select(VM.c.vm_uuid).where(VM.c.vm_uuid == vm_uuid, recently).limit(1)
+    async def renewed_at(self, vm_uuid: VmUuid, cluster: str) -> datetime | None:
+        """When a renewal of the VM was last proved on that cluster."""
+        proved = select(VM.c.renewed_at).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster == cluster)
         async with self._database.transaction() as connection:
-            return await connection.scalar(proved) is not None
+            return await connection.scalar(proved)

@@ -45,7 +45,7 @@ from app.ssh.host import Answer as SshAnswer
 from app.ssh.host import Host, NotSent
 from app.ssh.pool import Pool
 from app.store.run_records import Sent, StepDone
-from app.store.running import Running
+from app.store.vms import Vms
 from app.work.clock import DatabaseClock
 from app.work.cluster import Listing, Query, WorkedCluster, sent_of_query
 
@@ -80,8 +80,8 @@ class Acted:
 class Acts:
     """What a worker can do to clusters and guests."""
 
-    def __init__(self, running: Running, clusters: dict[str, WorkedCluster], guests: Pool, limits: Limits) -> None:
-        self._running = running
+    def __init__(self, vms: Vms, clusters: dict[str, WorkedCluster], guests: Pool, limits: Limits) -> None:
+        self._vms = vms
         self._clusters = clusters
         self._guests = guests
         self._limits = limits
@@ -151,7 +151,6 @@ class Acts:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
         sent.append(_sent_of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
         guest = guest_for(cluster.settings, record.name, record.addresses)
-        renewed_at, renewed_until = await self._running.last_renewal(p.vm_uuid, cluster.name)
         return VmFound(
             cluster.name,
             FoundVm(
@@ -160,8 +159,7 @@ class Acts:
                 addresses=record.addresses,
                 guest_address=guest[1] if guest is not None else None,
                 restart_command=guest[0].restart_command if guest is not None else None,
-                renewed_at=renewed_at,
-                renewed_until=renewed_until,
+                renewed_at=await self._vms.renewed_at(p.vm_uuid, cluster.name),
             ),
         )
 

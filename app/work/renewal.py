@@ -122,13 +122,11 @@ class Renewals:
     ) -> Sent | None:
         """The intent is stored before anything is sent, in one transaction with the answer to the step before."""
         assert not isinstance(action, Wait | Finish)
-        changes = isinstance(action, MakeChange)
         intent = Begun(
             name=action.step,
             percent=procedure.percent_of(begun, action.step),
             started_at=now,
             cvm=begun.clock.cvm if begun.clock is not None else None,
-            changes=changes,
             may_be_held=isinstance(action, MakeChange) and begun.entity is EntityStage.UNTOUCHED,
             sent=sending,
         )

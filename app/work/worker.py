@@ -25,6 +25,7 @@ from app.store.database import Database
 from app.store.jobs import Jobs
 from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
 from app.store.running import Running
+from app.store.vms import Vms
 from app.store.watching import Watching
 from app.telemetry import Metrics
 from app.work.acts import Acts
@@ -61,7 +62,7 @@ class Worker:
         self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
         self._jobs = Jobs(database, wakeups)
-        acts = Acts(self._running, self.clusters, self._guest_pool, limits)
+        acts = Acts(Vms(database), self.clusters, self._guest_pool, limits)
         self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
         self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
         self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, insert, text, update
+from sqlalchemy import insert, text, update
 
 from app.ngt.errors import Fault, FaultCode
 from app.store.clusters import Clusters
@@ -87,11 +87,10 @@ async def test_a_vm_is_known_on_the_cluster_that_saw_it_last_first(database: Dat
     assert await vms.known_cluster(vm_uuid) == ("c2", "c1", "c3")
 
 
-async def test_a_renewal_is_recent_for_as_long_as_asked(database: Database) -> None:
-    vms, vm_uuid = Vms(database), new_vm()
-    assert not await vms.renewed_recently(vm_uuid, timedelta(days=1))
+async def test_a_renewal_is_known_on_the_cluster_where_it_was_proved(database: Database) -> None:
+    vms, vm_uuid, proved = Vms(database), new_vm(), datetime(2026, 11, 24, tzinfo=UTC)
+    assert await vms.renewed_at(vm_uuid, "c1") is None
     async with database.transaction() as connection:
-        hours_ago = func.now() - timedelta(hours=5)
-        await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster="c1", renewed_at=hours_ago))
-    assert await vms.renewed_recently(vm_uuid, timedelta(hours=6))
-    assert not await vms.renewed_recently(vm_uuid, timedelta(hours=4))
+        await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster="c1", renewed_at=proved))
+    assert await vms.renewed_at(vm_uuid, "c1") == proved
+    assert await vms.renewed_at(vm_uuid, "c2") is None

@@ -68,7 +68,7 @@ async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellatio
     claim = await running.claim(job.id, {})
     assert claim is not None
     await jobs.cancel(job.id, ANN)
-    begun = Begun("recreate_entity", 40, claim.now, changes=True, may_be_held=True)
+    begun = Begun("recreate_entity", 40, claim.now, may_be_held=True)
     with pytest.raises(FenceLost):
         await running.begin_step(claim, state(claim.progress), begun, if_held=state(claim.progress))
     found = await jobs.find(job.id)
@@ -96,7 +96,7 @@ async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jo
         claim = await running.claim(job.id, {})
         assert claim is not None
         before, changing = state(claim.progress), state(claim.progress, changing=True)
-        begun = Begun("recreate_entity", 40, claim.now, changes=True)
+        begun = Begun("recreate_entity", 40, claim.now)
         cancelled, intended = await asyncio.gather(
             jobs.cancel(job.id, ANN), running.begin_step(claim, changing, begun, if_held=before), return_exceptions=True
         )
