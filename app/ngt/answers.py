@@ -13,13 +13,7 @@ from app.ngt.commands import ChangeAnswer, ToolAnswer
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.evidence import known_not_after, link_only, proof_by_expiry_date, proof_by_guest
 from app.ngt.output import is_success, read_ncli_error, read_results
-from app.ngt.procedure import (
-    MOST_LOST_ANSWERS,
-    accepts_link_only,
-    is_stranded,
-    lost_capabilities,
-    restart_of,
-)
+from app.ngt.procedure import MOST_LOST_ANSWERS
 from app.ngt.progress import (
     Before,
     CvmClock,
@@ -34,6 +28,7 @@ from app.ngt.progress import (
     Sighting,
     StepName,
 )
+from app.ngt.standing import accepts_link_only, is_stranded, lost_capabilities, restart_of
 from app.ngt.vocabulary import NO_FREE_CD_ROM_SLOT, PowerState
 
 _MOST_RESTART_TRIES = 3

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from app.ngt.commands import ToolCall, for_vm
 from app.ngt.errors import FaultCode
-from app.ngt.evidence import can_be_proved, expiry_date, known_not_after
+from app.ngt.evidence import expiry_date
 from app.ngt.progress import (
     EntityStage,
     Failure,
@@ -21,8 +21,9 @@ from app.ngt.progress import (
     Rules,
     StepName,
     WaitReason,
-    WhenPoweredOff,
 )
+from app.ngt.refusals import already_valid, refuse
+from app.ngt.standing import is_stranded, lost_capabilities, mode_of, restart_by_hand, restart_of
 from app.ngt.vocabulary import PowerState
 
 # A change that is lost again and again although nothing was deleted is given up after so many.
@@ -153,83 +154,10 @@ def _look_after_own_delete(p: Progress, rules: Rules, now: datetime) -> LookAtEn
 def _end_before_any_change(p: Progress, rules: Rules, now: datetime) -> Finish | None:
     if p.request.validate_only:
         return Finish("planned", "this is what a renewal would do; nothing was changed")
-    if (valid := _already_valid(p, rules, now)) is not None:
+    if (valid := already_valid(p, rules, now)) is not None:
         return Finish("already_valid", valid)
     refusals = refuse(p, rules)
     return Finish("failed", refusals[0].message, refusals[0]) if refusals else None
-
-
-def _already_valid(p: Progress, rules: Rules, now: datetime) -> str | None:
-    assert p.vm is not None
-    if p.request.force:
-        return None
-    renewed_at = p.vm.renewed_at
-    if renewed_at is not None and now - renewed_at < timedelta(seconds=rules.renewed_recently_s):
-        return f"the certificate was renewed and proved at {renewed_at:%Y-%m-%d %H:%M}Z; send force to renew it again"
-    not_after, days = known_not_after(p), p.request.skip_if_valid_days
-    if days is not None and not_after is not None and not_after > now + timedelta(days=days):
-        return f"the certificate is good until {not_after:%Y-%m-%d}, longer than {days} days from now"
-    return None
-
-
-def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
-    """Every reason not to touch this VM; all hold before anything was changed."""
-    assert p.vm is not None
-    assert p.before is not None
-    vm, request, entity = p.vm, p.request, p.before.sighting.entity
-    has_entity = entity is not None
-    switched_off = entity is not None and entity.enabled is False
-    manual = restart_of(p, rules) is RestartAgent.MANUAL
-    off = vm.power is PowerState.OFF
-    accept = _accepts_unverified(p, rules)
-    refresh = mode_of(p, rules) is Mode.REFRESH
-    no_refresh = refresh and p.clock is not None and p.clock.refresh_offered is False
-    name = f"VM {vm.name!r}"
-    nothing, why = "nothing was changed.", p.before.guest_fault or ""
-    code = FaultCode
-    rows = (
-        (
-            off and request.when_powered_off is WhenPoweredOff.REFUSE,
-            code.VM_POWERED_OFF,
-            f"{name} is powered off, so its agent cannot pick a new certificate up; nothing was changed.",
-        ),
-        (
-            not has_entity and not request.create_if_absent,
-            code.NGT_NOT_ENABLED,
-            f"{name} has no VM tools entity: NGT is not enabled for it; nothing was changed.",
-        ),
-        (
-            switched_off and not request.create_if_absent,
-            code.NGT_NOT_ENABLED,
-            f"NGT is switched off for {name}, as its VM tools entity says; {nothing}",
-        ),
-        (
-            not has_entity and refresh,
-            code.NGT_NOT_ENABLED,
-            f"{name} has no VM tools entity, and a refresh does not create one; nothing was changed.",
-        ),
-        (
-            no_refresh,
-            code.ENTITY_REFRESH_FAILED,
-            "this cluster's nutanix_guest_tools_cli has no refresh_vm_tools_entity; nothing was changed.",
-        ),
-        (
-            not manual and vm.guest_address is None,
-            code.AGENT_RESTART_NOT_POSSIBLE,
-            f"no SSH access to the guest of {name} is configured, so nobody could restart its agent; {nothing}",
-        ),
-        (
-            not manual and not off and vm.guest_address is not None and p.before.guest is None,
-            p.before.guest_fault_code or code.GUEST_NOT_REACHED,
-            f"the guest of {name} cannot be reached, so its agent could not be restarted; {nothing} {why}",
-        ),
-        (
-            not accept and not can_be_proved(p) and not (off and vm.guest_address is not None),
-            code.NOT_VERIFIABLE,
-            f"no certificate's date is shown for {name}, so a renewal could not be proved; {nothing}",
-        ),
-    )
-    return tuple(Failure(fault, sentence) for holds, fault, sentence in rows if holds)
 
 
 # Changes on the cluster.
@@ -365,18 +293,6 @@ def _waiting_for_pickup(p: Progress, *, by_ssh: bool) -> tuple[WaitReason, str]:
     return WaitReason.AGENT_RESTART, restart_by_hand(p)
 
 
-def restart_by_hand(p: Progress) -> str:
-    """What a person has to do in the guest, with the exact command where it is known."""
-    assert p.vm is not None
-    where = f"VM {p.vm.name!r}" + (f" ({', '.join(p.vm.addresses)})" if p.vm.addresses else "")
-    if p.vm.restart_command is not None:
-        return f"restart the agent in {where}: {p.vm.restart_command}"
-    return (
-        f"restart the agent in {where}: on Linux `sudo systemctl restart ngt_guest_agent`, "
-        'on Windows `Restart-Service -Name "Nutanix Guest Tools Agent"`'
-    )
-
-
 def _not_proved(p: Progress) -> Finish:
     entity = p.seen.entity if p.seen is not None else None
     link = entity.link_active if entity is not None else None
@@ -404,20 +320,6 @@ def _finish(p: Progress, rules: Rules, now: datetime, finish: Finish) -> Action:
     return finish
 
 
-def lost_capabilities(p: Progress) -> tuple[tuple[str, bool], ...]:
-    """(application, value before) of each capability that the VM's entity had otherwise before."""
-    before = p.before.sighting.entity if p.before is not None else None
-    latest = p.after or p.seen or p.between
-    after = latest.entity if latest is not None else None
-    if before is None or after is None:
-        return ()
-    pairs = (
-        ("vss_snapshot", before.vss_snapshot, after.vss_snapshot),
-        ("file_level_restore", before.file_level_restore, after.file_level_restore),
-    )
-    return tuple((name, old) for name, old, new in pairs if old is not None and new is not None and old is not new)
-
-
 def _success(p: Progress) -> Finish:
     assert p.proof is not None
     remarks = [
@@ -433,75 +335,8 @@ def _success(p: Progress) -> Finish:
     return Finish("renewed", "; ".join([said, *remarks]))
 
 
-# What follows from request and configuration.
-
-
-def mode_of(p: Progress, rules: Rules) -> Mode:
-    return p.request.mode or rules.mode
-
-
-def restart_of(p: Progress, rules: Rules) -> RestartAgent:
-    return p.request.restart_agent or rules.restart_agent
-
-
-def _accepts_unverified(p: Progress, rules: Rules) -> bool:
-    return rules.accept_unverified if p.request.accept_unverified is None else p.request.accept_unverified
-
-
-def accepts_link_only(p: Progress, rules: Rules, now: datetime) -> bool:
-    """May an active link end the job as `unverified`? Where a proof is possible, only once its time is over."""
-    late = p.verify_by is not None and now >= p.verify_by
-    return _accepts_unverified(p, rules) and (late or not can_be_proved(p))
-
-
-def is_stranded(p: Progress) -> bool:
-    """A delete of ours may have happened, and the change that should have created the entity did not say so.
-
-    It stays so while another create is on its way: only the answer to that one, or a look, ends it.
-    """
-    if p.intent is not None and p.intent.lost:
-        return p.intent.deletes
-    if p.refused is not None and p.seen is None:
-        return p.delete_begun
-    return p.entity is EntityStage.MISSING and p.delete_begun
-
-
-def has_begun_to_change(p: Progress) -> bool:
-    """Something was changed, or may be at this moment; until then a pause holds the job, and it can be cancelled."""
-    return p.intent is not None or p.entity is not EntityStage.UNTOUCHED or is_stranded(p)
-
-
-def takes_slot(p: Progress) -> bool:
-    """It still has changes to make that can leave the VM without NGT; later steps cost the cluster nothing."""
-    return not p.request.validate_only and p.mounted_at is None
-
-
 def percent_of(p: Progress, current: StepName) -> int:
     return next(step.percent for step in PROCEDURE if step.name is current)
-
-
-def remaining_action(p: Progress) -> str | None:
-    """What is left to do by hand when a job ends here; None when nothing was changed."""
-    if p.entity is EntityStage.UNTOUCHED or p.vm is None:
-        return None
-    off = p.vm.power is PowerState.OFF
-    pick_up = f"start VM {p.vm.name!r}, its agent picks it up when it boots" if off else restart_by_hand(p)
-    if p.mounted_at is None:
-        return f"mount the NGT ISO in VM {p.vm.name!r} (a new certificate was issued), then {pick_up}"
-    return f"the new certificate is mounted: {pick_up}"
-
-
-def begin_retry(p: Progress) -> Progress:
-    """The same job once more: it keeps its first reading and what was changed, and looks at everything else anew."""
-    fresh = replace(
-        p, failed=None, trouble=None, refused=None, tries=0, retry_at=None, lost_answers=0,
-        seen=None, clock=None, last_check=False, news=False, reported=False,
-        guest_reads=0, guest_read_at=None, restarted_at=None, verify_by=None, capabilities_tried=False,
-    )  # fmt: skip
-    if p.entity is EntityStage.UNTOUCHED:
-        return replace(fresh, vm=None, before=p.before if p.delete_begun else None)
-    # The ISO is mounted again only where a look shows that it is not there any more.
-    return replace(fresh, mounted_at=None, was_mounted=p.was_mounted or p.mounted_at is not None)
 
 
 def _wait_to_try_again(p: Progress, rules: Rules) -> Wait:

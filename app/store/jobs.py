@@ -16,8 +16,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from uuid_utils.compat import uuid7
 
 from app.ngt.errors import RULES, Fault, FaultCode
-from app.ngt.procedure import begin_retry, remaining_action, takes_slot
 from app.ngt.progress import PERSON_WAITS, PICKUP_WAITS
+from app.ngt.standing import begin_retry, remaining_action, takes_slot
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
 from app.store.job_rows import JobValues, announced, change_job, job_record, lock_job, with_steps

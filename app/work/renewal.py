@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.ngt import procedure
+from app.ngt import procedure, standing
 from app.ngt.answers import Advance, Woken, advance
 from app.ngt.procedure import Action, Finish, LookAtEntity, MakeChange, Wait, next_action
 from app.ngt.progress import EntityStage, Progress, ProvedBy, Rules
@@ -168,7 +168,7 @@ class Renewals:
             message=finish.message,
             error_code=failure.code if failure is not None else None,
             error_message=failure.message if failure is not None else None,
-            remaining_action=procedure.remaining_action(progress) if failure is not None else None,
+            remaining_action=standing.remaining_action(progress) if failure is not None else None,
             proven=_counts_for_cluster(progress, rules),
             pause_after_unproven=self._limits.unproven_in_a_row,
             renewed_until=progress.proof.not_after if progress.proof is not None else None,
@@ -184,9 +184,9 @@ class Renewals:
         return State(
             progress=progress,
             results=dump_results(results_of(progress, self._rules(progress.cluster))),
-            takes_slot=procedure.takes_slot(progress),
-            stranded=procedure.is_stranded(progress),
-            changing=procedure.has_begun_to_change(progress),
+            takes_slot=standing.takes_slot(progress),
+            stranded=standing.is_stranded(progress),
+            changing=standing.has_begun_to_change(progress),
             awaits_pickup=progress.entity is EntityStage.ISSUED and progress.proof is None,
             done=deed.done if deed is not None else None,
             sent=deed.sent if deed is not None else (),

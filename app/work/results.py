@@ -1,8 +1,10 @@
 """What a job shows of its progress: dates, serials, capabilities; and the plan of a job that only validates."""
 
 from app.ngt.evidence import can_be_proved, expiry_date, known_not_after
-from app.ngt.procedure import calls_of, mode_of, refuse, restart_by_hand, restart_of
+from app.ngt.procedure import calls_of
 from app.ngt.progress import Mode, Progress, ProvedBy, RestartAgent, Rules, StepName
+from app.ngt.refusals import refuse
+from app.ngt.standing import mode_of, restart_by_hand, restart_of
 from app.store.records import Plan, Results
 
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select, text
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.procedure import takes_slot
 from app.ngt.progress import EntityStage, FoundVm, Progress, RenewalRequest
+from app.ngt.standing import takes_slot
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.database import Database
 from app.store.jobs import Jobs, VmBusy

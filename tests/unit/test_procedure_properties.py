@@ -34,7 +34,6 @@ from app.ngt.procedure import (
     Verify,
     Wait,
     begin,
-    is_stranded,
     next_action,
 )
 from app.ngt.progress import (
@@ -49,6 +48,7 @@ from app.ngt.progress import (
     Rules,
     Sighting,
 )
+from app.ngt.standing import is_stranded
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
