@@ -147,7 +147,10 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
-    return FieldError(pointer=_pointer(error["loc"]), detail=error["msg"].removeprefix("Value error, "))
+    # Pydantic's own words for a misspelt member, "Extra inputs are not permitted", help nobody.
+    misspelt = error["type"] == "extra_forbidden"
+    said = "There is no such member; `/docs` lists those that there are." if misspelt else error["msg"]
+    return FieldError(pointer=_pointer(error["loc"]), detail=said.removeprefix("Value error, "))
 
 
 def _pointer(place: Sequence[object]) -> str:
