@@ -4,11 +4,14 @@ PostgreSQL refuses to run as root, so root lends it a system user. Nothing that 
 a folder that it cannot reach is refused with a sentence, and programs that it cannot read are copied.
 """
 
+import fcntl
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -79,12 +82,24 @@ def find_owner() -> Owner:
     """Ourselves; for root the system user, which is made when it is missing. Raises EmbeddedPostgresError."""
     if os.geteuid() != 0:
         return Owner(_name_of(os.geteuid()), os.geteuid(), os.getegid())
-    try:
-        user = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        _make_system_user()
-        user = pwd.getpwnam(SYSTEM_USER)
+    with _alone_with_users():
+        try:
+            user = pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            _make_system_user()
+            user = pwd.getpwnam(SYSTEM_USER)
     return Owner(user.pw_name, user.pw_uid, user.pw_gid)
+
+
+@contextmanager
+def _alone_with_users() -> Iterator[None]:
+    """One process of this service at a time: of two `useradd` at once, each was seen to choose a number of its own."""
+    folder = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def claim_folder(data_dir: Path, owner: Owner) -> Path:
