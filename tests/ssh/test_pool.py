@@ -198,7 +198,7 @@ async def test_a_command_has_no_terminal_and_no_input(pool: Pool, reached: Reach
 
 async def test_any_script_arrives_and_broken_bytes_are_replaced(pool: Pool, reached: Reached) -> None:
     answer = await run(
-        pool, reached.host, "printf 'Grüße 東京 '; sleep 0.01; printf '\\xe6\\x9d'; sleep 0.05; printf '\\xb1 \\xff'"
+        pool, reached.host, "printf 'Grüße 東京 '; sleep 0.01; printf '\\346\\235'; sleep 0.05; printf '\\261 \\377'"
     )
     assert answer.stdout == "Grüße 東京 東 \ufffd"
 
