@@ -21,6 +21,10 @@ $(INSTALLED): pyproject.toml locks/build.txt locks/dev.txt tools/bootstrap
 .PHONY: install
 install: $(INSTALLED) ## Make .venv with exactly the locked packages
 
+# Packages that pyproject.toml names and no lock has yet make the installation fail, but not before it has uv.
+$(BIN)/uv:
+	@PYTHON='$(PYTHON)' tools/bootstrap || test -x $@
+
 .PHONY: demo
 demo: $(INSTALLED) ## Renew one VM of a simulated cluster, step by step
 	@$(BIN)/python tools/demo.py
@@ -76,7 +80,7 @@ bench: $(INSTALLED) ## Measure 200 renewals beside a bare loop that sends the sa
 	$(BIN)/python -m tests.bench
 
 .PHONY: lock
-lock: $(INSTALLED) ## Resolve all packages anew; U=1 takes newer versions too
+lock: | $(BIN)/uv ## Resolve all packages anew; U=1 takes newer versions too
 	tools/lock $(if $(U),--upgrade)
 
 .PHONY: clean

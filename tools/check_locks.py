@@ -28,6 +28,7 @@ def find_faults() -> Iterator[str]:
         "runtime.txt": runtime,
         "dev.txt": [*runtime, *groups["dev"], *groups["build"]],
         "build.txt": [*groups["build"], *project["build-system"]["requires"]],
+        "clients.txt": groups["clients"],
     }
     pins = {}
     for name, requirements in wanted.items():
