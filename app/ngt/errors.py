@@ -66,20 +66,27 @@ class FaultCode(StrEnum):
     TOKEN_REVOKED = "token-revoked"
     INSUFFICIENT_SCOPE = "insufficient-scope"
     TARGET_NOT_ALLOWED = "target-not-allowed"
+    CALLBACK_NOT_ALLOWED = "callback-not-allowed"
     JOB_NOT_FOUND = "job-not-found"
     CLUSTER_NOT_FOUND = "cluster-not-found"
+    WEBHOOK_NOT_FOUND = "webhook-not-found"
+    DELIVERY_NOT_FOUND = "delivery-not-found"
     ROUTE_NOT_FOUND = "route-not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     VM_BUSY = "vm-busy"
     JOB_NOT_CANCELLABLE = "job-not-cancellable"
     JOB_NOT_RETRYABLE = "job-not-retryable"
     JOB_NOT_WAITING = "job-not-waiting"
+    DELIVERY_NOT_REPLAYABLE = "delivery-not-replayable"
     BODY_TOO_LARGE = "body-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     VALIDATION_FAILED = "validation-failed"
     AGENT_RESTART_NOT_POSSIBLE = "agent-restart-not-possible"
     NOT_VERIFIABLE = "not-verifiable"
     RATE_LIMITED = "rate-limited"
+    QUEUE_FULL = "queue-full"
+    TOO_MANY_WAITS = "too-many-waits"
+    ISSUER_UNAVAILABLE = "issuer-unavailable"
     DATABASE_UNAVAILABLE = "database-unavailable"
     DRAINING = "draining"
     INTERNAL_ERROR = "internal-error"
@@ -243,9 +250,21 @@ RULES: dict[FaultCode, FaultRule] = {
     _C.TARGET_NOT_ALLOWED: FaultRule(
         _CALLER, False, "The API key may not use this cluster", "Ask the operator for a key that may use the cluster."
     ),
+    _C.CALLBACK_NOT_ALLOWED: FaultRule(
+        _CALLER,
+        False,
+        "The callback is not allowed",
+        "Name a webhook target of the configuration, and a record only where its profile has one.",
+    ),
     _C.JOB_NOT_FOUND: FaultRule(_CALLER, False, "No such job", "Check the id; finished jobs are kept 90 days."),
     _C.CLUSTER_NOT_FOUND: FaultRule(
         _CALLER, False, "No such cluster", "`GET /clusters` lists the clusters that your key may use."
+    ),
+    _C.WEBHOOK_NOT_FOUND: FaultRule(
+        _CALLER, False, "No such webhook target", "`GET /webhooks` lists the configured targets."
+    ),
+    _C.DELIVERY_NOT_FOUND: FaultRule(
+        _CALLER, False, "No such delivery", "Check the id; `GET /webhooks/{name}/deliveries` lists those that are kept."
     ),
     _C.ROUTE_NOT_FOUND: FaultRule(_CALLER, False, "No such path", "`/docs` lists all paths."),
     _C.METHOD_NOT_ALLOWED: FaultRule(
@@ -265,6 +284,12 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.JOB_NOT_WAITING: FaultRule(
         _CALLER, False, "The job does not wait for an agent", "Look at the job: its `message` says where it stands."
+    ),
+    _C.DELIVERY_NOT_REPLAYABLE: FaultRule(
+        _CALLER,
+        False,
+        "The delivery cannot be replayed now",
+        "Look at the delivery: its `status` says where it stands.",
     ),
     _C.BODY_TOO_LARGE: FaultRule(
         _CALLER, False, "The body is too large", "Send less: a renewal needs a few hundred bytes."
@@ -288,6 +313,18 @@ RULES: dict[FaultCode, FaultRule] = {
         "Have guest access configured for this VM, or send `accept_unverified: true` and check the guest yourself.",
     ),
     _C.RATE_LIMITED: FaultRule(_CALLER, True, "Too many requests", "Wait as long as `Retry-After` says."),
+    _C.QUEUE_FULL: FaultRule(
+        _CALLER, True, "Too many jobs wait already", "Try again as `Retry-After` says; nothing was started."
+    ),
+    _C.TOO_MANY_WAITS: FaultRule(
+        _CALLER, True, "Too many requests wait already", "Ask without `wait`, or poll as `Retry-After` says."
+    ),
+    _C.ISSUER_UNAVAILABLE: FaultRule(
+        _SERVICE,
+        True,
+        "The issuer of the token cannot be asked",
+        "Try again as `Retry-After` says, or use an API key; the operator of this service sees the reason in the log.",
+    ),
     _C.DATABASE_UNAVAILABLE: FaultRule(
         _SERVICE, True, "The database does not answer", "Try again as `Retry-After` says; nothing was started."
     ),

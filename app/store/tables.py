@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
@@ -82,6 +83,8 @@ class JobRow(SQLModel, table=True):
     correlation_display: str | None = Field(sa_column=_text())
     change_number: str | None = Field(sa_column=_text())
     requested_by: str | None = Field(sa_column=_text())
+    # Who is told of this job besides the standing webhooks, as `app.store.records.Callback`.
+    callback: dict[str, Any] | None = Field(sa_column=Column(JSONB))
 
     # What the procedure knows: `app.ngt.procedure.Progress`.
     progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
@@ -122,6 +125,25 @@ class StepRow(SQLModel, table=True):
     finished_at: datetime | None = Field(sa_column=_time())
     cvm: str | None = Field(sa_column=_text())
     result_vec: str | None = Field(sa_column=_text())
+    message: str = Field(sa_column=_text(nullable=False))
+
+
+class JobEventRow(SQLModel, table=True):
+    """What was shown of a job at one of its versions. A trigger of the table `job` writes it, so none is forgotten."""
+
+    __tablename__ = "job_event"
+
+    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True))
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    at: datetime = Field(sa_column=_time(nullable=False))
+    status: str = Field(sa_column=_text(nullable=False))
+    done: bool = Field(sa_column=Column(Boolean, nullable=False))
+    outcome: str | None = Field(sa_column=_text())
+    wait_reason: str | None = Field(sa_column=_text())
+    error_code: str | None = Field(sa_column=_text())
+    current_step: str | None = Field(sa_column=_text())
+    progress_percent: int = Field(sa_column=Column(Integer, nullable=False))
+    attempt: int = Field(sa_column=Column(Integer, nullable=False))
     message: str = Field(sa_column=_text(nullable=False))
 
 
@@ -211,6 +233,62 @@ class ClusterRow(SQLModel, table=True):
     watched_at: datetime | None = Field(sa_column=_time())
 
 
+class PauseRow(SQLModel, table=True):
+    """That no new job may start anywhere; there is at most one row."""
+
+    __tablename__ = "pause"
+    __table_args__ = (CheckConstraint("single", name="pause_single"),)
+
+    single: bool = Field(sa_column=Column(Boolean, primary_key=True, server_default=text("true")))
+    paused_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+    paused_by: str = Field(sa_column=_text(nullable=False))
+    reason: str | None = Field(sa_column=_text())
+    # A pause without an end lasts until somebody resumes.
+    until: datetime | None = Field(sa_column=_time())
+
+
+class DeliveryRow(SQLModel, table=True):
+    """One event for one webhook target, written with what it tells of (an outbox). Its id is the `webhook-id`."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index("delivery_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("delivery_by_target", "target", "created_at", "id"),
+        Index("delivery_by_job", "job_id"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    target: str = Field(sa_column=_text(nullable=False))
+    event: str = Field(sa_column=_text(nullable=False))
+    job_id: UUID | None = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE")))
+    cluster: str | None = Field(sa_column=_text())
+    # The record that the request named: a sys_id, or a number such as CHG0030123.
+    record: str | None = Field(sa_column=_text())
+    # The facts of the event, as `app.store.records.EventFacts`; the target's profile makes a body of them.
+    facts: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    status: str = Field(sa_column=_text(nullable=False))
+    attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
+    # When to send it; null: never again, unless it is replayed.
+    due_at: datetime | None = Field(sa_column=_time())
+    lease_until: datetime | None = Field(sa_column=_time())
+    last_attempt_at: datetime | None = Field(sa_column=_time())
+    last_http_status: int | None = Field(sa_column=Column(Integer))
+    last_error: str | None = Field(sa_column=_text())
+    created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+    finished_at: datetime | None = Field(sa_column=_time())
+
+
+class WebhookTargetRow(SQLModel, table=True):
+    """What is remembered of a configured webhook target."""
+
+    __tablename__ = "webhook_target"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    # The receiver said 410: it wants no more; a successful test or an operator's word enables it again.
+    disabled_at: datetime | None = Field(sa_column=_time())
+    disabled_because: str | None = Field(sa_column=_text())
+
+
 class KeyRow(SQLModel, table=True):
     """An API key: never the secret, only its SHA-256."""
 
@@ -231,9 +309,13 @@ class KeyRow(SQLModel, table=True):
 # The same tables for statements of SQLAlchemy Core, which is what the store runs.
 JOB = SQLModel.metadata.tables["job"]
 STEP = SQLModel.metadata.tables["step"]
+JOB_EVENT = SQLModel.metadata.tables["job_event"]
 EXCHANGE = SQLModel.metadata.tables["exchange"]
 CORRELATION = SQLModel.metadata.tables["correlation"]
 IDEMPOTENCY = SQLModel.metadata.tables["idempotency"]
 VM = SQLModel.metadata.tables["vm"]
 CLUSTER = SQLModel.metadata.tables["cluster"]
+PAUSE = SQLModel.metadata.tables["pause"]
+DELIVERY = SQLModel.metadata.tables["delivery"]
+WEBHOOK_TARGET = SQLModel.metadata.tables["webhook_target"]
 API_KEY = SQLModel.metadata.tables["api_key"]
