@@ -62,9 +62,11 @@ contracts: $(INSTALLED) ## Which package may import which
 	$(BIN)/lint-imports
 
 .PHONY: openapi
-openapi: $(INSTALLED) ## Write the OpenAPI document anew
+openapi: $(INSTALLED) ## Write the two OpenAPI documents anew
 	$(BIN)/python -m app openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
+	$(BIN)/python -m app openapi --plain > openapi/openapi-3.0.json.new
+	mv openapi/openapi-3.0.json.new openapi/openapi-3.0.json
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write docs/errors.md anew

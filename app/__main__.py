@@ -172,11 +172,16 @@ def migrate(config: Config = None) -> None:
 
 
 @cli.command()
-def openapi() -> None:
-    """Print the OpenAPI 3.1 document."""
-    from app.main import openapi_document
+def openapi(
+    *,
+    plain: Annotated[bool, typer.Option("--plain", help="OpenAPI 3.0.3 for ServiceNow and other importers.")] = False,
+    url: Annotated[str | None, typer.Option(help="With --plain: how callers reach the service.")] = None,
+) -> None:
+    """Print the OpenAPI 3.1 document, or the plain 3.0.3 one."""
+    from app.main import openapi_document, plain_openapi_document
 
-    typer.echo(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
+    document = (plain_openapi_document(url) if url else plain_openapi_document()) if plain else openapi_document()
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @cli.command()

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import create_api
+from app.api.openapi_plain import SOMEWHERE, plain_document
 from app.api.parts import Parts
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
@@ -30,7 +31,14 @@ from app.store.vms import Vms
 from app.telemetry import Metrics
 from app.work.worker import Worker
 
-__all__ = ["CannotListenError", "build_app", "openapi_document", "serve_until_stopped", "work_until_stopped"]
+__all__ = [
+    "CannotListenError",
+    "build_app",
+    "openapi_document",
+    "plain_openapi_document",
+    "serve_until_stopped",
+    "work_until_stopped",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +66,11 @@ def build_app(settings: Settings, database_url: str) -> FastAPI:
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI 3.1 document, without a database."""
     return create_api().openapi()
+
+
+def plain_openapi_document(server_url: str = SOMEWHERE) -> dict[str, Any]:
+    """The plain OpenAPI 3.0.3 document for importers; `server_url` is absolute."""
+    return plain_document(openapi_document(), server_url)
 
 
 async def serve_until_stopped(settings: Settings, database_url: str, *, with_worker: bool) -> None:

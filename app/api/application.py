@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -15,6 +16,8 @@ from starlette.types import Lifespan
 from app.api import clusters, health, jobs, renewals
 from app.api.middleware import RequestContext
 from app.api.openapi import DESCRIPTION, TAGS, shape_openapi
+from app.api.openapi_plain import plain_document
+from app.api.parts import parts_of
 from app.api.problems import answer_fault, fault_of_framework
 from app.ngt.errors import Fault
 
@@ -43,12 +46,19 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     api.add_exception_handler(HTTPException, _on_refusal)
     api.add_exception_handler(RequestValidationError, _on_refusal)
     shape_openapi(api, operations())
+    api.add_route("/openapi-3.0.json", _plain_document, include_in_schema=False)
     return api
 
 
 def operations() -> Sequence[APIRoute]:
     """The routes of the API, without those of its documents."""
     return [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+async def _plain_document(request: Request) -> Response:
+    """The one server of the document is `public_url`, else the address that this request came to."""
+    url = parts_of(request).settings.public_url or str(request.base_url)
+    return JSONResponse(plain_document(request.app.openapi(), url))
 
 
 async def _on_fault(request: Request, raised: Exception) -> Response:
