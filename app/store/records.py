@@ -209,6 +209,40 @@ class ClusterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Whom a request wants told of the job's events: a configured target, and the caller's record there."""
+
+    target: str
+    record: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """One event for one webhook target; `id` is the `webhook-id`, the same at every attempt.
+
+    `facts` is the `data` of the event, ready for JSON; a fact that is not known is absent.
+    `status`: pending, delivered, exhausted (the ladder has no rung left), disabled (the receiver answered 410),
+    removed (the target is no longer configured). `due_at` is None when nothing more will be sent.
+    """
+
+    id: UUID
+    target: str
+    event: str
+    job_id: UUID | None
+    cluster: str | None
+    record: str | None
+    facts: dict[str, Any]
+    status: str
+    attempts: int
+    due_at: datetime | None
+    last_attempt_at: datetime | None
+    last_http_status: int | None
+    last_error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRecord:
     """An API key as the operator sees it: never the secret."""
 
