@@ -15,8 +15,9 @@ from starlette.types import Lifespan
 
 from app.api import clusters, health, jobs, renewals
 from app.api.middleware import RequestContext
-from app.api.openapi import DESCRIPTION, TAGS, shape_openapi
+from app.api.openapi import shape_openapi
 from app.api.openapi_plain import plain_document
+from app.api.openapi_words import DESCRIPTION, TAGS
 from app.api.parts import parts_of
 from app.api.problems import answer_fault, fault_of_framework
 from app.ngt.errors import Fault
