@@ -1,8 +1,7 @@
-"""The OpenAPI 3.1 document, made so that generated clients and importers read it well. All edits of it stand here;
-the tables of words are in `openapi_words`.
+"""The OpenAPI 3.1 document, made so that generated clients and importers read it well. All edits of it stand here.
 
-No null in an answer, integers of 32 bits, every error as a problem, every header described, every operation with its
-security.
+Its words are the tables of `openapi_words`. No null in an answer, integers of 32 bits, every error as a problem, every
+header described, every operation with its security.
 """
 
 from collections.abc import Iterable, Iterator

@@ -30,7 +30,7 @@ Text = Annotated[str, _cut_after(20_000), WithJsonSchema({"type": "string", "max
 Word = Annotated[str, _cut_after(255), WithJsonSchema({"type": "string", "maxLength": 255})]
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Lines = list[Text]
+Lines = Annotated[list[Text], Field(max_length=1000)]
 
 
 def _example(example: dict[str, Any]) -> ConfigDict:
@@ -75,7 +75,7 @@ class Problem(_Answer):
     retryable: Annotated[bool, Field(description="Whether the same request can succeed later")]
     request_id: Word
     errors: Annotated[list[FieldError], Field(max_length=100)] | MISSING = MISSING
-    job_id: Annotated[Id, Field(description="The open job of a VM that is busy")] | MISSING = MISSING
+    job_id: Annotated[Id | MISSING, Field(description="The open job of a VM that is busy")] = MISSING
 
 
 class Step(_Answer):
@@ -88,8 +88,16 @@ class Step(_Answer):
     finished_at: Instant | MISSING = MISSING
     duration_ms: Count | MISSING = MISSING
     cvm: Word | MISSING = MISSING
-    result_vec: Annotated[Word, Field(description="The result word of the tool, as it printed it")] | MISSING = MISSING
+    result_vec: Annotated[Word | MISSING, Field(description="The result word of the tool, as it printed it")] = MISSING
     message: Text
+
+
+# A job that is retried again and again gets more steps each time; the last ones say where it stands.
+_MOST_STEPS = 1000
+
+
+def _last_steps(steps: list[Step]) -> list[Step]:
+    return steps[-_MOST_STEPS:]
 
 
 class Plan(_Answer):
@@ -155,12 +163,9 @@ class Job(_Answer):
         Word, Field(description="queued, waiting, running, succeeded, failed, cancelled or skipped; more may come")
     ]
     done: bool
-    outcome: (
-        Annotated[
-            Word, Field(description="renewed, unverified, already_valid, planned, failed or cancelled; once done")
-        ]
-        | MISSING
-    ) = MISSING
+    outcome: Annotated[
+        Word | MISSING, Field(description="renewed, unverified, already_valid, planned, failed or cancelled; once done")
+    ] = MISSING
     message: Text
     vm_uuid: Id
     vm_name: Text | MISSING = MISSING
@@ -178,15 +183,15 @@ class Job(_Answer):
     deadline_at: Instant | MISSING = MISSING
     error_code: Word | MISSING = MISSING
     error_message: Text | MISSING = MISSING
-    error_action: Annotated[Text, Field(description="What to do, and who can do it")] | MISSING = MISSING
+    error_action: Annotated[Text | MISSING, Field(description="What to do, and who can do it")] = MISSING
     error_retryable: bool | MISSING = MISSING
-    remaining_action: Annotated[Text, Field(description="What is left to do by hand")] | MISSING = MISSING
+    remaining_action: Annotated[Text | MISSING, Field(description="What is left to do by hand")] = MISSING
 
     caller: Annotated[Text, Field(description="The API key that asked")]
     correlation_id: Word | MISSING = MISSING
     correlation_display: Word | MISSING = MISSING
     change_number: Word | MISSING = MISSING
-    requested_by: Annotated[Word, Field(description="Who asked, as the request claims")] | MISSING = MISSING
+    requested_by: Annotated[Word | MISSING, Field(description="Who asked, as the request claims")] = MISSING
 
     created_at: Instant
     started_at: Instant | MISSING = MISSING
@@ -199,7 +204,7 @@ class Job(_Answer):
     new_not_after: CertificateDate | MISSING = MISSING
     old_serial: Word | MISSING = MISSING
     new_serial: Word | MISSING = MISSING
-    verified_by: Annotated[Word, Field(description="guest_certificate, cvm_expiry_date or link_only")] | MISSING = (
+    verified_by: Annotated[Word | MISSING, Field(description="guest_certificate, cvm_expiry_date or link_only")] = (
         MISSING
     )
     link_active: bool | MISSING = MISSING
@@ -209,7 +214,7 @@ class Job(_Answer):
     file_level_restore_after: bool | MISSING = MISSING
     plan: Plan | MISSING = MISSING
 
-    steps: list[Step]
+    steps: Annotated[list[Step], AfterValidator(_last_steps), Field(json_schema_extra={"maxItems": _MOST_STEPS})]
     links: Links
 
 
