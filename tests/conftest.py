@@ -91,10 +91,23 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
         yield url
 
 
+@contextmanager
+def _copy_of(migrated: str, server: str) -> Iterator[str]:
+    with _database(server, template=str(conninfo_to_dict(migrated)["dbname"])) as url:
+        yield url
+
+
 @pytest.fixture
 def database_url(postgres_url: str, _migrated: str) -> Iterator[str]:
     """A new database at the newest revision."""
-    with _database(postgres_url, template=str(conninfo_to_dict(_migrated)["dbname"])) as url:
+    with _copy_of(_migrated, postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_url: str, _migrated: str) -> Iterator[str]:
+    """One such database for all tests of a module, for those that change nothing in it."""
+    with _copy_of(_migrated, postgres_url) as url:
         yield url
 
 

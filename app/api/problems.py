@@ -88,6 +88,8 @@ def answer_fault(request: Request, fault: Fault) -> Response:
     """The answer to a request that met this fault. Of a fault that belongs to no request nothing is shown."""
     if fault.code not in STATUS:
         return answer_unknown_fault(request)
+    if isinstance(fault, VmBusy) and not fault.job.visible_to(request.state.caller):
+        fault = Fault(fault.code, f"VM {fault.job.vm_uuid} is being renewed by a job that your key may not see.")
     return _answer(request, fault, STATUS[fault.code], fault.errors if isinstance(fault, InvalidRequest) else ())
 
 
@@ -132,7 +134,7 @@ def _answer(request: Request, fault: Fault, status: int, errors: Sequence[FieldE
         retryable=fault.rule.retryable,
         request_id=request.state.request_id,
         errors=list(errors[:_MOST_ERRORS]) or MISSING,
-        job_id=str(fault.job_id) if isinstance(fault, VmBusy) else MISSING,
+        job_id=str(fault.job.id) if isinstance(fault, VmBusy) else MISSING,
     )
     headers = _headers(fault, status)
     return Response(problem.model_dump_json(), status, headers, PROBLEM_JSON)
@@ -149,7 +151,7 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
         scope = " ".join(sorted(fault.missing))
         headers["WWW-Authenticate"] = f'Bearer realm="ngt-renewal", error="insufficient_scope", scope="{scope}"'
     if isinstance(fault, VmBusy):
-        headers["Location"] = f"/jobs/{fault.job_id}"
+        headers["Location"] = f"/jobs/{fault.job.id}"
     return headers
 
 

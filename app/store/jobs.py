@@ -32,11 +32,11 @@ _RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
 
 
 class VmBusy(Fault):
-    """The VM has another open job, `job_id`."""
+    """The VM has another open job, which the message names. Not every caller may see it: `job.visible_to`."""
 
-    def __init__(self, message: str, job_id: UUID) -> None:
+    def __init__(self, message: str, job: JobRecord) -> None:
         super().__init__(FaultCode.VM_BUSY, message)
-        self.job_id = job_id
+        self.job = job
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Jobs:
                     open_job = await _lock_open_job(connection, job.vm_uuid)
                 if open_job is not None:
                     message = f"VM {job.vm_uuid} is being renewed by job {open_job['id']}."
-                    raise VmBusy(message, open_job["id"]) from None
+                    raise VmBusy(message, job_record(open_job)) from None
 
     async def _retry(self, job_id: UUID) -> JobRecord:
         async with self._database.transaction() as connection:
@@ -323,7 +323,7 @@ async def _join(
     if new.fail_on_conflict or not same:
         but = "" if same else ", which was asked for something else"
         message = f"VM {new.vm_uuid} is being renewed by job {job.id}{but}."
-        raise VmBusy(message, job.id)
+        raise VmBusy(message, job)
     await _add_correlation(connection, job.id, new.correlation_id)
     if idempotency is not None:
         names = {"caller_id": new.caller.id, "route": idempotency.route, "key": idempotency.key}

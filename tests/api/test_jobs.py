@@ -151,6 +151,19 @@ async def test_a_retry_of_a_vm_that_is_being_renewed_is_a_conflict(service: Serv
     assert problem["job_id"] == second
 
 
+async def test_a_conflict_does_not_name_a_job_that_the_key_may_not_see(service: Service) -> None:
+    async with service.client(await service.key(*Scope, clusters=frozenset({"c2"}))) as narrow:
+        own = (await narrow.post(RENEW)).json()["id"]
+        await narrow.post(f"/jobs/{own}/cancel")
+        async with service.client(await service.key(*Scope)) as wide:
+            hidden = (await wide.post(RENEW, json={"cluster": "c1", "force": True})).json()["id"]
+        for path in (RENEW, f"/jobs/{own}/retry"):
+            answer = await narrow.post(path)
+            assert VM in assert_problem(answer, 409, "vm-busy")["detail"]
+            assert "location" not in answer.headers
+            assert hidden not in answer.text
+
+
 async def test_a_job_that_is_changing_its_vm_cannot_be_cancelled(service: Service, caller: httpx.AsyncClient) -> None:
     job_id = await start(caller)
     await service.leave(job_id, status=JobStatus.RUNNING, changing_since=func.now())

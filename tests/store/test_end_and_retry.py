@@ -205,7 +205,7 @@ async def test_a_job_is_not_retried_while_its_vm_has_another_open_one(jobs: Jobs
     second = (await jobs.start_renewal(renewal(first.vm_uuid))).job
     with pytest.raises(VmBusy) as busy:
         await jobs.retry(first.id)
-    assert busy.value.job_id == second.id
+    assert busy.value.job.id == second.id
     still = await jobs.find(first.id)
     assert still is not None
     assert still.status is JobStatus.CANCELLED

@@ -112,7 +112,7 @@ async def test_a_request_for_something_else_is_told_which_job_is_in_its_way(jobs
     other = renewal(first.job.vm_uuid, asked={"mode": "refresh"})
     with pytest.raises(VmBusy, match=f"{first.job.id}, which was asked for something else") as busy:
         await jobs.start_renewal(other, KEY)
-    assert busy.value.job_id == first.job.id
+    assert busy.value.job.id == first.job.id
     async with database.transaction() as connection:
         kept = (await connection.execute(select(func.count()).select_from(IDEMPOTENCY))).scalar_one()
     assert kept == 0, "a refused request does not use its key up"

@@ -1,0 +1,487 @@
+"""Every operation of the document, with every credential that must not open it. The rows come from the document."""
+
+import base64
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from sqlalchemy import select
+from sqlmodel import SQLModel
+
+from app.api.application import create_api
+from app.api.auth import SCOPES
+from app.api.problems import STATUS
+from app.ngt.errors import FaultCode
+from app.settings import ClusterSettings, Settings
+from app.store.keys import _check
+from app.store.records import JobStatus, Scope
+from app.store.tables import API_KEY, CORRELATION, JOB
+from tests.api.conftest import Service, assert_problem, serving
+
+Json = dict[str, Any]
+
+
+class Elsewhere(Enum):
+    """What one is told whose key is for other clusters than the one that the request is about."""
+
+    NOT_FOUND = FaultCode.JOB_NOT_FOUND
+    NOT_ALLOWED = FaultCode.TARGET_NOT_ALLOWED
+    FILTERED = "nothing of that cluster is in the answer"
+    THE_SAME = "what everybody is told, for it is about no cluster"
+    OWN_TEST = "more than a row can say: a test below has its name"
+
+
+OTHER_CLUSTER = {
+    "renewVmNgtCertificate": Elsewhere.OWN_TEST,
+    "listJobs": Elsewhere.FILTERED,
+    "getJob": Elsewhere.NOT_FOUND,
+    "getJobResult": Elsewhere.NOT_FOUND,
+    "getJobLog": Elsewhere.NOT_FOUND,
+    "cancelJob": Elsewhere.NOT_FOUND,
+    "retryJob": Elsewhere.NOT_FOUND,
+    "reportAgentRestarted": Elsewhere.NOT_FOUND,
+    "listClusters": Elsewhere.FILTERED,
+    "pauseCluster": Elsewhere.NOT_ALLOWED,
+    "resumeCluster": Elsewhere.NOT_ALLOWED,
+    "getLiveness": Elsewhere.THE_SAME,
+    "getReadiness": Elsewhere.THE_SAME,
+    "getMetrics": Elsewhere.NOT_ALLOWED,
+    "getMeta": Elsewhere.THE_SAME,
+}
+# How the example's job must stand for an operation to be done; else it is queued.
+STANDING: dict[str, Json] = {
+    "cancelJob": {"status": JobStatus.QUEUED, "done": False, "outcome": None},
+    "retryJob": {"status": JobStatus.FAILED, "done": True, "outcome": "failed", "error_code": FaultCode.GATEWAY_DOWN},
+    "reportAgentRestarted": {"status": JobStatus.WAITING, "wait_reason": "agent_restart"},
+}
+FIRST, SECOND = "c1", "c2"
+NEVER_THE_SAME = {"x-request-id", "content-length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation as the document describes it."""
+
+    id: str
+    method: str
+    path: str
+    parameters: tuple[Json, ...]
+    body: Json | None
+    public: bool
+
+    def targets(self) -> dict[str, str]:
+        """The example of each path parameter."""
+        return {each["name"]: _example(self.id, each) for each in self.parameters if each["in"] == "path"}
+
+    def strangers(self) -> dict[str, str]:
+        """Path parameters of the right form, of which there is nothing."""
+        return {name: str(uuid4()) if _is_uuid(value) else "gone" for name, value in self.targets().items()}
+
+    async def call(
+        self, client: httpx.AsyncClient, targets: dict[str, str] | None = None, **sent: Any
+    ) -> httpx.Response:
+        """A request that is good but for its credential, unless told otherwise."""
+        needed = [each for each in self.parameters if each["in"] == "query" and each.get("required")]
+        query = {each["name"]: _example(self.id, each) for each in needed}
+        given = {"json": self.body, "params": query, **sent}
+        path = self.path.format(**(self.targets() if targets is None else targets))
+        return await client.request(self.method, path, **given)
+
+
+def _is_uuid(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+
+
+def _example(operation_id: str, parameter: Json) -> str:
+    examples = [*parameter.get("examples", {}).values(), *parameter["schema"].get("examples", [])]
+    assert examples, f"Give the parameter {parameter['name']} of {operation_id} an example in the document."
+    return str(examples[0])
+
+
+def _body(document: Json, operation: Json) -> Json | None:
+    if "requestBody" not in operation:
+        return None
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    assert schema.get("examples"), f"Give the body of {operation['operationId']} an example in the document."
+    body: Json = schema["examples"][0]
+    return body
+
+
+def _operations() -> Iterator[Operation]:
+    document = create_api().openapi()
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            yield Operation(
+                id=described["operationId"],
+                method=method.upper(),
+                path=path,
+                parameters=tuple(described.get("parameters", ())),
+                body=_body(document, described),
+                public=described["security"] == [],
+            )
+
+
+OPERATIONS = {operation.id: operation for operation in _operations()}
+PUBLIC = [name for name, operation in OPERATIONS.items() if operation.public]
+GUARDED = [name for name, operation in OPERATIONS.items() if not operation.public]
+RENEW = OPERATIONS["renewVmNgtCertificate"]
+VM = RENEW.targets()["vm_uuid"]
+JOB_ID = OPERATIONS["getJob"].targets()["job_id"]
+# What only those may learn who may use the first cluster.
+NOTES: Json = {name: (RENEW.body or {})[name] for name in ("correlation_id", "change_number")}
+FACTS: dict[str, str] = {"cluster": FIRST, "vm_uuid": VM, "job_ids": JOB_ID, **NOTES}
+
+
+def _settings(folder: Path) -> Settings:
+    """Two clusters; the examples of the document are about the first."""
+    key_file = folder / "key"
+
+    def cluster(cvm: str) -> ClusterSettings:
+        given: Json = {"cvms": (cvm,), "key_file": key_file, "known_hosts": key_file, "restart_agent": "manual"}
+        return ClusterSettings(**given)
+
+    return Settings(data_dir=folder, clusters={FIRST: cluster("10.0.0.31"), SECOND: cluster("10.0.0.32")})
+
+
+@asynccontextmanager
+async def _with_examples(folder: Path, database_url: str) -> AsyncIterator[Service]:
+    """What the document's examples name exists: the VM was seen on the first cluster, and the job renews it."""
+    async with serving(_settings(folder), database_url) as running:
+        await running.saw(VM, FIRST)
+        async with running.client(await running.key(*Scope)) as client:
+            started = await RENEW.call(client)
+        assert started.status_code == 202, started.text
+        async with running.parts.database.transaction() as connection:
+            made = JOB.c.id == UUID(started.json()["id"])
+            job = dict((await connection.execute(select(JOB).where(made))).mappings().one())
+            await connection.execute(JOB.delete().where(made))
+            await connection.execute(JOB.insert().values(**job | {"id": UUID(JOB_ID)}))
+            await connection.execute(
+                CORRELATION.insert().values(job_id=UUID(JOB_ID), correlation_id=FACTS["correlation_id"])
+            )
+        yield running
+
+
+@pytest_asyncio.fixture
+async def service(tmp_path: Path, database_url: str) -> AsyncIterator[Service]:
+    async with _with_examples(tmp_path, database_url) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def closed(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> AsyncIterator[Service]:
+    """The same for tests in which nothing may happen: each of them looks that nothing did."""
+    async with _with_examples(tmp_path_factory.mktemp("service"), shared_database_url) as running:
+        yield running
+
+
+async def stand_as_needed(service: Service, operation: Operation) -> None:
+    if columns := STANDING.get(operation.id):
+        await service.leave(JOB_ID, **columns)
+
+
+async def stored(service: Service) -> dict[str, list[Any]]:
+    """All that there is, but for the keys, whose last use is noted."""
+    async with service.parts.database.transaction() as connection:
+        return {
+            table.name: sorted((await connection.execute(select(table))).all(), key=str)
+            for table in SQLModel.metadata.sorted_tables
+            if table is not API_KEY
+        }
+
+
+def told(answer: httpx.Response, targets: dict[str, str]) -> tuple[Any, ...]:
+    """What an answer says, without what differs between any two requests and without what was asked for itself."""
+    headers = {name: text for name, text in answer.headers.items() if name not in NEVER_THE_SAME}
+    body = {name: text for name, text in answer.json().items() if name not in {"instance", "request_id"}}
+    said = str((answer.status_code, headers, body))
+    for name, value in targets.items():
+        said = said.replace(value, f"<{name}>")
+    return (said,)
+
+
+def assert_silent(answer: httpx.Response, *, but: str = "") -> None:
+    """Nothing of the first cluster is in the answer, except for what the request itself has named."""
+    for fact in FACTS.values():
+        if fact not in but:
+            whole = f"{answer.headers} {answer.text}"
+            assert not re.search(rf"(?<![\w-]){re.escape(fact)}(?![\w-])", whole), f"{fact} in {whole}"
+
+
+async def assert_refused(
+    client: httpx.AsyncClient, operation: Operation, status: int, code: str, **sent: Any
+) -> httpx.Response:
+    """The answer is this problem, and the same for what exists, what does not, and what has no form at all."""
+    targets = operation.targets()
+    answer = await operation.call(client, **sent)
+    assert_problem(answer, status, code)
+    nonsense = dict.fromkeys(targets, "%00%2e;'\"<")
+    for others in (operation.strangers(), nonsense):
+        assert told(await operation.call(client, others, **sent), others) == told(answer, targets)
+    assert_silent(answer, but=str(answer.request.url))
+    if operation.method == "GET":
+        head = await client.request("HEAD", str(answer.request.url), headers=sent.get("headers"))
+        assert (head.status_code, head.headers["content-type"]) == (status, answer.headers["content-type"])
+    return answer
+
+
+def basic(text: str | bytes) -> str:
+    return "Basic " + base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
+
+
+def unusable(token: str) -> dict[str, dict[str, Any]]:
+    """Headers that name nobody, made from a good token: each is wrong in one way."""
+    prefix, key_id, secret = token.split("_")
+    wrong_digit = "1" if secret[0] == "0" else "0"
+    other_secret = wrong_digit + secret[1:40]
+    bad_check = f"{prefix}_{key_id}_{other_secret}{secret[40:]}"
+    wrong_secret = f"{prefix}_{key_id}_{other_secret}{_check(key_id, other_secret)}"
+    unknown_id = f"{prefix}_00000000_{secret[:40]}{_check('00000000', secret[:40])}"
+    tokens: dict[str, str | bytes] = {
+        "a check that does not fit": bad_check,
+        "the secret of nobody": wrong_secret,
+        "an id of nobody": unknown_id,
+        "no token": "letmein",
+        "a cut token": token[:-1],
+        "a token with more behind it": token + "A",
+        "two tokens": f"{token},{token}",
+        "a quoted token": f'"{token}"',
+        "an unsigned JWT": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
+        "a NUL": "\0",
+        "letters of no alphabet": "ngtr_ÄÖÜ".encode(),
+        "ten thousand digits": "0" * 10_000,
+    }
+    authorizations = {
+        "an empty Authorization": "",
+        "an empty Bearer": "Bearer",
+        "a blank Bearer": "Bearer  ",
+        "a token without a scheme": token,
+        "another scheme": f"Token {token}",
+        "a Digest": f'Digest username="{key_id}"',
+        "a scheme with a comma": f"Bearer, {token}",
+        "an empty Basic": "Basic",
+        "a Basic that is not base64": "Basic !!!",
+        "a Basic whose base64 is cut": basic(f"{key_id}:{token}")[:-3],
+        "a Basic that is not UTF-8": basic(b"\xff\xfe:\xff"),
+        "a Basic without a colon": basic(token),
+        "a Basic of nothing": basic(":"),
+        "a Basic without its id": basic(f":{token}"),
+        "a Basic without its secret": basic(f"{key_id}:"),
+        "a Basic of another's id": basic(f"00000000:{token}"),
+        "a Basic of a wrong secret": basic(f"{key_id}:{other_secret}{secret[40:]}"),
+        "a Basic with a NUL": basic(f"{key_id}\0:{token}"),
+    }
+    named = {f"{what} in X-API-Key": {"X-API-Key": text} for what, text in tokens.items()}
+    named |= {
+        f"{what} in Bearer": {"Authorization": b"Bearer " + (text if isinstance(text, bytes) else text.encode())}
+        for what, text in tokens.items()
+    }
+    named |= {what: {"Authorization": text} for what, text in authorizations.items()}
+    good = {"Authorization": f"Bearer {token}"}
+    return named | {
+        "an empty X-API-Key": {"X-API-Key": ""},
+        "an empty X-API-Key beside a good token": {"X-API-Key": "", **good},
+        "a wrong X-API-Key beside a good token": {"X-API-Key": bad_check, **good},
+        "a token in a cookie": {"Cookie": f"X-API-Key={token}"},
+        "a token in X-Auth-Token": {"X-Auth-Token": token},
+    }
+
+
+def forms(token: str) -> list[dict[str, str]]:
+    """The same good credential in each form in which it is taken."""
+    _, key_id, secret = token.split("_")
+    schemes = (f"Bearer {token}", f"bearer  {token} ", basic(f"{key_id}:{token}"), basic(f"{key_id}:{secret}"))
+    return [{"X-API-Key": token}, *({"Authorization": scheme} for scheme in schemes)]
+
+
+def test_every_operation_says_what_a_key_of_another_cluster_is_told() -> None:
+    for name in OPERATIONS.keys() - OTHER_CLUSTER.keys():
+        pytest.fail(
+            f"{name} has no row in OTHER_CLUSTER of {__file__}: write what one is told whose key is for another "
+            "cluster than that of the job, VM or cluster which the request is about."
+        )
+    assert OPERATIONS.keys() == OTHER_CLUSTER.keys(), "A row names an operation that is no more."
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_it_is_done_for_one_who_may_in_each_form_of_the_credential(service: Service, name: str) -> None:
+    """Else a refusal would prove nothing: what the others send is good but for the credential."""
+    operation = OPERATIONS[name]
+    token = await service.key(*(SCOPES[name] or ()), clusters=frozenset({FIRST}))
+    for credential in forms(token):
+        await stand_as_needed(service, operation)
+        async with service.client() as client:
+            answer = await operation.call(client, headers=credential)
+        if OTHER_CLUSTER[name] is Elsewhere.NOT_ALLOWED and not operation.targets():
+            assert_problem(answer, 403, "target-not-allowed")
+            async with service.client(await service.key(*(SCOPES[name] or ()))) as client:
+                answer = await operation.call(client)
+        assert answer.status_code < 300, f"Have `service` store what the example of {name} is about. {answer.text}"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", GUARDED)
+async def test_without_a_credential_nobody_is_served(closed: Service, name: str) -> None:
+    before = await stored(closed)
+    token = await closed.key(*Scope)
+    async with closed.client() as client:
+        answer = await assert_refused(client, OPERATIONS[name], 401, "unauthenticated")
+        for sent in (
+            {"headers": {"Accept": "text/event-stream"}},
+            {"headers": {"Accept": "image/png"}},
+            {"params": {"api_key": token, "access_token": token, "X-API-Key": token}},
+            {"json": [], "params": {"limit": "-1"}},
+        ):
+            other = await OPERATIONS[name].call(client, **sent)
+            assert told(other, {}) == told(answer, {}), sent
+    schemes = re.findall(r'(\w+) realm="ngt-renewal"', answer.headers["www-authenticate"])
+    assert schemes == ["Bearer", "Basic"]
+    assert "error=" not in answer.headers["www-authenticate"]
+    assert await stored(closed) == before
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", GUARDED)
+async def test_a_credential_that_names_nobody_is_as_good_as_none(closed: Service, name: str) -> None:
+    before = await stored(closed)
+    token = await closed.key(*Scope)
+    async with closed.client() as client:
+        for what, headers in unusable(token).items():
+            answer = await OPERATIONS[name].call(client, headers=headers)
+            assert answer.status_code == 401, f"{what}: {answer.text}"
+            assert_problem(answer, 401, "unauthenticated")
+            assert answer.headers["www-authenticate"].startswith('Bearer realm="ngt-renewal"')
+            assert token not in answer.text
+        await assert_refused(client, OPERATIONS[name], 401, "unauthenticated", headers=headers)
+    assert await stored(closed) == before
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", GUARDED)
+@pytest.mark.parametrize("code", [FaultCode.TOKEN_EXPIRED, FaultCode.TOKEN_REVOKED])
+async def test_a_key_that_is_no_longer_good_opens_nothing(closed: Service, name: str, code: FaultCode) -> None:
+    token = await closed.key(*Scope, expires_s=-1 if code is FaultCode.TOKEN_EXPIRED else None)
+    if code is FaultCode.TOKEN_REVOKED:
+        await closed.parts.keys.revoke(token.split("_")[1])
+    before = await stored(closed)
+    async with closed.client() as client:
+        for credential in forms(token):
+            answer = await assert_refused(client, OPERATIONS[name], 401, code, headers=credential)
+            assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+        # Who does not know the secret does not learn that the key was good once.
+        for what, headers in unusable(token).items():
+            assert_problem(await OPERATIONS[name].call(client, headers=headers), 401, "unauthenticated"), what
+    assert await stored(closed) == before
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", GUARDED)
+async def test_every_scope_but_those_that_are_needed_is_not_enough(closed: Service, name: str) -> None:
+    before = await stored(closed)
+    needed = SCOPES[name]
+    assert needed is not None
+    for missing in [*({scope} for scope in needed), needed]:
+        for kept in (set(Scope) - missing, set[Scope]()) if missing else ():
+            lacking = needed - kept
+            async with closed.client(await closed.key(*kept)) as client:
+                answer = await assert_refused(client, OPERATIONS[name], 403, "insufficient-scope")
+            assert (
+                f'error="insufficient_scope", scope="{" ".join(sorted(lacking))}"' in answer.headers["www-authenticate"]
+            )
+    assert await stored(closed) == before
+
+
+@pytest.mark.parametrize("name", [name for name, row in OTHER_CLUSTER.items() if isinstance(row.value, FaultCode)])
+async def test_what_is_on_another_cluster_is_not_shown_and_not_touched(service: Service, name: str) -> None:
+    operation, code = OPERATIONS[name], OTHER_CLUSTER[name].value
+    await stand_as_needed(service, operation)
+    before = await stored(service)
+    targets, strangers = operation.targets(), operation.strangers()
+    async with service.client(await service.key(*Scope, clusters=frozenset({SECOND}))) as client:
+        answer = await operation.call(client)
+        assert_problem(answer, STATUS[code], code)
+        assert told(answer, targets) == told(await operation.call(client, strangers), strangers)
+    assert_silent(answer, but=operation.path.format(**targets))
+    assert await stored(service) == before
+
+
+@pytest.mark.parametrize("name", [name for name, row in OTHER_CLUSTER.items() if row is Elsewhere.FILTERED])
+async def test_a_list_leaves_out_what_is_on_another_cluster(service: Service, name: str) -> None:
+    operation = OPERATIONS[name]
+    filters = [each["name"] for each in operation.parameters if each["in"] == "query" and each["name"] in FACTS]
+    queries: list[dict[str, str]] = [{}, *({wanted: FACTS[wanted]} for wanted in filters)]
+    async with (
+        service.client(await service.key(*Scope, clusters=frozenset({FIRST}))) as insider,
+        service.client(await service.key(*Scope, clusters=frozenset({SECOND}))) as outsider,
+    ):
+        for query in queries:
+            seen, unseen = await operation.call(insider, params=query), await operation.call(outsider, params=query)
+            assert (seen.status_code, unseen.status_code) == (200, 200)
+            assert len(seen.json()["items"]) == 1
+            assert_silent(unseen)
+            # A list of clusters has the outsider's own.
+            assert len(unseen.json()["items"]) == (1 if name == "listClusters" else 0)
+
+
+@pytest.mark.parametrize("name", [name for name, row in OTHER_CLUSTER.items() if row is Elsewhere.THE_SAME])
+async def test_what_is_about_no_cluster_is_told_to_every_key(service: Service, name: str) -> None:
+    async with (
+        service.client(await service.key(*Scope)) as everyone,
+        service.client(await service.key(*Scope, clusters=frozenset({SECOND}))) as outsider,
+    ):
+        answer = await OPERATIONS[name].call(outsider)
+        assert answer.status_code == 200
+        assert answer.json() == (await OPERATIONS[name].call(everyone)).json()
+        assert_silent(answer)
+
+
+async def test_renew_vm_ngt_certificate_searches_only_the_clusters_of_the_key(service: Service) -> None:
+    """A VM that is known elsewhere is answered as one that is known nowhere."""
+    await service.end(JOB_ID)
+    async with service.client(await service.key(*Scope, clusters=frozenset({SECOND}))) as client:
+        named = await RENEW.call(client, json={"cluster": FIRST})
+        assert_problem(named, 403, "target-not-allowed")
+        gone = await RENEW.call(client, json={"cluster": "gone"})
+        assert told(gone, {"cluster": "gone"}) == told(named, {"cluster": FIRST})
+        started, unknown = await RENEW.call(client), await RENEW.call(client, RENEW.strangers())
+        assert (started.status_code, unknown.status_code) == (202, 202)
+        assert started.json().keys() == unknown.json().keys()
+        assert started.json()["cluster"] == unknown.json()["cluster"] == SECOND
+    assert (await service.stored_request(started.json()["id"]))["clusters"] == [SECOND]
+
+
+async def test_renew_vm_ngt_certificate_does_not_name_a_job_of_another_cluster(service: Service) -> None:
+    async with service.client(await service.key(*Scope, clusters=frozenset({SECOND}))) as client:
+        for body in (RENEW.body, {"force": True}, {"on_conflict": "fail"}):
+            answer = await RENEW.call(client, json=body)
+            problem = assert_problem(answer, 409, "vm-busy")
+            assert "job_id" not in problem
+            assert "location" not in answer.headers
+            assert_silent(answer, but=VM)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+async def test_a_public_operation_needs_no_credential_and_is_not_harmed_by_a_bad_one(
+    service: Service, name: str
+) -> None:
+    assert SCOPES[name] is None
+    async with service.client() as client:
+        answer = await OPERATIONS[name].call(client)
+        assert answer.status_code == 200
+        for what, headers in unusable(await service.key()).items():
+            harmed = await OPERATIONS[name].call(client, headers=headers)
+            assert (harmed.status_code, harmed.content) == (200, answer.content), what
+
+
+def test_what_the_document_calls_public_is_public_and_nothing_else() -> None:
+    assert {name for name, scopes in SCOPES.items() if scopes is None} == set(PUBLIC)
+    assert set(PUBLIC) == {"getLiveness", "getReadiness"}
