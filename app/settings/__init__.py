@@ -4,6 +4,7 @@ A mistake in a configuration must not wait for the night of the first renewal: e
 the network is checked here, and all faults are told at once, one sentence each.
 """
 
+from app.settings.callers import Callers
 from app.settings.cluster import (
     ClusterSettings,
     CommandSettings,
@@ -14,14 +15,17 @@ from app.settings.cluster import (
 )
 from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
+from app.settings.retention import Retention
 from app.settings.service import Settings, default_data_dir
 
 __all__ = [
+    "Callers",
     "ClusterSettings",
     "CommandSettings",
     "GuestMatch",
     "GuestSettings",
     "Limits",
+    "Retention",
     "Settings",
     "SettingsError",
     "default_data_dir",

@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from app.settings.callers import Callers
 from app.settings.checks import faults_between_tables, faults_of_files
 from app.settings.cluster import ClusterSettings, CommandSettings, GuestMatch, GuestSettings
-from app.settings.limits import Limits
+from app.settings.limits import Limits, Table
+from app.settings.retention import Retention
 from app.settings.service import Settings, default_data_dir
 
 ENV_PREFIX = "NGT_RENEWAL_"
@@ -22,7 +24,9 @@ _CONFIG = f"{ENV_PREFIX}CONFIG"
 # Names that platforms set, which mean the same as the ones with the prefix.
 _PLAIN_NAMES = ("DATABASE_URL", "DATABASE_URL_FILE", "PUBLIC_URL")
 _SECRETS = frozenset({"database_url"})
-_TABLES = frozenset({"limits", "clusters"})
+# The tables that a variable can set a key of, as in `NGT_RENEWAL_LIMITS__LEASE_S`.
+_OWN_TABLES: dict[str, type[Table]] = {"limits": Limits, "callers": Callers, "retention": Retention}
+_TABLES = frozenset({*_OWN_TABLES, "clusters"})
 
 
 class SettingsError(Exception):
@@ -93,13 +97,13 @@ def _add_environment(tables: dict[str, Any], environ: Mapping[str, str], faults:
 
 def _fault_of_name(variable: str, path: tuple[str, ...]) -> str | None:
     match path:
-        case ("limits", key):
-            known, prefix = Limits.model_fields, f"{ENV_PREFIX}LIMITS__"
+        case (name, key) if name in _OWN_TABLES:
+            known, prefix = _OWN_TABLES[name].model_fields, f"{ENV_PREFIX}{name.upper()}__"
         case ("clusters", *_):
             return f"The environment variable {variable} is not read: clusters stand in the TOML file."
         case _:
             key, known, prefix = "__".join(path), Settings.model_fields, ENV_PREFIX
-    if key in known and path != ("limits",):
+    if key in known and key not in _TABLES:
         return None
     close = difflib.get_close_matches(key, set(known) - _TABLES, n=1)
     hint = f"; did you mean {prefix}{close[0].upper()}?" if close else "."
@@ -144,8 +148,8 @@ def _sentence(error: ErrorDetails) -> str:
 
 def _table_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     match location:
-        case ("limits", *_):
-            return Limits
+        case (str(name), *_) if name in _OWN_TABLES:
+            return _OWN_TABLES[name]
         case ("clusters", _):
             return ClusterSettings
         case ("clusters", _, "commands"):

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers import Callers
 from app.settings.cluster import ClusterSettings
 from app.settings.limits import Limits, Seconds, Table
+from app.settings.retention import Retention
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
@@ -40,6 +42,8 @@ class Settings(Table):
     drain_timeout_s: Seconds = 60
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     limits: Limits = Limits()
+    callers: Callers = Callers()
+    retention: Retention = Retention()
     clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
 
     @field_validator("database_url")

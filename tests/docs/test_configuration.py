@@ -8,7 +8,16 @@ import pytest
 from pydantic import BaseModel
 
 from app.ngt.commands import Tools
-from app.settings import ClusterSettings, CommandSettings, GuestSettings, Limits, Settings, load_settings
+from app.settings import (
+    Callers,
+    ClusterSettings,
+    CommandSettings,
+    GuestSettings,
+    Limits,
+    Retention,
+    Settings,
+    load_settings,
+)
 from tests.docs.pages import PAGES, blocks, rows, section, words
 
 PAGE = "configuration.md"
@@ -43,7 +52,7 @@ def _shown(default: object) -> str:
 def test_the_keys_of_the_service_have_their_real_defaults() -> None:
     documented = _documented("The service")
     fields = Settings.model_fields
-    assert documented.keys() == fields.keys() - {"limits", "clusters"}
+    assert documented.keys() == fields.keys() - {"limits", "callers", "retention", "clusters"}
     assert documented.pop("data_dir") == "`/var/lib/ngt-renewal` for root, else `~/.local/share/ngt-renewal`"
     for key, value in documented.items():
         default = fields[key].default
@@ -51,9 +60,10 @@ def test_the_keys_of_the_service_have_their_real_defaults() -> None:
         assert value in {_shown(default), f"`{default}`"}, key
 
 
-def test_the_limits_have_their_real_defaults() -> None:
-    documented = _documented("Limits", Limits)
-    assert documented == {key: _shown(field.default) for key, field in Limits.model_fields.items()}
+@pytest.mark.parametrize(("heading", "model"), [("Limits", Limits), ("Callers", Callers), ("Retention", Retention)])
+def test_the_keys_of_a_table_have_their_real_defaults(heading: str, model: type[BaseModel]) -> None:
+    documented = _documented(heading, model)
+    assert documented == {key: _shown(field.default) for key, field in model.model_fields.items()}
 
 
 def test_the_command_lines_have_their_real_defaults() -> None:

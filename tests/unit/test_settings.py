@@ -422,3 +422,23 @@ def test_a_cvms_address_may_have_a_port(text: str, address: tuple[str, int]) -> 
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         split_address(text)
+
+
+def test_retention_and_the_queue_are_set_in_the_file_and_by_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "ngt-renewal.toml"
+    path.write_text("[retention]\njobs_days = 30\n\n[callers]\nmax_queued_jobs = 50\n")
+    settings = load_settings(path, {"NGT_RENEWAL_RETENTION__DELIVERIES_DAYS": "3"})
+    kept = settings.retention
+    assert (kept.jobs_days, kept.idempotency_days, kept.deliveries_days) == (30, 7, 3)
+    assert settings.callers.max_queued_jobs == 50
+
+
+def test_nothing_can_be_kept_for_less_than_a_day(tmp_path: Path) -> None:
+    path = tmp_path / "ngt-renewal.toml"
+    path.write_text("[retention]\njobs_days = 0\njob_days = 4\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(path, {"NGT_RENEWAL_RETENTION__JOB_DAYS": "4"})
+    text = str(refused.value)
+    assert "`retention.jobs_days` is refused" in text
+    assert "`retention.job_days` is no setting; did you mean `jobs_days`?" in text
+    assert "did you mean NGT_RENEWAL_RETENTION__JOBS_DAYS?" in text
