@@ -10,10 +10,12 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.api.auth import SCOPES
+from app.api.openapi_webhooks import webhooks
 from app.api.openapi_words import (
     ANSWER_HEADERS,
     ANY_SCHEME,
     HEADERS,
+    LICENSE,
     LINKS,
     OF_ALL,
     OF_BODIES,
@@ -46,16 +48,22 @@ def shape_openapi(api: FastAPI, operations: Iterable[APIRoute]) -> None:
 def shaped(document: Json) -> Json:
     """FastAPI's own document, edited in place."""
     components = document["components"]
-    components["schemas"] = dict(sorted({**components["schemas"], **_problem_schemas()}.items()))
+    document["info"]["license"] = LICENSE
+    document["servers"] = [{"url": "/"}]
+    document["webhooks"], of_webhooks = webhooks()
+    schemas = {**components["schemas"], **_problem_schemas(), **of_webhooks}
     components["securitySchemes"] = SECURITY_SCHEMES
     components["headers"] = HEADERS
-    document["servers"] = [{"url": "/"}]
     for path in document["paths"].values():
         for method, operation in path.items():
             _describe(operation, takes_body=method == "post")
-    for part in (document["paths"], components["schemas"]):
-        _inline_nullable_words(part, components["schemas"])
+    described = (document["paths"], document["webhooks"])
+    for part in (*described, schemas):
+        _inline_nullable_words(part, schemas)
         _mend(part)
+    # Words that were written out where they are used may be referred to by nothing any more.
+    used = used_schemas(described, schemas)
+    components["schemas"] = {name: schemas[name] for name in sorted(used)}
     return document
 
 
@@ -123,6 +131,8 @@ def _mend(node: object, *, in_parameter: bool = False) -> None:
         if isinstance(node.get("title"), str):
             del node["title"]
         _mend_null(node, in_parameter=in_parameter)
+        if "const" in node:
+            node["enum"] = [node.pop("const")]
         if node.get("type") in ("integer", ["integer", "null"]):
             node["format"] = "int32"
         for limit in ("minimum", "maximum"):
@@ -141,6 +151,25 @@ def _mend_null(schema: Json, *, in_parameter: bool) -> None:
         schema["type"] = [schema["type"], "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
+
+
+def used_schemas(nodes: Iterable[object], schemas: Json) -> set[str]:
+    """The names of the schemas that the nodes lead to, directly or through others."""
+    used: set[str] = set()
+    found = set(_references(nodes))
+    while found:
+        used |= found
+        found = set(_references(schemas[name] for name in found)) - used
+    return used
+
+
+def _references(nodes: Iterable[object]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
+            kind, _, name = reference.removeprefix("#/components/").partition("/")
+            if kind == "schemas":
+                yield name
+        yield from _references(_children(node))
 
 
 def _children(node: object) -> Iterable[object]:

@@ -4,12 +4,13 @@ ServiceNow, IBM BAW, ThingWorx, Oracle and Salesforce take 3.0 only, and refuse 
 callbacks, second servers and second ways to log in. What they do not take is left out; what is said stays true.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any
+
+from app.api.openapi import used_schemas
 
 Json = dict[str, Any]
 
-SOMEWHERE = "https://ngt-renewal.example.com"
+SOMEWHERE = "https://ngt-renewal.internal"
 """The server of a document that was made for no service in particular."""
 
 _JSON = "application/json"
@@ -52,7 +53,7 @@ def plain_document(document: Json, server_url: str) -> Json:
     paths = {path: _path(item, components) for path, item in document["paths"].items()}
     paths = {path: item for path, item in paths.items() if item}
     schemas = {name: _schema(schema, components["schemas"]) for name, schema in components["schemas"].items()}
-    used = _used(paths, schemas)
+    used = used_schemas([paths], schemas)
     tags = {tag for item in paths.values() for operation in item.values() for tag in operation["tags"]}
     return {
         "openapi": "3.0.3",
@@ -81,10 +82,9 @@ def _operation(operation: Json, components: Json) -> Json:
     if parameters:
         plain["parameters"] = parameters
     if body := operation.get("requestBody"):
-        plain["requestBody"] = {**body, "content": _content(body["content"], _JSON, components)}
-    media_type = _media_type(operation["responses"])
+        plain["requestBody"] = {**body, "content": _content(body["content"], components)}
     plain["responses"] = {
-        status: _answer(answer, media_type, components)
+        status: _answer(answer, components)
         for status, answer in operation["responses"].items()
         if status != _NOT_MODIFIED
     }
@@ -92,13 +92,7 @@ def _operation(operation: Json, components: Json) -> Json:
     return plain
 
 
-def _media_type(answers: Json) -> str:
-    """The one media type of an operation: JSON where it has it."""
-    offered = [name for status, answer in answers.items() if status < "300" for name in answer.get("content", ())]
-    return offered[0] if offered and _JSON not in offered else _JSON
-
-
-def _answer(answer: Json, media_type: str, components: Json) -> Json:
+def _answer(answer: Json, components: Json) -> Json:
     plain: Json = {"description": answer["description"]}
     headers = {
         name: _with_schema(components["headers"][header["$ref"].removeprefix(_HEADERS)], components["schemas"])
@@ -106,16 +100,16 @@ def _answer(answer: Json, media_type: str, components: Json) -> Json:
     }
     if headers:
         plain["headers"] = headers
-    content = _content(answer.get("content", {}), media_type, components)
-    if content:
-        plain["content"] = content
+    if "content" in answer:
+        plain["content"] = _content(answer["content"], components)
     return plain
 
 
-def _content(content: Json, media_type: str, components: Json) -> Json:
-    """What is offered in that media type. A problem is JSON; who gets text otherwise is told of no second form."""
-    name = _PROBLEM_JSON if media_type == _JSON and _PROBLEM_JSON in content else media_type
-    return {media_type: _with_schema(content[name], components["schemas"])} if name in content else {}
+def _content(content: Json, components: Json) -> Json:
+    """One media type: JSON where it is offered. A problem is JSON, and importers know no other name for it."""
+    offered = {_JSON if name == _PROBLEM_JSON else name: body for name, body in content.items()}
+    name = _JSON if _JSON in offered else next(iter(offered))
+    return {name: _with_schema(offered[name], components["schemas"])}
 
 
 def _with_schema(part: Json, schemas: Json) -> Json:
@@ -165,26 +159,3 @@ def _type(given: str | list[str]) -> str:
     if len(words) != 1:
         raise ValueError(f"type: {given!r} has no plain form")
     return words[0]
-
-
-def _used(paths: Json, schemas: Json) -> set[str]:
-    """The names of the schemas that the paths lead to."""
-    used: set[str] = set()
-    found = set(_references(paths.values()))
-    while found:
-        used |= found
-        found = {name for known in found for name in _references([schemas[known]])} - used
-    return used
-
-
-def _references(nodes: Iterable[object]) -> Iterator[str]:
-    for node in nodes:
-        match node:
-            case {"$ref": str(reference)}:
-                yield reference.removeprefix(_SCHEMAS)
-            case dict():
-                yield from _references(node.values())
-            case list():
-                yield from _references(node)
-            case _:
-                pass

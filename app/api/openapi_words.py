@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.api.headers import LONGEST_WAIT_S
+from app.api.openapi_webhooks import WEBHOOK_TAG
 from app.ngt.errors import FaultCode as C
 
 Json = dict[str, Any]
@@ -21,7 +22,10 @@ TAGS: list[Json] = [
     {"name": "jobs", "description": "Reading jobs, and telling them what to do."},
     {"name": "clusters", "description": "The configured clusters."},
     {"name": "health", "description": "For load balancers, monitoring and people who ask which version this is."},
+    WEBHOOK_TAG,
 ]
+
+LICENSE: Json = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 
 SECURITY_SCHEMES: Json = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key of this service"},
@@ -44,7 +48,6 @@ HEADERS: Json = {
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Preference-Applied": {"description": "The wait that was kept to", "schema": {"type": "string", "maxLength": 16}},
-    "Allow": {"description": "The methods of the path", "schema": {"type": "string", "maxLength": 255}},
     "WWW-Authenticate": {"description": "How to log in", "schema": {"type": "string", "maxLength": 1024}},
     "X-Request-ID": {
         "description": "The request's own id when it sent one, else a new one; the log has it",
