@@ -1,14 +1,12 @@
 """Every operation of the document, with every credential that must not open it. The rows come from the document."""
 
-import base64
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -16,17 +14,15 @@ import pytest_asyncio
 from sqlalchemy import select
 from sqlmodel import SQLModel
 
-from app.api.application import create_api
 from app.api.auth import SCOPES
 from app.api.problems import STATUS
 from app.ngt.errors import FaultCode
 from app.settings import ClusterSettings, Settings
-from app.store.keys import _check
 from app.store.records import JobStatus, Scope
 from app.store.tables import API_KEY, CORRELATION, JOB
 from tests.api.conftest import Service, assert_problem, serving
-
-Json = dict[str, Any]
+from tests.contract.credentials import forms, unusable
+from tests.contract.operations import OPERATIONS, Json, Operation
 
 
 class Elsewhere(Enum):
@@ -66,71 +62,6 @@ FIRST, SECOND = "c1", "c2"
 NEVER_THE_SAME = {"x-request-id", "content-length"}
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation as the document describes it."""
-
-    id: str
-    method: str
-    path: str
-    parameters: tuple[Json, ...]
-    body: Json | None
-    public: bool
-
-    def targets(self) -> dict[str, str]:
-        """The example of each path parameter."""
-        return {each["name"]: _example(self.id, each) for each in self.parameters if each["in"] == "path"}
-
-    def strangers(self) -> dict[str, str]:
-        """Path parameters of the right form, of which there is nothing."""
-        return {name: str(uuid4()) if _is_uuid(value) else "gone" for name, value in self.targets().items()}
-
-    async def call(
-        self, client: httpx.AsyncClient, targets: dict[str, str] | None = None, **sent: Any
-    ) -> httpx.Response:
-        """A request that is good but for its credential, unless told otherwise."""
-        needed = [each for each in self.parameters if each["in"] == "query" and each.get("required")]
-        query = {each["name"]: _example(self.id, each) for each in needed}
-        given = {"json": self.body, "params": query, **sent}
-        path = self.path.format(**(self.targets() if targets is None else targets))
-        return await client.request(self.method, path, **given)
-
-
-def _is_uuid(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
-
-
-def _example(operation_id: str, parameter: Json) -> str:
-    examples = [*parameter.get("examples", {}).values(), *parameter["schema"].get("examples", [])]
-    assert examples, f"Give the parameter {parameter['name']} of {operation_id} an example in the document."
-    return str(examples[0])
-
-
-def _body(document: Json, operation: Json) -> Json | None:
-    if "requestBody" not in operation:
-        return None
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    assert schema.get("examples"), f"Give the body of {operation['operationId']} an example in the document."
-    body: Json = schema["examples"][0]
-    return body
-
-
-def _operations() -> Iterator[Operation]:
-    document = create_api().openapi()
-    for path, methods in document["paths"].items():
-        for method, described in methods.items():
-            yield Operation(
-                id=described["operationId"],
-                method=method.upper(),
-                path=path,
-                parameters=tuple(described.get("parameters", ())),
-                body=_body(document, described),
-                public=described["security"] == [],
-            )
-
-
-OPERATIONS = {operation.id: operation for operation in _operations()}
 PUBLIC = [name for name, operation in OPERATIONS.items() if operation.public]
 GUARDED = [name for name, operation in OPERATIONS.items() if not operation.public]
 RENEW = OPERATIONS["renewVmNgtCertificate"]
@@ -178,7 +109,7 @@ async def service(tmp_path: Path, database_url: str) -> AsyncIterator[Service]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def closed(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> AsyncIterator[Service]:
+async def untouched(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> AsyncIterator[Service]:
     """The same for tests in which nothing may happen: each of them looks that nothing did."""
     async with _with_examples(tmp_path_factory.mktemp("service"), shared_database_url) as running:
         yield running
@@ -234,75 +165,6 @@ async def assert_refused(
     return answer
 
 
-def basic(text: str | bytes) -> str:
-    return "Basic " + base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
-
-
-def unusable(token: str) -> dict[str, dict[str, Any]]:
-    """Headers that name nobody, made from a good token: each is wrong in one way."""
-    prefix, key_id, secret = token.split("_")
-    wrong_digit = "1" if secret[0] == "0" else "0"
-    other_secret = wrong_digit + secret[1:40]
-    bad_check = f"{prefix}_{key_id}_{other_secret}{secret[40:]}"
-    wrong_secret = f"{prefix}_{key_id}_{other_secret}{_check(key_id, other_secret)}"
-    unknown_id = f"{prefix}_00000000_{secret[:40]}{_check('00000000', secret[:40])}"
-    tokens: dict[str, str | bytes] = {
-        "a check that does not fit": bad_check,
-        "the secret of nobody": wrong_secret,
-        "an id of nobody": unknown_id,
-        "no token": "letmein",
-        "a cut token": token[:-1],
-        "a token with more behind it": token + "A",
-        "two tokens": f"{token},{token}",
-        "a quoted token": f'"{token}"',
-        "an unsigned JWT": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
-        "a NUL": "\0",
-        "letters of no alphabet": "ngtr_ÄÖÜ".encode(),
-        "ten thousand digits": "0" * 10_000,
-    }
-    authorizations = {
-        "an empty Authorization": "",
-        "an empty Bearer": "Bearer",
-        "a blank Bearer": "Bearer  ",
-        "a token without a scheme": token,
-        "another scheme": f"Token {token}",
-        "a Digest": f'Digest username="{key_id}"',
-        "a scheme with a comma": f"Bearer, {token}",
-        "an empty Basic": "Basic",
-        "a Basic that is not base64": "Basic !!!",
-        "a Basic whose base64 is cut": basic(f"{key_id}:{token}")[:-3],
-        "a Basic that is not UTF-8": basic(b"\xff\xfe:\xff"),
-        "a Basic without a colon": basic(token),
-        "a Basic of nothing": basic(":"),
-        "a Basic without its id": basic(f":{token}"),
-        "a Basic without its secret": basic(f"{key_id}:"),
-        "a Basic of another's id": basic(f"00000000:{token}"),
-        "a Basic of a wrong secret": basic(f"{key_id}:{other_secret}{secret[40:]}"),
-        "a Basic with a NUL": basic(f"{key_id}\0:{token}"),
-    }
-    named = {f"{what} in X-API-Key": {"X-API-Key": text} for what, text in tokens.items()}
-    named |= {
-        f"{what} in Bearer": {"Authorization": b"Bearer " + (text if isinstance(text, bytes) else text.encode())}
-        for what, text in tokens.items()
-    }
-    named |= {what: {"Authorization": text} for what, text in authorizations.items()}
-    good = {"Authorization": f"Bearer {token}"}
-    return named | {
-        "an empty X-API-Key": {"X-API-Key": ""},
-        "an empty X-API-Key beside a good token": {"X-API-Key": "", **good},
-        "a wrong X-API-Key beside a good token": {"X-API-Key": bad_check, **good},
-        "a token in a cookie": {"Cookie": f"X-API-Key={token}"},
-        "a token in X-Auth-Token": {"X-Auth-Token": token},
-    }
-
-
-def forms(token: str) -> list[dict[str, str]]:
-    """The same good credential in each form in which it is taken."""
-    _, key_id, secret = token.split("_")
-    schemes = (f"Bearer {token}", f"bearer  {token} ", basic(f"{key_id}:{token}"), basic(f"{key_id}:{secret}"))
-    return [{"X-API-Key": token}, *({"Authorization": scheme} for scheme in schemes)]
-
-
 def test_every_operation_says_what_a_key_of_another_cluster_is_told() -> None:
     for name in OPERATIONS.keys() - OTHER_CLUSTER.keys():
         pytest.fail(
@@ -310,6 +172,10 @@ def test_every_operation_says_what_a_key_of_another_cluster_is_told() -> None:
             "cluster than that of the job, VM or cluster which the request is about."
         )
     assert OPERATIONS.keys() == OTHER_CLUSTER.keys(), "A row names an operation that is no more."
+    for name, row in OTHER_CLUSTER.items():
+        if row is Elsewhere.OWN_TEST:
+            named = "test_" + re.sub("([A-Z])", r"_\1", name).lower()
+            assert any(each.startswith(named) for each in globals()), f"{name} has no test of its own: {named}_…"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -330,10 +196,10 @@ async def test_it_is_done_for_one_who_may_in_each_form_of_the_credential(service
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", GUARDED)
-async def test_without_a_credential_nobody_is_served(closed: Service, name: str) -> None:
-    before = await stored(closed)
-    token = await closed.key(*Scope)
-    async with closed.client() as client:
+async def test_without_a_credential_nobody_is_served(untouched: Service, name: str) -> None:
+    before = await stored(untouched)
+    token = await untouched.key(*Scope)
+    async with untouched.client() as client:
         answer = await assert_refused(client, OPERATIONS[name], 401, "unauthenticated")
         for sent in (
             {"headers": {"Accept": "text/event-stream"}},
@@ -346,15 +212,15 @@ async def test_without_a_credential_nobody_is_served(closed: Service, name: str)
     schemes = re.findall(r'(\w+) realm="ngt-renewal"', answer.headers["www-authenticate"])
     assert schemes == ["Bearer", "Basic"]
     assert "error=" not in answer.headers["www-authenticate"]
-    assert await stored(closed) == before
+    assert await stored(untouched) == before
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", GUARDED)
-async def test_a_credential_that_names_nobody_is_as_good_as_none(closed: Service, name: str) -> None:
-    before = await stored(closed)
-    token = await closed.key(*Scope)
-    async with closed.client() as client:
+async def test_a_credential_that_names_nobody_is_as_good_as_none(untouched: Service, name: str) -> None:
+    before = await stored(untouched)
+    token = await untouched.key(*Scope)
+    async with untouched.client() as client:
         for what, headers in unusable(token).items():
             answer = await OPERATIONS[name].call(client, headers=headers)
             assert answer.status_code == 401, f"{what}: {answer.text}"
@@ -362,42 +228,40 @@ async def test_a_credential_that_names_nobody_is_as_good_as_none(closed: Service
             assert answer.headers["www-authenticate"].startswith('Bearer realm="ngt-renewal"')
             assert token not in answer.text
         await assert_refused(client, OPERATIONS[name], 401, "unauthenticated", headers=headers)
-    assert await stored(closed) == before
+    assert await stored(untouched) == before
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", GUARDED)
 @pytest.mark.parametrize("code", [FaultCode.TOKEN_EXPIRED, FaultCode.TOKEN_REVOKED])
-async def test_a_key_that_is_no_longer_good_opens_nothing(closed: Service, name: str, code: FaultCode) -> None:
-    token = await closed.key(*Scope, expires_s=-1 if code is FaultCode.TOKEN_EXPIRED else None)
+async def test_a_key_that_is_no_longer_good_opens_nothing(untouched: Service, name: str, code: FaultCode) -> None:
+    token = await untouched.key(*Scope, expires_s=-1 if code is FaultCode.TOKEN_EXPIRED else None)
     if code is FaultCode.TOKEN_REVOKED:
-        await closed.parts.keys.revoke(token.split("_")[1])
-    before = await stored(closed)
-    async with closed.client() as client:
+        await untouched.parts.keys.revoke(token.split("_")[1])
+    before = await stored(untouched)
+    async with untouched.client() as client:
         for credential in forms(token):
             answer = await assert_refused(client, OPERATIONS[name], 401, code, headers=credential)
             assert 'error="invalid_token"' in answer.headers["www-authenticate"]
         # Who does not know the secret does not learn that the key was good once.
-        for what, headers in unusable(token).items():
-            assert_problem(await OPERATIONS[name].call(client, headers=headers), 401, "unauthenticated"), what
-    assert await stored(closed) == before
+        for headers in unusable(token).values():
+            assert_problem(await OPERATIONS[name].call(client, headers=headers), 401, "unauthenticated")
+    assert await stored(untouched) == before
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", GUARDED)
-async def test_every_scope_but_those_that_are_needed_is_not_enough(closed: Service, name: str) -> None:
-    before = await stored(closed)
-    needed = SCOPES[name]
-    assert needed is not None
-    for missing in [*({scope} for scope in needed), needed]:
-        for kept in (set(Scope) - missing, set[Scope]()) if missing else ():
-            lacking = needed - kept
-            async with closed.client(await closed.key(*kept)) as client:
-                answer = await assert_refused(client, OPERATIONS[name], 403, "insufficient-scope")
-            assert (
-                f'error="insufficient_scope", scope="{" ".join(sorted(lacking))}"' in answer.headers["www-authenticate"]
-            )
-    assert await stored(closed) == before
+@pytest.mark.parametrize("name", [name for name in GUARDED if SCOPES[name]])
+async def test_every_scope_but_those_that_are_needed_is_not_enough(untouched: Service, name: str) -> None:
+    before = await stored(untouched)
+    needed = SCOPES[name] or frozenset()
+    for missing in (needed, *(frozenset({scope}) for scope in needed)):
+        async with untouched.client(await untouched.key(*(set(Scope) - missing))) as client:
+            answer = await assert_refused(client, OPERATIONS[name], 403, "insufficient-scope")
+        said = f'error="insufficient_scope", scope="{" ".join(sorted(missing))}"'
+        assert said in answer.headers["www-authenticate"]
+        async with untouched.client(await untouched.key()) as client:
+            await assert_refused(client, OPERATIONS[name], 403, "insufficient-scope")
+    assert await stored(untouched) == before
 
 
 @pytest.mark.parametrize("name", [name for name, row in OTHER_CLUSTER.items() if isinstance(row.value, FaultCode)])
@@ -480,6 +344,16 @@ async def test_a_public_operation_needs_no_credential_and_is_not_harmed_by_a_bad
         for what, headers in unusable(await service.key()).items():
             harmed = await OPERATIONS[name].call(client, headers=headers)
             assert (harmed.status_code, harmed.content) == (200, answer.content), what
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_readiness_shows_more_is_shown_to_any_key_and_to_nobody_else(untouched: Service) -> None:
+    async with untouched.client() as client:
+        assert_problem(await client.get("/readyz?verbose=true"), 401, "unauthenticated")
+        for what, headers in unusable(await untouched.key()).items():
+            assert (await client.get("/readyz?verbose=true", headers=headers)).status_code == 401, what
+        for credential in forms(await untouched.key(clusters=frozenset())):
+            assert "checks" in (await client.get("/readyz?verbose=true", headers=credential)).json()
 
 
 def test_what_the_document_calls_public_is_public_and_nothing_else() -> None:
