@@ -4,7 +4,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {path.name: path.read_text("utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+_DOCS = ROOT / "docs"
+_PATHS = {
+    "README.md": ROOT / "README.md",
+    **{str(path.relative_to(_DOCS)): path for path in sorted(_DOCS.glob("*.md"))},
+}
+_PATHS |= {str(path.relative_to(_DOCS)): path for path in sorted((_DOCS / "callers").glob("*.md"))}
+PAGES = {name: path.read_text("utf-8") for name, path in _PATHS.items()}
 
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _WORD = re.compile(r"`([^`]+)`")
