@@ -17,6 +17,7 @@ from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
 from app.settings.retention import Retention
 from app.settings.service import Settings, default_data_dir
+from app.settings.webhooks import WebhookTarget
 
 __all__ = [
     "Callers",
@@ -28,6 +29,7 @@ __all__ = [
     "Retention",
     "Settings",
     "SettingsError",
+    "WebhookTarget",
     "default_data_dir",
     "guest_for",
     "load_settings",

@@ -5,20 +5,27 @@ They are looked for in what was given, not in what was accepted, so that one fau
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from app.settings.cluster import split_address
 from app.settings.limits import Limits
+from app.settings.secret_files import (
+    SecretRefusedError,
+    is_open_to_others,
+    read_header_file,
+    read_secret_file,
+    read_signing_file,
+)
+from app.settings.webhooks import secret_files
 
 _CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FIRST_AND_LAST = (("watch_first_interval_s", "watch_last_interval_s"), ("retry_first_s", "retry_last_s"))
 
 
 def faults_between_tables(tables: dict[str, Any]) -> Iterator[str]:
-    """Names of clusters, CVMs that stand twice, agents that nothing restarts, and limits that contradict each other."""
+    """Names of clusters, CVMs that stand twice, agents that nothing restarts, and what contradicts itself."""
     for name, _ in _clusters(tables):
         if not _CLUSTER_NAME.fullmatch(name):
             yield f"The cluster name {name!r} is refused: use 1 to 63 of a-z, 0-9 and hyphen, and no hyphen first."
@@ -29,6 +36,12 @@ def faults_between_tables(tables: dict[str, Any]) -> Iterator[str]:
                 f"Nothing could restart the agents of the cluster {name}: add a `guests` table with SSH access to its "
                 'guests, or set `restart_agent = "manual"`.'
             )
+    for name, target in _tables(tables, "webhooks"):
+        clusters = target.get("clusters")
+        for unknown in (
+            sorted(set(map(str, clusters)) - set(dict(_clusters(tables)))) if isinstance(clusters, list) else ()
+        ):
+            yield f"`webhooks.{name}.clusters` is refused: there is no cluster {unknown!r} in the configuration."
     limits = tables.get("limits", {})
     for first, last in _FIRST_AND_LAST if isinstance(limits, dict) else ():
         if _number(limits, first) > _number(limits, last):
@@ -36,20 +49,27 @@ def faults_between_tables(tables: dict[str, Any]) -> Iterator[str]:
 
 
 def faults_of_files(tables: dict[str, Any]) -> Iterator[str]:
-    """Files that cannot be read, and key files that others can read."""
+    """Files that cannot be read, key files that others can read, and files without the secret they should hold."""
     for name, cluster in _clusters(tables):
         yield from _faults_of_table(f"clusters.{name}", cluster)
         guests = cluster.get("guests")
         for number, guest in enumerate(guests if isinstance(guests, list) else ()):
             if isinstance(guest, dict):
                 yield from _faults_of_table(f"clusters.{name}.guests[{number}]", guest)
+    for name, target in _tables(tables, "webhooks"):
+        yield from _faults_of_table(f"webhooks.{name}", target)
+        yield from _faults_of_secrets(f"webhooks.{name}", target)
 
 
 def _clusters(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    clusters = tables.get("clusters")
-    for name, cluster in clusters.items() if isinstance(clusters, dict) else ():
-        if isinstance(cluster, dict):
-            yield name, cluster
+    return _tables(tables, "clusters")
+
+
+def _tables(tables: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    named = tables.get(kind)
+    for name, table in named.items() if isinstance(named, dict) else ():
+        if isinstance(table, dict):
+            yield name, table
 
 
 def _cvms_that_stand_twice(tables: dict[str, Any]) -> Iterator[str]:
@@ -70,7 +90,7 @@ def _cvms_that_stand_twice(tables: dict[str, Any]) -> Iterator[str]:
 
 
 def _faults_of_table(where: str, table: dict[str, Any]) -> Iterator[str]:
-    for key in ("key_file", "known_hosts"):
+    for key in ("key_file", "known_hosts", "ca_file"):
         path = table.get(key)
         if not isinstance(path, str):
             continue
@@ -81,14 +101,18 @@ def _faults_of_table(where: str, table: dict[str, Any]) -> Iterator[str]:
         except OSError as wrong:
             yield f"`{where}.{key}` is refused: {path} cannot be read: {os.strerror(wrong.errno or 0)}."
             continue
-        if key == "key_file" and _is_open_to_others(found):
+        if key == "key_file" and is_open_to_others(found):
             yield f"`{where}.{key}` is refused: {path} can be read by others; run `chmod 600 {path}`."
 
 
-def _is_open_to_others(found: os.stat_result) -> bool:
-    """As OpenSSH has it: a group may read a file of somebody else, since that is how clusters mount secrets."""
-    forbidden = stat.S_IRWXO | (stat.S_IRWXG if found.st_uid == os.geteuid() else 0)
-    return bool(found.st_mode & forbidden)
+def _faults_of_secrets(where: str, target: dict[str, Any]) -> Iterator[str]:
+    for setting, path in secret_files(target).items():
+        signs = setting.startswith("secret_files") and target.get("profile", "standard") == "standard"
+        read = read_signing_file if signs else read_header_file if setting == "header.value_file" else read_secret_file
+        try:
+            read(Path(path))
+        except SecretRefusedError as refused:
+            yield f"`{where}.{setting}` is refused: {refused}."
 
 
 def _number(limits: dict[str, Any], key: str) -> float:

@@ -16,6 +16,7 @@ from app.settings.cluster import ClusterSettings, CommandSettings, GuestMatch, G
 from app.settings.limits import Limits, Table
 from app.settings.retention import Retention
 from app.settings.service import Settings, default_data_dir
+from app.settings.webhooks import BasicAuth, HeaderAuth, OAuthAuth, WebhookTarget
 
 ENV_PREFIX = "NGT_RENEWAL_"
 DEFAULT_FILES = (Path("ngt-renewal.toml"), Path("/etc/ngt-renewal/ngt-renewal.toml"))
@@ -24,9 +25,16 @@ _CONFIG = f"{ENV_PREFIX}CONFIG"
 # Names that platforms set, which mean the same as the ones with the prefix.
 _PLAIN_NAMES = ("DATABASE_URL", "DATABASE_URL_FILE", "PUBLIC_URL")
 _SECRETS = frozenset({"database_url"})
+# What a person may have put a credential into by mistake is not shown either.
+_NOT_SHOWN = frozenset({"url", "token_url"})
 # The tables that a variable can set a key of, as in `NGT_RENEWAL_LIMITS__LEASE_S`.
 _OWN_TABLES: dict[str, type[Table]] = {"limits": Limits, "callers": Callers, "retention": Retention}
-_TABLES = frozenset({*_OWN_TABLES, "clusters"})
+_TABLES = frozenset({*_OWN_TABLES, "clusters", "webhooks"})
+_TABLES_OF_WEBHOOKS: dict[tuple[int | str, ...], type[Table]] = {
+    ("header",): HeaderAuth,
+    ("basic",): BasicAuth,
+    ("oauth",): OAuthAuth,
+}
 
 
 class SettingsError(Exception):
@@ -99,8 +107,8 @@ def _fault_of_name(variable: str, path: tuple[str, ...]) -> str | None:
     match path:
         case (name, key) if name in _OWN_TABLES:
             known, prefix = _OWN_TABLES[name].model_fields, f"{ENV_PREFIX}{name.upper()}__"
-        case ("clusters", *_):
-            return f"The environment variable {variable} is not read: clusters stand in the TOML file."
+        case ("clusters" | "webhooks" as table, *_):
+            return f"The environment variable {variable} is not read: {table} stand in the TOML file."
         case _:
             key, known, prefix = "__".join(path), Settings.model_fields, ENV_PREFIX
     if key in known and key not in _TABLES:
@@ -142,7 +150,7 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{where} is missing."
     said = error["msg"].removeprefix("Value error, ").rstrip(".")
     given = error["input"]
-    shown = isinstance(given, str | int | float) and location[0] not in _SECRETS
+    shown = isinstance(given, str | int | float) and location[0] not in _SECRETS and location[-1] not in _NOT_SHOWN
     return f"{where} is refused: {said[:1].lower()}{said[1:]}" + (f" (it is {given!r})." if shown else ".")
 
 
@@ -158,5 +166,7 @@ def _table_at(location: tuple[int | str, ...]) -> type[BaseModel]:
             return GuestSettings
         case ("clusters", _, "guests", _, "match"):
             return GuestMatch
+        case ("webhooks", _, *inner):
+            return _TABLES_OF_WEBHOOKS.get(tuple(inner), WebhookTarget)
         case _:
             return Settings

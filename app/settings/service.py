@@ -12,6 +12,7 @@ from app.settings.callers import Callers
 from app.settings.cluster import ClusterSettings
 from app.settings.limits import Limits, Seconds, Table
 from app.settings.retention import Retention
+from app.settings.webhooks import WebhookTarget
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
@@ -45,6 +46,7 @@ class Settings(Table):
     callers: Callers = Callers()
     retention: Retention = Retention()
     clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
+    webhooks: Mapping[str, WebhookTarget] = Field(default_factory=dict)
 
     @field_validator("database_url")
     @classmethod
@@ -52,6 +54,17 @@ class Settings(Table):
         if url is not None and not url.get_secret_value().startswith(_SCHEMES):
             raise ValueError("it must begin with postgresql://")
         return url
+
+    @field_validator("webhooks", mode="before")
+    @classmethod
+    def _know_their_names(cls, webhooks: object) -> object:
+        """The name of a target is that of its table, and a message about it can say so."""
+        if not isinstance(webhooks, dict):
+            return webhooks
+        named = [name for name, table in webhooks.items() if isinstance(table, dict) and "name" in table]
+        if named:
+            raise ValueError(f"{named[0]} has its name already, as `[webhooks.{named[0]}]`: leave out `name`")
+        return {name: {**table, "name": name} if isinstance(table, dict) else table for name, table in webhooks.items()}
 
     def cluster(self, name: str) -> ClusterSettings:
         """Raises Fault `cluster-not-found`."""
