@@ -19,7 +19,9 @@ from app.store.records import ClusterRecord
 
 router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
 
-ClusterName = Annotated[str, Path(pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])]
+ClusterName = Annotated[
+    str, Path(description="As in the configuration", pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])
+]
 
 _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED)
 

@@ -1,4 +1,4 @@
-"""What every request passes before its route sees it, in this order: the credential, the scope, the query, the body."""
+"""What every request passes before its route sees it: the credential, the scope, the query, the headers, the body."""
 
 import json
 from collections import Counter
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.types import Message
 
 from app.api.auth import authorise
+from app.api.headers import check_headers
 from app.api.parts import parts_of
 from app.api.problems import invalid
 from app.ngt.errors import Fault, FaultCode
@@ -33,6 +34,7 @@ class GuardedRoute(APIRoute):
             parts = parts_of(request)
             await authorise(request, operation_id, parts.keys)
             _check_query(request, known)
+            check_headers(request)
             if request.method in _WITH_BODY:
                 request = await _with_checked_body(request, parts.settings.max_body_bytes, takes_body=takes_body)
             return await answer(request)

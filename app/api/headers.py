@@ -4,9 +4,12 @@ import re
 
 from fastapi import Request
 
+from app.api.problems import invalid
 from app.ngt.errors import Fault, FaultCode
 
 LONGEST_WAIT_S = 20
+LONGEST_HEADER = 4096
+"""Characters of a header of which the service reads any part, all its lines together."""
 
 # Visible ASCII without the quotation mark, which has its meaning around the key.
 _KEY = re.compile(r"[!#-~]{1,255}")
@@ -25,6 +28,13 @@ def read_idempotency_key(request: Request) -> str | None:
     if not _KEY.fullmatch(key):
         raise Fault(FaultCode.IDEMPOTENCY_KEY_INVALID, "The idempotency key is not 1 to 255 visible ASCII characters.")
     return key
+
+
+def check_headers(request: Request) -> None:
+    """Raises Fault `validation-failed` for a header that is longer than any good one."""
+    for name in ("prefer", "if-none-match"):
+        if sum(map(len, request.headers.getlist(name))) > LONGEST_HEADER:
+            raise invalid(f"The header is longer than {LONGEST_HEADER} characters.", "header", name)
 
 
 def read_preferred_wait_s(request: Request) -> int | None:

@@ -27,6 +27,9 @@ def _is_written_out(time: object) -> object:
 _Time = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
 _VmUuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(parse_vm_uuid)]
 _Ids = Annotated[str, Field(pattern=rf"^{_UUID}(?:,{_UUID}){{0,{_MOST_IDS - 1}}}$", max_length=37 * _MOST_IDS)]
+_ClusterName = Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)]
+_Note = Annotated[str, Field(pattern=NOTE_PATTERN, max_length=100)]
+_ChangeNumber = Annotated[str, Field(pattern=CHANGE_NUMBER_PATTERN, max_length=40)]
 
 
 class JobQuery(BaseModel):
@@ -34,18 +37,18 @@ class JobQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    status: JobStatus | None = None
-    done: bool | None = None
-    vm_uuid: _VmUuid | None = None
-    cluster: Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)] | None = None
-    correlation_id: Annotated[str, Field(pattern=NOTE_PATTERN, max_length=100)] | None = None
-    change_number: Annotated[str, Field(pattern=CHANGE_NUMBER_PATTERN, max_length=40)] | None = None
+    status: Annotated[JobStatus | None, Field(description="Jobs that stand there")] = None
+    done: Annotated[bool | None, Field(description="true: jobs that have ended; false: open ones")] = None
+    vm_uuid: Annotated[_VmUuid | None, Field(description="Jobs of this VM")] = None
+    cluster: Annotated[_ClusterName | None, Field(description="Jobs on this cluster")] = None
+    correlation_id: Annotated[_Note | None, Field(description="The id that the request gave")] = None
+    change_number: Annotated[_ChangeNumber | None, Field(description="The change that the request named")] = None
     created_after: Annotated[_Time | None, Field(description="At this time or later")] = None
     created_before: Annotated[_Time | None, Field(description="Earlier than this time")] = None
     job_ids: Annotated[
         _Ids | None, Field(description=f"At most {_MOST_IDS} ids with commas between: one call polls many jobs")
     ] = None
-    limit: Annotated[int, Field(ge=1, le=_MOST_JOBS)] = 50
+    limit: Annotated[int, Field(ge=1, le=_MOST_JOBS, description="Jobs on a page")] = 50
     cursor: Annotated[
         Annotated[str, Field(max_length=200)] | None, Field(description="`next_cursor` of the page before")
     ] = None

@@ -20,7 +20,7 @@ from app.ngt.errors import FaultCode as C
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
-JobId = Annotated[UUID, Path(examples=["0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"])]
+JobId = Annotated[UUID, Path(description="The job's `id`", examples=["0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"])]
 _ONE_JOB = problem_responses(C.JOB_NOT_FOUND, C.VALIDATION_FAILED)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.headers import LONGEST_WAIT_S
+from app.api.headers import LONGEST_HEADER, LONGEST_WAIT_S
 from app.api.openapi_webhooks import WEBHOOK_TAG
 from app.ngt.errors import FaultCode as C
 
@@ -84,14 +84,14 @@ _PREFER: Json = {
     "in": "header",
     "required": False,
     "description": f"`wait=N`: seconds to wait for the end of the job, at most {LONGEST_WAIT_S}",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "maxLength": LONGEST_HEADER},
 }
 _IF_NONE_MATCH: Json = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
     "description": "The ETag of what you have: an unchanged job is answered with 304",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "maxLength": LONGEST_HEADER},
 }
 REQUEST_HEADERS: dict[str, list[Json]] = {
     "renewVmNgtCertificate": [_IDEMPOTENCY_KEY, _PREFER],
