@@ -7,12 +7,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+NODE_TOOLS := tools/node/node_modules/.installed
 # A pytest process for each core of a small machine; the tests wait more than they work.
 WORKERS ?= 2
 
 .PHONY: help
 help: ## Tell what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml locks/build.txt locks/dev.txt tools/bootstrap
 	@PYTHON='$(PYTHON)' tools/bootstrap
@@ -25,6 +26,11 @@ install: $(INSTALLED) ## Make .venv with exactly the locked packages
 $(BIN)/uv:
 	@PYTHON='$(PYTHON)' tools/bootstrap || test -x $@
 
+$(NODE_TOOLS): tools/node/package.json tools/node/package-lock.json tools/npm | $(INSTALLED)
+	@echo "Installing the locked linters of OpenAPI"
+	@tools/npm ci --prefix tools/node --loglevel error >/dev/null
+	@touch $@
+
 .PHONY: demo
 demo: $(INSTALLED) ## Renew one VM of a simulated cluster, step by step
 	@$(BIN)/python tools/demo.py
@@ -34,7 +40,7 @@ run: $(INSTALLED) ## Keep the service and a simulated cluster up for trying
 	@$(BIN)/python tools/demo.py --keep
 
 .PHONY: test
-test: lint types contracts ## Everything that must hold: lint, types, contracts, all tests
+test: lint types contracts $(NODE_TOOLS) ## Everything that must hold: lint, types, contracts, all tests
 	@tools/need-sshd
 	$(BIN)/python -m pytest -n $(WORKERS)
 
@@ -68,6 +74,14 @@ openapi: $(INSTALLED) ## Write the two OpenAPI documents anew
 	$(BIN)/python -m app openapi --plain > openapi/openapi-3.0.json.new
 	mv openapi/openapi-3.0.json.new openapi/openapi-3.0.json
 
+.PHONY: release-openapi
+release-openapi: openapi ## Keep the OpenAPI document as that of a release: what it promises cannot be taken back
+	cp openapi/openapi.json openapi/released.json
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the document, and a new seed each time
+	$(BIN)/python -m tests.contract.fuzz
+
 .PHONY: docs
 docs: $(INSTALLED) ## Write docs/errors.md anew
 	$(BIN)/python tools/errors_page.py
@@ -87,5 +101,5 @@ lock: | $(BIN)/uv ## Resolve all packages anew; U=1 takes newer versions too
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, caches, builds
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
+	rm -rf .venv tools/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
 	find app migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
