@@ -21,6 +21,21 @@ class JobStatus(StrEnum):
     SKIPPED = "skipped"
 
 
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands. All but `pending` are ends, and all ends can be replayed."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    # No attempt is left.
+    EXHAUSTED = "exhausted"
+    # The receiver wanted no more events.
+    DISABLED = "disabled"
+    # The target is not configured any more.
+    REMOVED = "removed"
+    # A later event of the job stands on the record already, which this one would overwrite.
+    SUPERSEDED = "superseded"
+
+
 class Scope(StrEnum):
     """What an API key may do."""
 
@@ -47,6 +62,14 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Whom a request wants told of the job's events: a configured target, and the caller's record there."""
+
+    target: str
+    record: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewRenewal:
     """A renewal to store.
 
@@ -65,6 +88,7 @@ class NewRenewal:
     correlation_display: str | None = None
     change_number: str | None = None
     requested_by: str | None = None
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,20 +233,11 @@ class ClusterRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Callback:
-    """Whom a request wants told of the job's events: a configured target, and the caller's record there."""
-
-    target: str
-    record: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class DeliveryRecord:
     """One event for one webhook target; `id` is the `webhook-id`, the same at every attempt.
 
-    `facts` is the `data` of the event, ready for JSON; a fact that is not known is absent.
-    `status`: pending, delivered, exhausted (the ladder has no rung left), disabled (the receiver answered 410),
-    removed (the target is no longer configured). `due_at` is None when nothing more will be sent.
+    `facts` is the `data` of the event, ready for JSON; a fact that is not known is absent. `attempts` counts those
+    that were begun. `due_at` is None when nothing more will be sent.
     """
 
     id: UUID
@@ -232,7 +247,7 @@ class DeliveryRecord:
     cluster: str | None
     record: str | None
     facts: dict[str, Any]
-    status: str
+    status: DeliveryStatus
     attempts: int
     due_at: datetime | None
     last_attempt_at: datetime | None

@@ -83,8 +83,8 @@ class JobRow(SQLModel, table=True):
     correlation_display: str | None = Field(sa_column=_text())
     change_number: str | None = Field(sa_column=_text())
     requested_by: str | None = Field(sa_column=_text())
-    # Who is told of this job besides the standing webhooks, as `app.store.records.Callback`.
-    callback: dict[str, Any] | None = Field(sa_column=Column(JSONB))
+    # Who is told of this job besides the standing webhooks: a list, since each request that joined may name its own.
+    callback: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB))
 
     # What the procedure knows: `app.ngt.procedure.Progress`.
     progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
@@ -264,7 +264,7 @@ class DeliveryRow(SQLModel, table=True):
     cluster: str | None = Field(sa_column=_text())
     # The record that the request named: a sys_id, or a number such as CHG0030123.
     record: str | None = Field(sa_column=_text())
-    # The facts of the event, as `app.store.records.EventFacts`; the target's profile makes a body of them.
+    # The `data` of the event, as `app.store.outbox.facts_of`; the target's profile makes a body of them.
     facts: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     status: str = Field(sa_column=_text(nullable=False))
     attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))

@@ -1,0 +1,185 @@
+"""The outbox: what webhooks will tell of a job is written in the transaction that changes the job, or not at all.
+
+A delivery holds the facts as they were at its event; whoever sends it needs nothing else of the database.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils.compat import uuid7
+
+from app.ngt.errors import RULES, FaultCode
+from app.ngt.progress import PERSON_WAITS, WaitReason
+from app.settings.webhooks import WebhookTarget
+from app.store.job_rows import job_record
+from app.store.records import Callback, DeliveryStatus, JobRecord, NewRenewal
+from app.store.tables import DELIVERY, JOB
+
+
+class Event(StrEnum):
+    """What webhooks are told of."""
+
+    SUCCEEDED = "ngt.renewal.succeeded"
+    FAILED = "ngt.renewal.failed"
+    CANCELLED = "ngt.renewal.cancelled"
+    SKIPPED = "ngt.renewal.skipped"
+    UNVERIFIED = "ngt.renewal.unverified"
+    ACTION_REQUIRED = "ngt.renewal.action_required"
+    STRANDED = "ngt.renewal.stranded"
+    TEST = "webhook.test"
+
+
+MOST_CALLBACKS = 100
+"""So many requests with a callback of their own may lead to one job."""
+
+_EVENT_OF_OUTCOME = {
+    "renewed": Event.SUCCEEDED,
+    "unverified": Event.UNVERIFIED,
+    "already_valid": Event.SKIPPED,
+    "failed": Event.FAILED,
+    "cancelled": Event.CANCELLED,
+}
+_STRANDED = (
+    "The VM's tools entity was deleted and is not known to be there again, so NGT may be off for it; "
+    "the service goes on until the entity is there."
+)
+# A job that waits for a person may look, meet other trouble, and wait for the same person again: that begins nothing.
+# Only once the agent was restarted, the next wait for a person is another one.
+_ENDS_THE_WAIT = frozenset({WaitReason.PICKUP})
+_WAITED_FOR = text("""
+SELECT e.wait_reason FROM job_event e JOIN job ON job.id = e.job_id
+WHERE e.job_id = :id AND e.version < job.version AND e.attempt = job.attempt
+  AND e.status = 'waiting' AND e.wait_reason = ANY(:reasons)
+ORDER BY e.version DESC LIMIT 1
+""")
+# With every character written as \uXXXX a body of these stays below 20 kB.
+_MOST_CHARACTERS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Writes deliveries for the configured targets, by name. Without targets nothing is written or read."""
+
+    targets: Mapping[str, WebhookTarget] = field(default_factory=dict)
+
+    async def tell_of_end(self, connection: AsyncConnection, job_id: UUID, outcome: str) -> None:
+        """The job has just ended so. Of a plan nobody is told."""
+        if (event := _EVENT_OF_OUTCOME.get(outcome)) is not None:
+            await self._tell(connection, job_id, event)
+
+    async def tell_of_stranding(self, connection: AsyncConnection, job_id: UUID) -> None:
+        """The job's VM has just become stranded."""
+        await self._tell(connection, job_id, Event.STRANDED)
+
+    async def tell_of_wait(self, connection: AsyncConnection, job_id: UUID, reason: str | None) -> None:
+        """The job has just been put back; a wait for a person is told once, when it begins."""
+        if reason not in PERSON_WAITS or not self.targets:
+            return
+        reasons = sorted(PERSON_WAITS | _ENDS_THE_WAIT)
+        if await connection.scalar(_WAITED_FOR, {"id": job_id, "reasons": reasons}) != reason:
+            await self._tell(connection, job_id, Event.ACTION_REQUIRED)
+
+    async def _tell(self, connection: AsyncConnection, job_id: UUID, event: Event) -> None:
+        if not self.targets:
+            return
+        row = (await connection.execute(select(JOB).where(JOB.c.id == job_id))).mappings().one()
+        job = job_record(row)
+        if job.validate_only:
+            return
+        facts = facts_of(job, _STRANDED if event is Event.STRANDED else job.message)
+        rows = [
+            delivery_row(callback.target, event, facts | own, job=job, record=callback.record)
+            for callback, own in self._receivers(job, row["callback"] or [], event)
+        ]
+        if rows:
+            await connection.execute(DELIVERY.insert(), rows)
+
+    def _receivers(
+        self, job: JobRecord, callbacks: list[dict[str, Any]], event: Event
+    ) -> Iterator[tuple[Callback, dict[str, Any]]]:
+        """Who is told, each with the facts of its own request. One that was called back by name is not told twice."""
+        called: dict[Callback, dict[str, Any]] = {}
+        for stored in callbacks:
+            if stored["target"] in self.targets:
+                called.setdefault(Callback(stored["target"], stored.get("record")), stored.get("facts", {}))
+        yield from called.items()
+        named = {callback.target for callback in called}
+        for name, target in self.targets.items():
+            if name not in named and not target.callback_only and target.wants(event, job.cluster):
+                yield Callback(name, None), {}
+
+
+def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
+    """As it stands in the list `job.callback`: with what the request said of itself, which its receiver knows it by."""
+    if new.callback is None:
+        return None
+    own = {"correlation_id": new.correlation_id, "change_number": new.change_number}
+    stored = {"target": new.callback.target, "record": new.callback.record, "facts": _known(own)}
+    return _known(stored)
+
+
+def delivery_row(
+    target: str, event: Event, facts: dict[str, Any], *, job: JobRecord | None = None, record: str | None = None
+) -> dict[str, Any]:
+    """A row of `delivery` that is to be sent at once."""
+    return {
+        "id": uuid7(),
+        "target": target,
+        "event": event,
+        "job_id": job.id if job is not None else None,
+        "cluster": job.cluster if job is not None else None,
+        "record": record,
+        "facts": facts,
+        "status": DeliveryStatus.PENDING,
+        # Not the transaction's own time, which may be earlier than that of the event before.
+        "created_at": func.clock_timestamp(),
+        "due_at": func.clock_timestamp(),
+    }
+
+
+def facts_of(job: JobRecord, message: str) -> dict[str, Any]:
+    """The `data` of an event of the job as it is now; what is not known is left out."""
+    rule = RULES[FaultCode(job.error_code)] if job.error_code in RULES else None
+    return _known(
+        {
+            "job_id": str(job.id),
+            "status": job.status.value,
+            "outcome": job.outcome,
+            "message": _cut(message),
+            "vm_uuid": job.vm_uuid,
+            "vm_name": _cut(job.vm_name),
+            "cluster": job.cluster,
+            "error_code": job.error_code,
+            "error_message": _cut(job.error_message),
+            "error_action": None if rule is None else f"For the {rule.actor}: {rule.action}",
+            "wait_reason": job.wait_reason,
+            "remaining_action": _cut(job.remaining_action),
+            "old_not_after": _time(job.results.old_not_after, "seconds"),
+            "new_not_after": _time(job.results.new_not_after, "seconds"),
+            "verified_by": job.results.verified_by,
+            "correlation_id": job.correlation_id,
+            "change_number": job.change_number,
+            "created_at": _time(job.created_at, "milliseconds"),
+            "started_at": _time(job.started_at, "milliseconds"),
+            "finished_at": _time(job.finished_at, "milliseconds"),
+            "link": f"/jobs/{job.id}",
+        }
+    )
+
+
+def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _cut(said: str | None) -> str | None:
+    return said if said is None or len(said) <= _MOST_CHARACTERS else said[: _MOST_CHARACTERS - 1] + "…"
+
+
+def _time(time: datetime | None, to: str) -> str | None:
+    return None if time is None else time.isoformat(timespec=to).removesuffix("+00:00") + "Z"
