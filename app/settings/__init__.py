@@ -15,6 +15,7 @@ from app.settings.cluster import (
 )
 from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
+from app.settings.oidc import Oidc
 from app.settings.retention import Retention
 from app.settings.service import Settings, default_data_dir
 from app.settings.webhooks import WebhookTarget
@@ -26,6 +27,7 @@ __all__ = [
     "GuestMatch",
     "GuestSettings",
     "Limits",
+    "Oidc",
     "Retention",
     "Settings",
     "SettingsError",

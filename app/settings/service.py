@@ -11,6 +11,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.settings.callers import Callers
 from app.settings.cluster import ClusterSettings
 from app.settings.limits import Limits, Seconds, Table
+from app.settings.oidc import Oidc
 from app.settings.retention import Retention
 from app.settings.webhooks import WebhookTarget
 
@@ -44,6 +45,7 @@ class Settings(Table):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     limits: Limits = Limits()
     callers: Callers = Callers()
+    oidc: Oidc | None = None
     retention: Retention = Retention()
     clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
     webhooks: Mapping[str, WebhookTarget] = Field(default_factory=dict)

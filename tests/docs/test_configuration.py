@@ -14,6 +14,7 @@ from app.settings import (
     CommandSettings,
     GuestSettings,
     Limits,
+    Oidc,
     Retention,
     Settings,
     load_settings,
@@ -39,8 +40,12 @@ def _documented(heading: str, model: type[BaseModel] | None = None) -> dict[str,
 
 def _shown(default: object) -> str:
     match default:
-        case None:
+        case None | ():
             return "none"
+        case dict() if not default:
+            return "none"
+        case bool():
+            return str(default).lower()
         case tuple():
             return ", ".join(map(str, default))
         case str():
@@ -52,7 +57,7 @@ def _shown(default: object) -> str:
 def test_the_keys_of_the_service_have_their_real_defaults() -> None:
     documented = _documented("The service")
     fields = Settings.model_fields
-    assert documented.keys() == fields.keys() - {"limits", "callers", "retention", "clusters", "webhooks"}
+    assert documented.keys() == fields.keys() - {"limits", "callers", "oidc", "retention", "clusters", "webhooks"}
     assert documented.pop("data_dir") == "`/var/lib/ngt-renewal` for root, else `~/.local/share/ngt-renewal`"
     for key, value in documented.items():
         default = fields[key].default
@@ -64,6 +69,15 @@ def test_the_keys_of_the_service_have_their_real_defaults() -> None:
 def test_the_keys_of_a_table_have_their_real_defaults(heading: str, model: type[BaseModel]) -> None:
     documented = _documented(heading, model)
     assert documented == {key: _shown(field.default) for key, field in model.model_fields.items()}
+
+
+def test_the_keys_of_the_issuer_have_their_real_defaults() -> None:
+    documented = _documented("OIDC", Oidc)
+    fields = Oidc.model_fields
+    assert documented.keys() == fields.keys()
+    for key, value in documented.items():
+        needed = fields[key].is_required()
+        assert value == ("needed" if needed else _shown(fields[key].get_default(call_default_factory=True))), key
 
 
 def test_the_command_lines_have_their_real_defaults() -> None:
@@ -87,7 +101,7 @@ def test_the_keys_of_a_cluster_have_their_real_defaults() -> None:
 
 
 def test_the_keys_of_guests_have_their_real_defaults() -> None:
-    (_, guests) = blocks(PAGE, "toml")
+    (_, guests, *_) = blocks(PAGE, "toml")
     shown = tomllib.loads(guests)["clusters"]["c1"]["guests"][0]
     tables = rows(section(PAGE, "Guests"))
     assert shown.keys() | {words(row[0])[0] for row in tables} == GuestSettings.model_fields.keys()
