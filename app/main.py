@@ -28,7 +28,9 @@ from app.store.jobs import Jobs
 from app.store.keys import Keys
 from app.store.queue import WakeUps, queue_app
 from app.store.vms import Vms
+from app.store.pause import Pauses
 from app.telemetry import Metrics
+from app.store.slots import SlotRules
 from app.work.worker import Worker
 
 __all__ = [
@@ -117,6 +119,10 @@ async def work_until_stopped(settings: Settings, database_url: str) -> None:
 async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[Parts, procrastinate.App]]:
     database = Database(database_url)
     queue = queue_app(database_url)
+def _slots_of(settings: Settings) -> dict[str, SlotRules]:
+    return {name: SlotRules(cluster.max_running, cluster.prove_first) for name, cluster in settings.clusters.items()}
+
+
     wakeups = WakeUps(queue)
     parts = Parts(
         settings=settings,
@@ -131,6 +137,7 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
     )
     try:
         async with queue.open_async(), parts.changes:
+        pauses=Pauses(database, wakeups, _slots_of(settings)),
             await parts.clusters.ensure(settings.clusters)
             yield parts, queue
     finally:

@@ -26,6 +26,8 @@ SCOPES: dict[str, frozenset[Scope] | None] = {
     "pauseCluster": frozenset({Scope.ADMIN}),
     "resumeCluster": frozenset({Scope.ADMIN}),
     "getLiveness": None,
+    "pauseService": frozenset({Scope.ADMIN}),
+    "resumeService": frozenset({Scope.ADMIN}),
     "getReadiness": None,
     "getMetrics": ANY_KEY,
     "getMeta": ANY_KEY,

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pydantic import MISSING
 
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf, authenticate
 from app.api.guard import GuardedRoute
+from app.api.headers import LONGEST_WAIT_S
 from app.api.parts import Parts, PartsOf
 from app.api.problems import answer_not_ready, problem_responses
 from app.api.schemas import Check, Health, Meta
@@ -46,15 +48,20 @@ async def get_readiness(
     *,
     verbose: Annotated[bool, Query(description="Show each check; needs an API key")] = False,
 ) -> Response:
-    """The database answers and has this version's schema, the worker runs, and the service is not stopping."""
+    """The database answers and has this version's schema, the worker runs, and the service is not stopping.
+
+    A service that is paused is ready: it accepts renewals.
+    """
     if verbose:
         await authenticate(request, parts.keys)
     checks = {name: fault async for name, fault in _checks(parts)}
     faults = {name: fault for name, fault in checks.items() if fault is not None}
     if faults:
         return answer_not_ready(request, faults, verbose=verbose)
-    passed = [Check(name=name, passed=True) for name in checks]
-    return json_answer(Health(status="ready", checks=known(passed if verbose else None)))
+    if not verbose:
+        return json_answer(Health(status="ready"))
+    paused = (await parts.pauses.state()).pause is not None
+    return json_answer(Health(status="ready", checks=[Check(name=name, passed=True) for name in checks], paused=paused))
 
 
 @router.get(
@@ -78,13 +85,16 @@ async def get_metrics(parts: PartsOf, caller: CallerOf) -> Response:
     if caller.clusters is not None:
         raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
     stored = CollectorRegistry()
-    stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters)))
+    paused = (await parts.pauses.state()).pause is not None
+    stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters), paused=paused))
     return Response(generate_latest(parts.metrics.registry) + generate_latest(stored), media_type=_METRICS_TYPE)
 
 
 @router.get("/meta", operation_id="getMeta", summary="Which service this is", response_model=Meta)
 async def get_meta(parts: PartsOf) -> Response:
-    """Its version, that of its database, and where its documents are."""
+    """Its version, that of its database, where its documents are, what it keeps to, and whether it is paused."""
+    state = await parts.pauses.state()
+    pause, kept = state.pause, parts.settings.retention
     return json_answer(
         Meta(
             name="ngt-renewal",
@@ -92,6 +102,17 @@ async def get_meta(parts: PartsOf) -> Response:
             database_revision=known(await current_revision(parts.database)),
             docs="/docs",
             openapi="/openapi.json",
+            server_time_at=state.now,
+            max_wait_s=LONGEST_WAIT_S,
+            max_queued_jobs=parts.settings.callers.max_queued_jobs,
+            jobs_kept_days=kept.jobs_days,
+            idempotency_keys_kept_days=kept.idempotency_days,
+            deliveries_kept_days=kept.deliveries_days,
+            paused=pause is not None,
+            paused_at=MISSING if pause is None else pause.paused_at,
+            paused_by=MISSING if pause is None else pause.paused_by,
+            pause_reason=MISSING if pause is None else known(pause.reason),
+            paused_until=MISSING if pause is None else known(pause.until),
         )
     )
 
@@ -113,9 +134,10 @@ async def _checks(parts: Parts) -> AsyncIterator[tuple[str, Fault | None]]:
 class _StoredCounts(Collector):
     """What the database counted, at one moment. A cluster without any is a zero: alerts need the series."""
 
-    def __init__(self, counts: JobCounts, clusters: Iterable[str]) -> None:
+    def __init__(self, counts: JobCounts, clusters: Iterable[str], *, paused: bool) -> None:
         self._counts = counts
         self._clusters = clusters
+        self._paused = paused
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("ngt_renew_jobs", "Open jobs.", labels=["status"])
@@ -134,6 +156,7 @@ class _StoredCounts(Collector):
         if self._counts.oldest_queued_at is not None:
             oldest.add_metric([], self._counts.oldest_queued_at.timestamp())
         yield oldest
+        yield GaugeMetricFamily("ngt_executions_paused", "1 while the whole service is paused.", float(self._paused))
 
     def _by_cluster(self, name: str, documentation: str, counted: Mapping[str, int]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(name, documentation, labels=["cluster"])

@@ -21,6 +21,7 @@ TAGS: list[Json] = [
     {"name": "renewals", "description": "Starting a renewal."},
     {"name": "jobs", "description": "Reading jobs, and telling them what to do."},
     {"name": "clusters", "description": "The configured clusters."},
+    {"name": "admin", "description": "Holding the whole service."},
     {"name": "health", "description": "For load balancers, monitoring and people who ask which version this is."},
     WEBHOOK_TAG,
 ]

@@ -14,6 +14,7 @@ from app.store.jobs import Jobs
 from app.store.keys import Keys
 from app.store.queue import WakeUps
 from app.store.vms import Vms
+from app.store.pause import Pauses
 from app.telemetry import Metrics
 
 
@@ -45,6 +46,7 @@ class Parts:
     vms: Vms
     changes: Changes
     metrics: Metrics
+    pauses: Pauses
     draining: Draining = field(default_factory=Draining)
     worker_alive: Callable[[], bool] = no_worker_here
 

@@ -58,6 +58,8 @@ Wait = Annotated[
     response_description="The job is open: poll it as `Retry-After` says",
     responses={
         200: {"model": Job, "description": "The job is done"},
+            C.TOO_MANY_WAITS,
+            C.QUEUE_FULL,
         **problem_responses(
             C.IDEMPOTENCY_KEY_INVALID,
             C.TARGET_NOT_ALLOWED,
@@ -79,7 +81,8 @@ async def renew(
 ) -> Response:
     """Starts a job, or joins the VM's open one that does the same. The body may be left out.
 
-    A request that is repeated with its `Idempotency-Key` answers with the same job, for 7 days.
+    A request that is repeated with its `Idempotency-Key` answers with the same job, for 7 days
+    unless configured otherwise (`getMeta`).
     """
     key = read_idempotency_key(request)
     preferred_s = read_preferred_wait_s(request) if wait is None else None
@@ -87,6 +90,7 @@ async def renew(
     seen_on = await parts.vms.known_cluster(vm) if body.cluster is None else ()
     candidates = candidate_clusters(parts.settings, caller, body.cluster, seen_on)
     check_restart_possible(parts.settings, candidates, body.restart_agent)
+        max_queued=parts.settings.callers.max_queued_jobs,
 
     started = await parts.jobs.start_renewal(
         _new_renewal(vm, body, caller, candidates),

@@ -59,7 +59,7 @@ class Problem(_Answer):
             "detail": "There is no job 0199c1f2-0000-7000-8000-000000000000.",
             "instance": "/jobs/0199c1f2-0000-7000-8000-000000000000",
             "code": "job-not-found",
-            "action": "Check the id; finished jobs are kept 90 days.",
+            "action": "Check the id; finished jobs are kept 90 days unless configured otherwise.",
             "retryable": False,
             "request_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
         }
@@ -265,10 +265,44 @@ class Health(_Answer):
 
 
 class Meta(_Answer):
-    """Which service this is."""
+    """Which service this is, what it keeps to, and whether it is paused."""
 
     name: Word
     version: Word
     database_revision: Word | MISSING = MISSING
     docs: Word
     openapi: Word
+class ServicePause(_Answer):
+    """Whether the whole service is paused. With `until` the pause ends by itself."""
+
+    model_config = _example(
+        {
+            "paused": True,
+            "paused_at": "2026-11-24T16:00:00.000Z",
+            "paused_by": "operations",
+            "reason": "Maintenance of all clusters, CHG0030201",
+            "until": "2026-11-24T20:00:00.000Z",
+        }
+    )
+
+    paused: bool
+    paused_at: Instant | MISSING = MISSING
+    paused_by: Text | MISSING = MISSING
+    reason: Text | MISSING = MISSING
+    until: Instant | MISSING = MISSING
+
+
+    paused: Annotated[bool, Field(description="The service is paused, which does not make it unready")] | MISSING = (
+        MISSING
+    )
+    server_time_at: Annotated[Instant, Field(description="The clock by which all times are given")]
+    max_wait_s: Annotated[Count, Field(description="The longest `wait` of a request")]
+    max_queued_jobs: Annotated[Count, Field(description="More are refused with 503 `queue-full`")]
+    jobs_kept_days: Annotated[Count, Field(description="How long finished jobs are kept")]
+    idempotency_keys_kept_days: Annotated[Count, Field(description="How long an Idempotency-Key counts")]
+    deliveries_kept_days: Annotated[Count, Field(description="How long finished deliveries to webhooks are kept")]
+    paused: Annotated[bool, Field(description="No new job starts; renewals are accepted, and wait")]
+    paused_at: Instant | MISSING = MISSING
+    paused_by: Text | MISSING = MISSING
+    pause_reason: Text | MISSING = MISSING
+    paused_until: Annotated[Instant, Field(description="When the pause ends by itself")] | MISSING = MISSING

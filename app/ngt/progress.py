@@ -53,6 +53,7 @@ class WaitReason(StrEnum):
     UNANSWERED_CHANGE = "unanswered_change"
     ENTITY_MISSING = "entity_missing"
     CLUSTER_HAS_STRANDED_VM = "cluster_has_stranded_vm"
+    SERVICE_PAUSED = "service_paused"
     CLUSTER_BUSY = "cluster_busy"
     CLUSTER_PAUSED = "cluster_paused"
     CLUSTER_NOT_PROVEN = "cluster_not_proven"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from app.ngt.progress import PERSON_WAITS, PICKUP_WAITS
 from app.ngt.standing import begin_retry, remaining_action, takes_slot
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
+from app.store.holds import Hold, find_hold
 from app.store.job_rows import JobValues, announced, change_job, job_record, lock_job, with_steps
 from app.store.job_search import JobCursor, JobFilter, search
 from app.store.progress import dump, load, new_progress
@@ -56,12 +57,15 @@ class Jobs:
         self._database = database
         self._wakeups = wakeups
 
-    async def start_renewal(self, new: NewRenewal, idempotency: IdempotencyKey | None = None) -> StartedRenewal:
+    async def start_renewal(
+        self, new: NewRenewal, idempotency: IdempotencyKey | None = None, *, max_queued: int | None = None
+    ) -> StartedRenewal:
         """Store a new job and wake a worker, or answer with the job that this request leads to already.
 
         Of two requests with one idempotency key the second waits for the first and gets its job (`replayed`), also
         when both come at once. A request for the same thing as the VM's open job joins it (`joined`), unless
-        `fail_on_conflict`. Raises VmBusy, and Fault `idempotency-key-reused`; nothing is stored then.
+        `fail_on_conflict`. Raises VmBusy, Fault `idempotency-key-reused`, and `queue-full` where a new job would be one
+        more than `max_queued`; nothing is stored then.
         """
         job_id = uuid7()
         async with self._database.transaction() as connection:
@@ -70,12 +74,18 @@ class Jobs:
                 if earlier_id is not None:
                     return StartedRenewal(await _get(connection, earlier_id), replayed=True)
             # An open job that ends between the two statements leaves the VM free: then the next insert succeeds.
-            while (job := await _insert_job(connection, job_id, new)) is None:
-                if (open_job := await _lock_open_job(connection, new.vm_uuid)) is not None:
+            while is_full or (job := await _insert_job(connection, job_id, new, hold)) is None:
+                open_job = None if new.validate_only else await _lock_open_job(connection, new.vm_uuid)
+                if open_job is not None:
+            is_full = max_queued is not None and await _is_full(connection, max_queued)
+            hold = None if new.validate_only else await find_hold(connection)
                     return await _join(connection, open_job, new, idempotency)
             await _add_correlation(connection, job_id, new.correlation_id)
             await self._wakeups.wake(connection, job_id)
             return StartedRenewal(job_record(job))
+                if is_full:
+                    message = f"{max_queued} renewals wait for their turn already."
+                    raise Fault(FaultCode.QUEUE_FULL, message)
 
     async def find(self, job_id: UUID) -> JobRecord | None:
         """The job with its steps."""
@@ -154,8 +164,10 @@ class Jobs:
                 **_NOBODY_RUNS_IT,
                 status=JobStatus.QUEUED,
                 outcome=None,
+            hold = await find_hold(connection) if takes_slot(progress) and job["changing_since"] is None else None
                 done=False,
-                message=f"queued for attempt {attempt}",
+                message=f"queued for attempt {attempt}" if hold is None else hold.message,
+                wait_reason=None if hold is None else hold.reason,
                 error_code=None,
                 error_message=None,
                 remaining_action=None,
@@ -195,16 +207,6 @@ class Jobs:
             stranded=dict(stranded_rows),
             awaiting_pickup=dict(awaiting_rows),
         )
-
-    async def prune(self, *, finished_before: datetime, idempotency_before: datetime) -> tuple[int, int]:
-        """Delete the jobs that were done before a time, and the idempotency keys of requests made before another.
-
-        Answers how many of each went.
-        """
-        jobs = delete(JOB).where(JOB.c.done, JOB.c.finished_at < finished_before)
-        keys = delete(IDEMPOTENCY).where(IDEMPOTENCY.c.created_at < idempotency_before)
-        async with self._database.transaction() as connection:
-            return (await connection.execute(jobs)).rowcount, (await connection.execute(keys)).rowcount
 
 
 # A worker that still holds the job has an older fence: its next write is refused.
@@ -276,7 +278,15 @@ async def _claim_key(
     return None
 
 
-async def _insert_job(connection: AsyncConnection, job_id: UUID, new: NewRenewal) -> JobValues | None:
+async def _is_full(connection: AsyncConnection, max_queued: int) -> bool:
+    """Requests at the same moment may go beyond it by their number: no harm, and no lock that all would wait for."""
+    queued = select(JOB.c.id).where(~JOB.c.done, JOB.c.status == JobStatus.QUEUED)
+    return (await connection.execute(queued.offset(max_queued - 1).limit(1))).first() is not None
+
+
+async def _insert_job(
+    connection: AsyncConnection, job_id: UUID, new: NewRenewal, hold: Hold | None
+) -> JobValues | None:
     """The new row, or None when the VM has an open job."""
     row = insert(JOB).values(
         id=job_id,
@@ -284,7 +294,8 @@ async def _insert_job(connection: AsyncConnection, job_id: UUID, new: NewRenewal
         validate_only=new.validate_only,
         status=JobStatus.QUEUED,
         done=False,
-        message="queued",
+        message="queued" if hold is None else hold.message,
+        wait_reason=None if hold is None else hold.reason,
         cluster=new.cluster,
         progress_percent=0,
         attempt=1,

@@ -15,7 +15,7 @@ class FenceLost(Exception):
 
 
 class Held(Exception):
-    """The cluster is paused or has a stranded VM, so nothing is deleted there now; the job was put back."""
+    """A pause or a stranded VM lets nothing be deleted there now; the job was put back."""
 
 
 @dataclass(slots=True)

@@ -11,16 +11,16 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.progress import WaitReason
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
 from app.store.exchanges import store_answers, store_text
+from app.store.holds import Hold
 from app.store.job_ends import remember_end
 from app.store.job_rows import JOB_CHANNEL
 from app.store.progress import dump, load, load_sighting
 from app.store.queue import WakeUps
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, State
-from app.store.slots import HELD_BECAUSE, SlotRules, make_due_without_cluster, may_run, wake_held, why_not_change
+from app.store.slots import SlotRules, make_due_without_cluster, may_run, wake_held, why_not_change
 
 # A step that is taken again goes on in its row, so that a long wait does not fill the list.
 _REUSED_STEP = ("not_yet", "lost")
@@ -155,10 +155,10 @@ class Running:
     async def begin_step(self, claim: Claim, state: State, begun: Begun, *, if_held: State) -> int | None:
         """Stores the last answer and the next intent; gives the id of the stored exchange of a changing text.
 
-        Raises FenceLost when the job is not this runner's any more, and Held when the cluster was paused or has a
-        stranded VM: then the answer is stored, and the job was put back with the progress of `if_held`.
+        Raises FenceLost when the job is not this runner's any more, and Held when a pause or a stranded VM lets
+        nothing begin: then the answer is stored, and the job was put back with the progress of `if_held`.
         """
-        held: WaitReason | None = None
+        held: Hold | None = None
         exchange_id: int | None = None
         async with self._database.transaction() as connection:
             if begun.may_be_held and claim.cluster is not None:
@@ -169,16 +169,16 @@ class Running:
             else:
                 exchange_id = await self._store_intent(connection, claim, state, begun)
         if held is not None:
-            raise Held(HELD_BECAUSE[held])
+            raise Held(held.message)
         return exchange_id
 
-    async def _hold(self, connection: AsyncConnection, claim: Claim, state: State, reason: WaitReason) -> None:
+    async def _hold(self, connection: AsyncConnection, claim: Claim, state: State, hold: Hold) -> None:
         await self._update(
             connection,
             claim,
             state,
             _HOLD,
-            {"reason": reason, "message": HELD_BECAUSE[reason]},
+            {"reason": hold.reason, "message": hold.message},
         )
 
     async def _store_intent(self, connection: AsyncConnection, claim: Claim, state: State, begun: Begun) -> int | None:

@@ -3,25 +3,24 @@
 A stranded VM goes before everything; while a cluster has one, nothing that deletes starts there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.progress import WaitReason
+from app.store.holds import HELD, PAUSE_STANDS, Hold, hold_of_cluster, hold_of_pause
+from app.store.job_rows import JOB_CHANNEL
 from app.store.queue import WakeUps
 
 # The first half of the advisory locks of clusters; the second is the cluster's name.
 _CLUSTER_LOCK = 4_771_001
+PAUSE_LOCK = 4_771_002
+"""The advisory lock of the pause of the whole service: shared by those who begin, whole for those who pause."""
 _NO_JOB = UUID(int=0)
-# A job that is held for one of these has no due time; what held it wakes it.
-_HELD = (
-    WaitReason.CLUSTER_BUSY,
-    WaitReason.CLUSTER_PAUSED,
-    WaitReason.CLUSTER_NOT_PROVEN,
-    WaitReason.CLUSTER_HAS_STRANDED_VM,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,9 @@ class SlotRules:
 
 @dataclass(frozen=True, slots=True)
 class _Gate:
+    service_paused: bool
+    pause_reason: str | None
+    pause_until: datetime | None
     changing: bool
     paused: bool
     stranded_others: int
@@ -42,8 +44,16 @@ class _Gate:
     proven: bool
 
 
-def _held_by(gate: _Gate, rules: SlotRules) -> WaitReason | None:
-    """Why a job must not start now; one that has begun to change is held by slots alone."""
+def _held_by(gate: _Gate, rules: SlotRules) -> Hold | None:
+    """Why a job must not start now."""
+    if gate.service_paused and not gate.changing:
+        return hold_of_pause(gate.pause_reason, gate.pause_until)
+    reason = _held_by_cluster(gate, rules)
+    return hold_of_cluster(reason) if reason is not None else None
+
+
+def _held_by_cluster(gate: _Gate, rules: SlotRules) -> WaitReason | None:
+    """A job that has begun to change is held by slots alone."""
     if gate.changing:
         return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
     if gate.paused:
@@ -55,17 +65,10 @@ def _held_by(gate: _Gate, rules: SlotRules) -> WaitReason | None:
     return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
 
 
-HELD_BECAUSE = {
-    WaitReason.CLUSTER_BUSY: "as many renewals as allowed run on the cluster; this one starts when one of them ends",
-    WaitReason.CLUSTER_PAUSED: "the cluster is paused; the renewal starts when it is resumed",
-    WaitReason.CLUSTER_NOT_PROVEN: "no renewal was proved on this cluster yet, so they run one at a time until one is",
-    WaitReason.CLUSTER_HAS_STRANDED_VM: "another VM of the cluster has no tools entity at the moment; "
-    "nothing else is deleted there before it has one",
-}
-
-_LOCK = text("SELECT pg_advisory_xact_lock(:lock, hashtext(:cluster))")
-_GATE = text("""
-SELECT
+_LOCK = text("SELECT pg_advisory_xact_lock_shared(:pause_lock), pg_advisory_xact_lock(:lock, hashtext(:cluster))")
+_GATE = text(f"""
+SELECT gate.*, pause.single IS NOT NULL AS service_paused, pause.reason AS pause_reason, pause.until AS pause_until
+FROM (SELECT
   coalesce((SELECT changing_since IS NOT NULL FROM job WHERE id = :id), false) AS changing,
   coalesce((SELECT paused_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS paused,
   coalesce((SELECT proven_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS proven,
@@ -73,8 +76,8 @@ SELECT
   count(*) FILTER (WHERE takes_slot AND (lease_until >= clock_timestamp() OR remote_until_at IS NOT NULL
                                          OR stranded_since IS NOT NULL)) AS running_others,
   count(*) FILTER (WHERE changing_since IS NOT NULL) AS changing_others
-FROM job WHERE cluster = :cluster AND NOT done AND id <> :id
-""")
+FROM job WHERE cluster = :cluster AND NOT done AND id <> :id) AS gate LEFT JOIN pause ON {PAUSE_STANDS}
+""")  # noqa: S608 - the only part put in is a constant
 _MINE = text("""
 SELECT stranded_since IS NOT NULL OR remote_until_at IS NOT NULL AS holds_slot
 FROM job WHERE id = :id AND NOT done AND due_at <= clock_timestamp()
@@ -95,6 +98,21 @@ RETURNING id
 """)
 
 
+# A job that no worker has looked at yet is due all the same, and only said that the service was paused.
+_FORGET_PAUSE = text("""
+UPDATE job SET wait_reason = NULL, message = 'queued', version = version + 1, updated_at = now()
+WHERE id IN (
+  SELECT id FROM job WHERE NOT done AND due_at IS NOT NULL AND wait_reason = 'service_paused'
+  ORDER BY id FOR UPDATE SKIP LOCKED)
+RETURNING pg_notify(:channel, CAST(id AS text))
+""")
+_HOLD_OTHERWISE = text("""
+UPDATE job SET wait_reason = :reason, message = :message, version = version + 1, updated_at = now()
+WHERE id IN (
+  SELECT id FROM job WHERE cluster = :cluster AND NOT done AND due_at IS NULL AND wait_reason = 'service_paused'
+  ORDER BY id FOR UPDATE SKIP LOCKED)
+RETURNING pg_notify(:channel, CAST(id AS text))
+""")
 _WITHOUT_CLUSTER = text("""
 UPDATE job SET due_at = clock_timestamp()
 WHERE NOT done AND due_at IS NULL AND wait_reason = ANY(:held) AND NOT cluster = ANY(:clusters)
@@ -104,7 +122,7 @@ RETURNING id
 
 async def make_due_without_cluster(connection: AsyncConnection, clusters: list[str]) -> list[UUID]:
     """Makes held jobs due whose cluster is not configured any more: nothing else would ever wake them."""
-    rows = await connection.execute(_WITHOUT_CLUSTER, {"held": list(_HELD), "clusters": clusters})
+    rows = await connection.execute(_WITHOUT_CLUSTER, {"held": list(HELD), "clusters": clusters})
     return [job_id for (job_id,) in rows.all()]
 
 
@@ -122,25 +140,27 @@ async def may_run(connection: AsyncConnection, job_id: UUID, cluster: str, rules
     held = _held_by(await _gate_of(connection, job_id, cluster), rules)
     if held is None:
         return True
-    await connection.execute(_HOLD, {"id": job_id, "reason": held, "message": HELD_BECAUSE[held]})
+    await connection.execute(_HOLD, {"id": job_id, "reason": held.reason, "message": held.message})
     return False
 
 
-async def why_not_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> WaitReason | None:
+async def why_not_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> Hold | None:
     """Why a new certificate must not be issued now although the job runs; it holds until this transaction ends."""
     await _lock(connection, cluster)
     gate = await _gate_of(connection, job_id, cluster)
+    if gate.service_paused and not gate.changing:
+        return hold_of_pause(gate.pause_reason, gate.pause_until)
     if gate.paused and not gate.changing:
-        return WaitReason.CLUSTER_PAUSED
-    return WaitReason.CLUSTER_HAS_STRANDED_VM if gate.stranded_others else None
+        return hold_of_cluster(WaitReason.CLUSTER_PAUSED)
+    return hold_of_cluster(WaitReason.CLUSTER_HAS_STRANDED_VM) if gate.stranded_others else None
 
 
 async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str, slots: SlotRules) -> None:
     """Wakes as many held jobs of the cluster as it has free slots."""
     gate = await _gate_of(connection, _NO_JOB, cluster)
     most = 1 if slots.prove_first and not gate.proven else slots.max_running
-    held = list(_HELD)
-    if gate.paused or gate.stranded_others:
+    held = list(HELD)
+    if gate.service_paused or gate.paused or gate.stranded_others:
         # A job that was held after it had begun may go on; those that have not begun would only be held again.
         held = [WaitReason.CLUSTER_BUSY]
     values = {"cluster": cluster, "held": held, "free": most - gate.running_others}
@@ -148,8 +168,19 @@ async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str,
         await wakeups.wake(connection, job_id)
 
 
+async def release_paused(connection: AsyncConnection, wakeups: WakeUps, slots: Mapping[str, SlotRules]) -> None:
+    """What the service's pause held, and said so, waits for its turn on its cluster; free slots are taken at once."""
+    await connection.execute(_FORGET_PAUSE, {"channel": JOB_CHANNEL})
+    for cluster, rules in slots.items():
+        gate = await _gate_of(connection, _NO_JOB, cluster)
+        hold = _held_by(gate, rules) or hold_of_cluster(WaitReason.CLUSTER_BUSY)
+        values = {"cluster": cluster, "reason": hold.reason, "message": hold.message, "channel": JOB_CHANNEL}
+        await connection.execute(_HOLD_OTHERWISE, values)
+        await wake_held(connection, wakeups, cluster, rules)
+
+
 async def _lock(connection: AsyncConnection, cluster: str) -> None:
-    await connection.execute(_LOCK, {"lock": _CLUSTER_LOCK, "cluster": cluster})
+    await connection.execute(_LOCK, {"pause_lock": PAUSE_LOCK, "lock": _CLUSTER_LOCK, "cluster": cluster})
 
 
 async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> _Gate:

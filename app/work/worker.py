@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
 from uuid import UUID, uuid4
 
 import procrastinate
@@ -22,8 +22,9 @@ from app.settings import Limits, Settings
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool, Reachable
 from app.store.database import Database
-from app.store.jobs import Jobs
+from app.store.pause import Pauses
 from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
+from app.store.retention import KeptDays, Removed, prune
 from app.store.running import Running
 from app.store.vms import Vms
 from app.store.watching import Watching
@@ -39,9 +40,6 @@ _LEASE_RENEWALS = 3
 _FETCH_INTERVAL_S = 2.0
 _RESTART_S = 1.0
 _PRUNE_EVERY_S = 3600.0
-# What the documentation promises to callers.
-_KEEP_JOBS = timedelta(days=90)
-_KEEP_KEYS = timedelta(days=7)
 
 
 class Worker:
@@ -61,11 +59,12 @@ class Worker:
         }
         self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
-        self._jobs = Jobs(database, wakeups)
+        self._database = database
         acts = Acts(Vms(database), self.clusters, self._guest_pool, limits)
         self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
         self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
         self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
+        self._pauses = Pauses(database, wakeups, self._slots)
         self._taking: asyncio.Task[None] | None = None
         metrics.registry.register(_CvmStates(self.clusters, self._cvm_pool))
 
@@ -128,13 +127,14 @@ class Worker:
             log.warning("a job was left to the sweep", job_id=job_id, error_code=fault.code, error=fault.message)
 
     async def _prune(self) -> None:
-        jobs, keys = await self._jobs.prune(
-            finished_before=datetime.now(UTC) - _KEEP_JOBS, idempotency_before=datetime.now(UTC) - _KEEP_KEYS
-        )
-        if jobs or keys:
-            log.info("old jobs were removed", jobs=jobs, idempotency_keys=keys)
+        kept = self._settings.retention
+        removed = await prune(self._database, KeptDays(kept.jobs_days, kept.idempotency_days, kept.deliveries_days))
+        if removed != Removed(0, 0, 0):
+            log.info("what was older than it is kept was removed", **asdict(removed))
 
     async def _sweep(self) -> None:
+        if await self._pauses.end_if_over():
+            log.info("the pause of the service is over")
         woken = await self._running.wake_due(self._slots)
         if woken:
             log.info("the sweep found due jobs", jobs=woken)
