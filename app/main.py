@@ -26,11 +26,11 @@ from app.store.clusters import Clusters
 from app.store.database import Database
 from app.store.jobs import Jobs
 from app.store.keys import Keys
-from app.store.queue import WakeUps, queue_app
-from app.store.vms import Vms
 from app.store.pause import Pauses
-from app.telemetry import Metrics
+from app.store.queue import WakeUps, queue_app
 from app.store.slots import SlotRules
+from app.store.vms import Vms
+from app.telemetry import Metrics
 from app.work.worker import Worker
 
 __all__ = [
@@ -115,14 +115,14 @@ async def work_until_stopped(settings: Settings, database_url: str) -> None:
                 log.info("stopping: running changes are finished first")
 
 
-@asynccontextmanager
-async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[Parts, procrastinate.App]]:
-    database = Database(database_url)
-    queue = queue_app(database_url)
 def _slots_of(settings: Settings) -> dict[str, SlotRules]:
     return {name: SlotRules(cluster.max_running, cluster.prove_first) for name, cluster in settings.clusters.items()}
 
 
+@asynccontextmanager
+async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[Parts, procrastinate.App]]:
+    database = Database(database_url)
+    queue = queue_app(database_url)
     wakeups = WakeUps(queue)
     parts = Parts(
         settings=settings,
@@ -131,13 +131,13 @@ def _slots_of(settings: Settings) -> dict[str, SlotRules]:
         jobs=Jobs(database, wakeups),
         keys=Keys(database),
         clusters=Clusters(database),
+        pauses=Pauses(database, wakeups, _slots_of(settings)),
         vms=Vms(database),
         changes=Changes(database_url),
         metrics=Metrics(),
     )
     try:
         async with queue.open_async(), parts.changes:
-        pauses=Pauses(database, wakeups, _slots_of(settings)),
             await parts.clusters.ensure(settings.clusters)
             yield parts, queue
     finally:

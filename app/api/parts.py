@@ -12,9 +12,9 @@ from app.store.clusters import Clusters
 from app.store.database import Database
 from app.store.jobs import Jobs
 from app.store.keys import Keys
+from app.store.pause import Pauses
 from app.store.queue import WakeUps
 from app.store.vms import Vms
-from app.store.pause import Pauses
 from app.telemetry import Metrics
 
 
@@ -43,10 +43,10 @@ class Parts:
     jobs: Jobs
     keys: Keys
     clusters: Clusters
+    pauses: Pauses
     vms: Vms
     changes: Changes
     metrics: Metrics
-    pauses: Pauses
     draining: Draining = field(default_factory=Draining)
     worker_alive: Callable[[], bool] = no_worker_here
 

@@ -58,8 +58,6 @@ Wait = Annotated[
     response_description="The job is open: poll it as `Retry-After` says",
     responses={
         200: {"model": Job, "description": "The job is done"},
-            C.TOO_MANY_WAITS,
-            C.QUEUE_FULL,
         **problem_responses(
             C.IDEMPOTENCY_KEY_INVALID,
             C.TARGET_NOT_ALLOWED,
@@ -68,6 +66,8 @@ Wait = Annotated[
             C.VALIDATION_FAILED,
             C.IDEMPOTENCY_KEY_REUSED,
             C.AGENT_RESTART_NOT_POSSIBLE,
+            C.TOO_MANY_WAITS,
+            C.QUEUE_FULL,
         ),
     },
 )
@@ -90,11 +90,11 @@ async def renew(
     seen_on = await parts.vms.known_cluster(vm) if body.cluster is None else ()
     candidates = candidate_clusters(parts.settings, caller, body.cluster, seen_on)
     check_restart_possible(parts.settings, candidates, body.restart_agent)
-        max_queued=parts.settings.callers.max_queued_jobs,
 
     started = await parts.jobs.start_renewal(
         _new_renewal(vm, body, caller, candidates),
         None if key is None else IdempotencyKey(key, _ROUTE, _request_sha256(vm, body)),
+        max_queued=parts.settings.callers.max_queued_jobs,
     )
     job = started.job
     if (wait_s := preferred_s if wait is None else wait) and not job.done:

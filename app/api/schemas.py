@@ -250,28 +250,6 @@ class ClusterList(_Answer):
     items: Annotated[list[Cluster], Field(max_length=1000)]
 
 
-class Check(_Answer):
-    """One thing that the service needs."""
-
-    name: Word
-    passed: bool
-
-
-class Health(_Answer):
-    """Whether the service works; `checks` with `?verbose=true` and an API key."""
-
-    status: Word
-    checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
-
-
-class Meta(_Answer):
-    """Which service this is, what it keeps to, and whether it is paused."""
-
-    name: Word
-    version: Word
-    database_revision: Word | MISSING = MISSING
-    docs: Word
-    openapi: Word
 class ServicePause(_Answer):
     """Whether the whole service is paused. With `until` the pause ends by itself."""
 
@@ -292,9 +270,31 @@ class ServicePause(_Answer):
     until: Instant | MISSING = MISSING
 
 
+class Check(_Answer):
+    """One thing that the service needs."""
+
+    name: Word
+    passed: bool
+
+
+class Health(_Answer):
+    """Whether the service works; `checks` with `?verbose=true` and an API key."""
+
+    status: Word
+    checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
     paused: Annotated[bool, Field(description="The service is paused, which does not make it unready")] | MISSING = (
         MISSING
     )
+
+
+class Meta(_Answer):
+    """Which service this is, what it keeps to, and whether it is paused."""
+
+    name: Word
+    version: Word
+    database_revision: Word | MISSING = MISSING
+    docs: Word
+    openapi: Word
     server_time_at: Annotated[Instant, Field(description="The clock by which all times are given")]
     max_wait_s: Annotated[Count, Field(description="The longest `wait` of a request")]
     max_queued_jobs: Annotated[Count, Field(description="More are refused with 503 `queue-full`")]
