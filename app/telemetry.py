@@ -152,3 +152,9 @@ class Metrics:
             buckets=_COMMAND_BUCKETS_S,
             registry=registry,
         )
+        self.deliveries_total = Counter(
+            "ngt_webhook_deliveries_total",
+            "Attempts to deliver webhooks, by what came of them.",
+            ["target", "result"],
+            registry=registry,
+        )

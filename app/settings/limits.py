@@ -79,7 +79,12 @@ class Limits(Table):
     keepalive_interval_s: Seconds = 15
     idle_close_s: Seconds = 300
 
-    @field_validator("guest_read_delays_s", mode="before")
+    # Between the attempts of a webhook's delivery, those of Standard Webhooks; after the last one it is exhausted.
+    webhook_retry_delays_s: Annotated[tuple[Seconds, ...], AfterValidator(at_least_one)] = (
+        5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,
+    )  # fmt: skip
+
+    @field_validator("guest_read_delays_s", "webhook_retry_delays_s", mode="before")
     @classmethod
     def _from_environment(cls, given: object) -> object:
         """An environment variable holds the delays as `5,30,60`."""
