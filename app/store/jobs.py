@@ -23,6 +23,7 @@ from app.store.database import Database
 from app.store.holds import Hold, find_hold
 from app.store.job_rows import JobValues, announced, change_job, job_record, lock_job, with_steps
 from app.store.job_search import JobCursor, JobFilter, search
+from app.store.outbox import MOST_CALLBACKS, Outbox, stored_callback
 from app.store.progress import dump, load, new_progress
 from app.store.queue import WakeUps
 from app.store.records import Caller, Exchange, IdempotencyKey, JobRecord, JobStatus, NewRenewal, StartedRenewal
@@ -30,6 +31,7 @@ from app.store.tables import CORRELATION, EXCHANGE, IDEMPOTENCY, JOB, VM
 
 _OPEN = text("NOT done AND NOT validate_only")
 _RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+_TELLS_NOBODY = Outbox()
 
 
 class VmBusy(Fault):
@@ -53,9 +55,10 @@ class JobCounts:
 class Jobs:
     """The jobs of one database. Every function raises Fault `database-unavailable` when it does not answer."""
 
-    def __init__(self, database: Database, wakeups: WakeUps) -> None:
+    def __init__(self, database: Database, wakeups: WakeUps, outbox: Outbox = _TELLS_NOBODY) -> None:
         self._database = database
         self._wakeups = wakeups
+        self._outbox = outbox
 
     async def start_renewal(
         self, new: NewRenewal, idempotency: IdempotencyKey | None = None, *, max_queued: int | None = None
@@ -133,7 +136,9 @@ class Jobs:
                 takes_slot=False,
                 finished_at=func.now(),
             )
-            return await _changed(connection, cancelled)
+            changed = await _changed(connection, cancelled)
+            await self._outbox.tell_of_end(connection, job_id, "cancelled")
+            return changed
 
     async def retry(self, job_id: UUID) -> JobRecord:
         """Have a failed or cancelled job go on where it stopped, as its next attempt.
@@ -308,6 +313,7 @@ async def _insert_job(
         correlation_display=new.correlation_display,
         change_number=new.change_number,
         requested_by=new.requested_by,
+        callback=null() if (callback := stored_callback(new)) is None else [callback],
         progress=new_progress(new.vm_uuid, new.request),
         version=1,
         fence=0,
@@ -336,10 +342,22 @@ async def _join(
         message = f"VM {new.vm_uuid} is being renewed by job {job.id}{but}."
         raise VmBusy(message, job)
     await _add_correlation(connection, job.id, new.correlation_id)
+    await _add_callback(connection, open_job, new)
     if idempotency is not None:
         names = {"caller_id": new.caller.id, "route": idempotency.route, "key": idempotency.key}
         await connection.execute(update(IDEMPOTENCY).filter_by(**names).values(job_id=job.id))
     return StartedRenewal(job, joined=True)
+
+
+async def _add_callback(connection: AsyncConnection, job: JobValues, new: NewRenewal) -> None:
+    """The job's row is locked, so the job does not end before it knows whom to tell."""
+    callback, present = stored_callback(new), job["callback"] or []
+    if callback is None or callback in present:
+        return
+    if len(present) >= MOST_CALLBACKS:
+        message = f"Job {job['id']}, which does the same, has {MOST_CALLBACKS} callbacks already."
+        raise Fault(FaultCode.CALLBACK_NOT_ALLOWED, message)
+    await connection.execute(update(JOB).where(JOB.c.id == job["id"]).values(callback=[*present, callback]))
 
 
 async def _add_correlation(connection: AsyncConnection, job_id: UUID, correlation_id: str | None) -> None:

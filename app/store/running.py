@@ -17,6 +17,7 @@ from app.store.exchanges import store_answers, store_text
 from app.store.holds import Hold
 from app.store.job_ends import remember_end
 from app.store.job_rows import JOB_CHANNEL
+from app.store.outbox import Outbox
 from app.store.progress import dump, load, load_sighting
 from app.store.queue import WakeUps
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, State
@@ -68,8 +69,9 @@ def _update_job(assignments: str) -> TextClause:
         " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
         " changing_since = CASE WHEN :changing THEN coalesce(changing_since, clock_timestamp()) END,"
         f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
+        " FROM (SELECT stranded_since IS NOT NULL AS was_stranded FROM job WHERE id = :id) AS earlier"
         " WHERE id = :id AND fence = :fence AND NOT done"
-        " RETURNING pg_notify(:channel, CAST(id AS text))"
+        " RETURNING stranded_since IS NOT NULL AND NOT was_stranded, pg_notify(:channel, CAST(id AS text))"
     )
 
 
@@ -87,14 +89,18 @@ _FINISH = _update_job(
     " progress_percent = CASE WHEN :status = 'failed' THEN progress_percent ELSE 100 END"
 )
 _NOTIFY = text("SELECT pg_notify(:channel, :id)")
+_TELLS_NOBODY = Outbox()
 
 
 class Running:
     """What one worker process may do with jobs. `runner` names the process and must be its own."""
 
-    def __init__(self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float) -> None:
+    def __init__(
+        self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float, outbox: Outbox = _TELLS_NOBODY
+    ) -> None:
         self._database = database
         self._wakeups = wakeups
+        self._outbox = outbox
         self._runner = runner
         self._lease_s = lease_s
         # The fence of each job that is really at work here: only these leases are kept.
@@ -228,6 +234,7 @@ class Running:
                     "cluster": cluster,
                 },
             )
+            await self._outbox.tell_of_wait(connection, claim.job_id, back.reason)
             if back.until is not None:
                 await self._wakeups.wake(connection, claim.job_id, at=back.until, stranded=state.stranded)
             await self._wake_next(connection, claim, slots)
@@ -250,6 +257,7 @@ class Running:
                     "remaining_action": ended.remaining_action,
                 },
             )
+            await self._outbox.tell_of_end(connection, claim.job_id, ended.outcome)
             if claim.cluster is not None:
                 await remember_end(connection, claim, ended)
             await self._wake_next(connection, claim, slots)
@@ -298,8 +306,11 @@ class Running:
                 "changing": state.changing,
             },
         )
-        if done.one_or_none() is None:
+        if (row := done.one_or_none()) is None:
             raise FenceLost
+        became_stranded, _ = row
+        if became_stranded:
+            await self._outbox.tell_of_stranding(connection, claim.job_id)
 
     async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
         if claim.cluster is not None and slots is not None:
