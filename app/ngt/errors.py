@@ -256,7 +256,9 @@ RULES: dict[FaultCode, FaultRule] = {
         "The callback is not allowed",
         "Name a webhook target of the configuration, and a record only where its profile has one.",
     ),
-    _C.JOB_NOT_FOUND: FaultRule(_CALLER, False, "No such job", "Check the id; finished jobs are kept 90 days unless configured otherwise."),
+    _C.JOB_NOT_FOUND: FaultRule(
+        _CALLER, False, "No such job", "Check the id; finished jobs are kept 90 days unless configured otherwise."
+    ),
     _C.CLUSTER_NOT_FOUND: FaultRule(
         _CALLER, False, "No such cluster", "`GET /clusters` lists the clusters that your key may use."
     ),
