@@ -1,0 +1,93 @@
+"""What a person reads in a ticket: what happened, until when the certificate is valid, and what to do next."""
+
+from collections.abc import Iterator, Mapping
+
+# What an event means for a person; what is in braces are facts, and `vm` says which VM it is.
+_HAPPENED = {
+    "ngt.renewal.succeeded": "The NGT client certificate of {vm} was renewed.",
+    "ngt.renewal.failed": "The NGT client certificate of {vm} was not renewed: the job failed.",
+    "ngt.renewal.cancelled": "The renewal of the NGT client certificate of {vm} was cancelled.",
+    "ngt.renewal.skipped": "The NGT client certificate of {vm} was left as it is.",
+    "ngt.renewal.unverified": (
+        "The steps of a renewal were done for {vm}, but nothing proves that its NGT agent has the new certificate."
+    ),
+    "ngt.renewal.action_required": "The renewal of the NGT client certificate of {vm} waits for a person.",
+    "ngt.renewal.stranded": (
+        "The VM tools entity of {vm} may be missing, so that NGT may be off there. "
+        "The service goes on trying to create it, and starts nothing new on that cluster before it has."
+    ),
+    "ngt.certificate.expiring": "The NGT client certificate of {vm} is about to expire.",
+    "ngt.certificate.expired": "The NGT client certificate of {vm} has expired.",
+    "webhook.test": "This is a test of the way to this record. Nothing happened to any VM.",
+}
+_PROVED_BY = {
+    "guest_certificate": "The new certificate was read in the guest.",
+    "cvm_expiry_date": "The cluster reports the new expiry date.",
+    "link_only": "Only the communication link is known to be active.",
+}
+_ENDED_WELL = frozenset({"ngt.renewal.succeeded", "ngt.renewal.skipped"})
+
+
+def work_notes(facts: Mapping[str, str]) -> str:
+    """Full sentences, a paragraph each, of facts as texts (times `yyyy-MM-dd HH:mm:ss` UTC; not known: empty)."""
+    paragraphs = (
+        " ".join(_what_happened(facts)),
+        " ".join(_until_when(facts)),
+        " ".join(_what_to_do(facts)),
+        " ".join(_where_to_look(facts)),
+    )
+    return "\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
+    event = facts["event"]
+    vm = f"the VM {facts['vm_name'] or facts['vm_uuid'] or 'of the job'}"
+    also = [f"UUID {facts['vm_uuid']}"] if facts["vm_name"] and facts["vm_uuid"] else []
+    also += [f"cluster {facts['cluster']}"] if facts["cluster"] else []
+    shown = vm + (f" ({', '.join(also)})" if also else "")
+    yield _HAPPENED.get(event, f"The event {event} happened to {{vm}}.").replace("{vm}", shown)
+    if event == "ngt.renewal.failed":
+        said = facts["error_message"] or facts["message"]
+        code = f" (error code {facts['error_code']})" if facts["error_code"] else ""
+        if said or code:
+            yield f"The reason{code}: {_sentence(said or 'not given')}"
+    elif event not in {"ngt.renewal.succeeded", "webhook.test"} and facts["message"]:
+        yield f"The service says: {_sentence(facts['message'])}"
+
+
+def _until_when(facts: Mapping[str, str]) -> Iterator[str]:
+    old, new = facts["old_not_after"], facts["new_not_after"]
+    if new:
+        yield f"The new certificate is valid until {new} UTC" + (
+            f"; the one before it until {old} UTC." if old else "."
+        )
+    elif old:
+        yield f"The certificate that was found is valid until {old} UTC."
+    if facts["verified_by"]:
+        yield _PROVED_BY.get(facts["verified_by"], f"Verified by: {facts['verified_by']}.")
+
+
+def _what_to_do(facts: Mapping[str, str]) -> Iterator[str]:
+    if facts["event"] == "webhook.test":
+        return
+    todo = [facts[name] for name in ("error_action", "remaining_action") if facts[name]]
+    if todo:
+        yield "What to do next:"
+        yield from map(_sentence, todo)
+    elif facts["event"] in _ENDED_WELL:
+        yield "Nothing is left to do."
+
+
+def _where_to_look(facts: Mapping[str, str]) -> Iterator[str]:
+    if not facts["job_id"]:
+        return
+    named = [f"change {facts['change_number']}"] if facts["change_number"] else []
+    named += [f"correlation {facts['correlation_id']}"] if facts["correlation_id"] else []
+    yield f"Job {facts['job_id']}" + (f" ({', '.join(named)})" if named else "") + "."
+    if facts["link"].startswith("http"):
+        yield f"More about it: {facts['link']}"
+
+
+def _sentence(text: str) -> str:
+    said = text.strip()
+    return said[:1].upper() + said[1:] + ("" if said.endswith((".", "!", "?", "`")) else ".")
