@@ -20,6 +20,7 @@ from app.api.openapi_words import (
     OF_ALL,
     OF_BODIES,
     OF_KEYS,
+    OF_KEYS_HEADERS,
     REQUEST_HEADERS,
     SECURITY_SCHEMES,
     STATUS_HEADERS,
@@ -90,6 +91,9 @@ def _describe(operation: Json, *, takes_body: bool) -> None:
         # What no body means stands at each member.
         body["content"]["application/json"]["schema"].pop("default")
     _describe_answers(name, operation["responses"], [*_codes(scopes), *(OF_BODIES if takes_body else ())])
+    if scopes is not None:
+        for answer in operation["responses"].values():
+            answer["headers"].update(_references_to(OF_KEYS_HEADERS))
     operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
@@ -108,9 +112,13 @@ def _describe_answers(operation_id: str, answers: Json, codes: Iterable[C]) -> N
             described["description"] = f"{problem['description']}; {described['description']}"
     for status, answer in answers.items():
         names = (*ANSWER_HEADERS.get((operation_id, status), ()), *STATUS_HEADERS.get(status, ()), "X-Request-ID")
-        answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        answer["headers"] = _references_to(names)
         if links := LINKS.get((operation_id, status)):
             answer["links"] = links
+
+
+def _references_to(headers: Iterable[str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
 def _inline_nullable_words(node: object, schemas: Json) -> None:

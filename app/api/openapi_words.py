@@ -50,6 +50,14 @@ HEADERS: Json = {
     },
     "Preference-Applied": {"description": "The wait that was kept to", "schema": {"type": "string", "maxLength": 16}},
     "WWW-Authenticate": {"description": "How to log in", "schema": {"type": "string", "maxLength": 1024}},
+    "RateLimit": {
+        "description": "What is left to the caller: r requests, more in t seconds; absent without a limit",
+        "schema": {"type": "string", "maxLength": 128},
+    },
+    "RateLimit-Policy": {
+        "description": "The caller's limit: q requests in w seconds",
+        "schema": {"type": "string", "maxLength": 128},
+    },
     "X-Request-ID": {
         "description": "The request's own id when it sent one, else a new one; the log has it",
         "schema": {"type": "string", "maxLength": 128},
@@ -62,15 +70,16 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("renewVmNgtCertificate", "202"): ("Location", *_JOB_HEADERS, "Idempotency-Replayed", "Preference-Applied"),
     ("renewVmNgtCertificate", "409"): ("Location",),
     ("listJobs", "200"): ("Link",),
-    ("getJob", "200"): _JOB_HEADERS,
-    ("getJob", "304"): _JOB_HEADERS,
-    ("getJobResult", "200"): ("ETag",),
-    ("getJobResult", "202"): _JOB_HEADERS,
+    ("getJob", "200"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("getJob", "304"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("getJobResult", "200"): ("ETag", "Preference-Applied"),
+    ("getJobResult", "202"): (*_JOB_HEADERS, "Preference-Applied"),
     ("cancelJob", "202"): ("ETag",),
     ("retryJob", "202"): _JOB_HEADERS,
     ("retryJob", "409"): ("Location",),
     ("reportAgentRestarted", "202"): _JOB_HEADERS,
 }
+OF_KEYS_HEADERS = ("RateLimit", "RateLimit-Policy")
 STATUS_HEADERS = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
 
 _IDEMPOTENCY_KEY: Json = {
@@ -84,7 +93,7 @@ _PREFER: Json = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": f"`wait=N`: seconds to wait for the end of the job, at most {LONGEST_WAIT_S}",
+    "description": f"`wait=N`: seconds to wait, as the parameter `wait` has it, at most {LONGEST_WAIT_S}",
     "schema": {"type": "string", "maxLength": LONGEST_HEADER},
 }
 _IF_NONE_MATCH: Json = {
@@ -94,9 +103,18 @@ _IF_NONE_MATCH: Json = {
     "description": "The ETag of what you have: an unchanged job is answered with 304",
     "schema": {"type": "string", "maxLength": LONGEST_HEADER},
 }
+_LAST_EVENT_ID: Json = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "Of a stream: the `id` of the last event that was seen; it counts instead of `after`",
+    "schema": {"type": "string", "maxLength": 10, "pattern": "^[0-9]{1,10}$"},
+}
 REQUEST_HEADERS: dict[str, list[Json]] = {
     "renewVmNgtCertificate": [_IDEMPOTENCY_KEY, _PREFER],
-    "getJob": [_IF_NONE_MATCH],
+    "getJob": [_IF_NONE_MATCH, _PREFER],
+    "getJobResult": [_PREFER],
+    "listJobEvents": [_LAST_EVENT_ID],
 }
 
 _TO_THE_JOB: Json = {"job_id": "$response.body#/id"}
@@ -108,5 +126,5 @@ LINKS: dict[tuple[str, str], Json] = {
 
 # The problems of many operations; those of one stand at its route.
 OF_ALL = (C.VALIDATION_FAILED, C.INTERNAL_ERROR)
-OF_KEYS = (C.UNAUTHENTICATED, C.TOKEN_EXPIRED, C.TOKEN_REVOKED, C.DATABASE_UNAVAILABLE)
+OF_KEYS = (C.UNAUTHENTICATED, C.TOKEN_EXPIRED, C.TOKEN_REVOKED, C.RATE_LIMITED, C.DATABASE_UNAVAILABLE)
 OF_BODIES = (C.MALFORMED_JSON, C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE)
