@@ -22,6 +22,8 @@ from app.settings import Limits, Settings
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool, Reachable
 from app.store.database import Database
+from app.store.deliveries import Deliveries
+from app.store.outbox import Outbox
 from app.store.pause import Pauses
 from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
 from app.store.retention import KeptDays, Removed, prune
@@ -31,8 +33,10 @@ from app.store.watching import Watching
 from app.telemetry import Metrics
 from app.work.acts import Acts
 from app.work.cluster import WorkedCluster
+from app.work.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
 from app.work.renewal import Renewals
 from app.work.watch import Watch
+from app.work.webhook_sender import Sender
 
 log = structlog.get_logger(__name__)
 
@@ -58,13 +62,18 @@ class Worker:
             for name, cluster in settings.clusters.items()
         }
         self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
+        outbox = Outbox(settings.webhooks)
+        self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s, outbox=outbox)
         self._database = database
         acts = Acts(Vms(database), self.clusters, self._guest_pool, limits)
         self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
         self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
         self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
         self._pauses = Pauses(database, wakeups, self._slots)
+        sender = Sender(settings.public_url)
+        self._deliverer = Deliverer(
+            Deliveries(database), settings.webhooks, sender, limits.webhook_retry_delays_s, metrics
+        )
         self._taking: asyncio.Task[None] | None = None
         metrics.registry.register(_CvmStates(self.clusters, self._cvm_pool))
 
@@ -75,6 +84,12 @@ class Worker:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Worker"]:
         """Works until the context is left; then finishes what may not be cut off, within `drain_timeout_s`."""
+        # The ends of the last jobs are told by whoever is at work then: the outbox has them.
+        async with self._deliverer.at_work(), self._renewing():
+            yield self
+
+    @asynccontextmanager
+    async def _renewing(self) -> AsyncIterator[None]:
         self._queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
         limits = self._settings.limits
         taking = asyncio.create_task(self._take_wake_ups(), name="wake-ups")
@@ -83,12 +98,14 @@ class Worker:
             asyncio.create_task(_every(self._watch.tick_s, self._watch.look), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
+            asyncio.create_task(_every(POLL_S, self._deliverer.send_due), name="webhooks"),
+            asyncio.create_task(_every(END_UNSENDABLE_S, self._deliverer.end_unsendable), name="dead webhooks"),
         ]
         leases = asyncio.create_task(
             _every(limits.lease_s / _LEASE_RENEWALS, self._running.renew_leases), name="leases"
         )
         try:
-            yield self
+            yield
         finally:
             self._renewals.drain()
             for task in (*others, taking):
