@@ -120,8 +120,13 @@ def shown(job: JobRecord, *, joined: bool = False) -> Job:
         file_level_restore_after=known(results.file_level_restore_after),
         plan=MISSING if results.plan is None else _shown_plan(results.plan),
         steps=[_shown_step(step) for step in job.steps],
-        links=Links(self=f"/jobs/{job.id}", result=f"/jobs/{job.id}/result", log=f"/jobs/{job.id}/log"),
+        links=_links_of(job.id),
     )
+
+
+def _links_of(job_id: UUID) -> Links:
+    own = f"/jobs/{job_id}"
+    return Links(self=own, result=f"{own}/result", events=f"{own}/events", log=f"{own}/log")
 
 
 def known(value: T | None) -> T | MISSING:

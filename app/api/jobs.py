@@ -1,6 +1,5 @@
 """Reading jobs, and telling an open or failed one what to do. Jobs of other callers are visible with `jobs:read`."""
 
-from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
@@ -11,17 +10,20 @@ from app.api.answers import accepted_answer, etag, get_visible_job, job_answer, 
 from app.api.auth import CallerOf
 from app.api.cursor import read_cursor, write_cursor
 from app.api.guard import GuardedRoute
+from app.api.headers import names_tag
 from app.api.job_log import write_log
 from app.api.job_query import JobQuery
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
 from app.api.schemas import Job, JobList
+from app.api.waiting import WaitForChange, WaitForEnd, is_done, wait_until
 from app.ngt.errors import FaultCode as C
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The job's `id`", examples=["0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"])]
 _ONE_JOB = problem_responses(C.JOB_NOT_FOUND, C.VALIDATION_FAILED)
+_ONE_JOB_IN_TIME = {**_ONE_JOB, **problem_responses(C.TOO_MANY_WAITS)}
 
 
 @router.get(
@@ -49,14 +51,29 @@ async def list_jobs(
     operation_id="getJob",
     summary="Read a job",
     response_model=Job,
-    responses={304: {"description": "The job has not changed"}, **_ONE_JOB},
+    responses={304: {"description": "The job has not changed"}, **_ONE_JOB_IN_TIME},
 )
-async def get_job(request: Request, caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
-    """200 for every job that exists, also for a failed one. With `If-None-Match` an unchanged job is 304."""
-    job = await get_visible_job(parts.jobs, job_id, caller)
-    if _names(request.headers.getlist("if-none-match"), etag(job)):
-        return Response(status_code=304, headers=job_headers(job))
-    return job_answer(job, 200)
+async def get_job(
+    request: Request,
+    caller: CallerOf,
+    parts: PartsOf,
+    job_id: JobId,
+    wait: WaitForChange,
+) -> Response:
+    """200 for every job that exists, also for a failed one. With `If-None-Match` an unchanged job is 304.
+
+    With `wait` the answer comes with the next change; at once for a job that is done, or is another than the one named.
+    """
+    with parts.changes.watch(job_id) as watch:
+        job = await get_visible_job(parts.jobs, job_id, caller)
+        seen = job.version
+        given = request.headers.getlist("if-none-match")
+        has_it = names_tag(given, etag(job))
+        if has_it or not given:
+            job = await wait_until(request, watch, job, lambda now: now.done or now.version != seen, wait)
+    if has_it and job.version == seen:
+        return Response(status_code=304, headers={**job_headers(job), **wait.applied})
+    return job_answer(job, 200, headers=wait.applied)
 
 
 @router.get(
@@ -65,11 +82,19 @@ async def get_job(request: Request, caller: CallerOf, parts: PartsOf, job_id: Jo
     summary="Read a job once it is done",
     response_model=Job,
     response_description="The job is done",
-    responses={202: {"model": Job, "description": "The job is open: ask again as `Retry-After` says"}, **_ONE_JOB},
+    responses={
+        202: {"model": Job, "description": "The job is open: ask again as `Retry-After` says"},
+        **_ONE_JOB_IN_TIME,
+    },
 )
-async def get_job_result(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+async def get_job_result(
+    request: Request, caller: CallerOf, parts: PartsOf, job_id: JobId, wait: WaitForEnd
+) -> Response:
     """For pollers that test the status code: 202 while the job is open, then 200, also for a failed one."""
-    return accepted_answer(await get_visible_job(parts.jobs, job_id, caller))
+    with parts.changes.watch(job_id) as watch:
+        job = await get_visible_job(parts.jobs, job_id, caller)
+        job = await wait_until(request, watch, job, is_done, wait)
+    return accepted_answer(job, headers=wait.applied)
 
 
 @router.get(
@@ -134,12 +159,6 @@ async def report_agent_restarted(caller: CallerOf, parts: PartsOf, job_id: JobId
     """The job looks for the new certificate now, instead of at its next turn."""
     await get_visible_job(parts.jobs, job_id, caller)
     return job_answer(await parts.jobs.report_agent_restarted(job_id), 202)
-
-
-def _names(if_none_match: Sequence[str], current: str) -> bool:
-    """Weak comparison of RFC 9110: proxies that compress make a tag weak."""
-    tags = {tag.strip().removeprefix("W/") for tag in ",".join(if_none_match).split(",")}
-    return current in tags or "*" in tags
 
 
 def _link_to_next(request: Request, next_cursor: str | None) -> dict[str, str]:

@@ -40,6 +40,7 @@ class RequestContext:
         if scope["method"] == "HEAD":
             inner["method"] = "GET"
         request = Request(inner)
+        request.state.head_only = scope["method"] == "HEAD"
         request.state.request_id = _request_id(request)
         request.state.path = quote(scope["path"], safe=_IN_PATH)
         with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
@@ -56,6 +57,8 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request.state.request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if (quota := getattr(request.state, "quota", None)) is not None:
+                    headers.update(quota.headers())
                 headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 

@@ -5,18 +5,19 @@ import json
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import AfterValidator
 
 from app.api.answers import accepted_answer
 from app.api.auth import CallerOf
 from app.api.candidates import candidate_clusters, check_restart_possible
 from app.api.guard import GuardedRoute
-from app.api.headers import LONGEST_WAIT_S, read_idempotency_key, read_preferred_wait_s
+from app.api.headers import read_idempotency_key
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
 from app.api.renew_request import RenewRequest
 from app.api.schemas import Job
+from app.api.waiting import WaitForEnd, wait_until_done
 from app.ngt.errors import FaultCode as C
 from app.ngt.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid, parse_vm_uuid
@@ -36,15 +37,6 @@ VmUuidInPath = Annotated[
         examples=["20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"],
     ),
     AfterValidator(parse_vm_uuid),
-]
-Wait = Annotated[
-    int | None,
-    Query(
-        ge=0,
-        le=LONGEST_WAIT_S,
-        description="Seconds to wait for the end of the job: done in time gives 200. Default 0; "
-        "`Prefer: wait=N` says the same, and is cut to what is allowed",
-    ),
 ]
 
 
@@ -75,9 +67,9 @@ async def renew(
     request: Request,
     caller: CallerOf,
     parts: PartsOf,
+    wait: WaitForEnd,
     vm_uuid: VmUuidInPath,
     body: Annotated[RenewRequest, Body()] = RenewRequest(),  # noqa: B008 - frozen, and what no body means
-    wait: Wait = None,
 ) -> Response:
     """Starts a job, or joins the VM's open one that does the same. The body may be left out.
 
@@ -85,7 +77,6 @@ async def renew(
     unless configured otherwise (`getMeta`).
     """
     key = read_idempotency_key(request)
-    preferred_s = read_preferred_wait_s(request) if wait is None else None
     vm = VmUuid(vm_uuid)
     seen_on = await parts.vms.known_cluster(vm) if body.cluster is None else ()
     candidates = candidate_clusters(parts.settings, caller, body.cluster, seen_on)
@@ -96,15 +87,11 @@ async def renew(
         None if key is None else IdempotencyKey(key, _ROUTE, _request_sha256(vm, body)),
         max_queued=parts.settings.callers.max_queued_jobs,
     )
-    job = started.job
-    if (wait_s := preferred_s if wait is None else wait) and not job.done:
-        job = await parts.changes.wait_done(job.id, parts.jobs, wait_s) or job
+    job = await wait_until_done(request, parts, started.job, wait)
 
-    headers = {"Location": f"/jobs/{job.id}"}
+    headers = {"Location": f"/jobs/{job.id}", **wait.applied}
     if started.replayed:
         headers["Idempotency-Replayed"] = "true"
-    if preferred_s is not None:
-        headers["Preference-Applied"] = f"wait={preferred_s}"
     return accepted_answer(job, joined=started.joined, headers=headers)
 
 

@@ -1,14 +1,14 @@
 """Waiting for a job to change, on any replica, without asking the database again and again.
 
-One connection listens for all waiting calls of the process. A wait subscribes, then reads, then waits: whatever is
-committed after its read wakes it. While the connection is away nothing can be heard, so everybody reads once more
-when it is back.
+One connection listens for all watches of the process, and one reading answers all of them that were announced since the
+one before it: a job that a hundred callers wait for is read once. While the listening connection is away nothing can be
+heard, so every watched job is read once more when it is back.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -18,6 +18,7 @@ import structlog
 
 from app.store.database import plain_url
 from app.store.job_rows import JOB_CHANNEL
+from app.store.job_search import JobFilter
 from app.store.jobs import Jobs
 from app.store.records import JobRecord
 
@@ -28,30 +29,70 @@ _PROBE_S = 30.0
 _PROBE_TIMEOUT_S = 5.0
 _RECONNECT_FIRST_S = 0.1
 _RECONNECT_LAST_S = 5.0
+_READ_AGAIN_S = 0.5
+_MOST_AT_ONCE = 200
+
+
+class Watch:
+    """One call that follows one job; made by `Changes.watch`."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Nothing is waited for any more: the service stops."""
+        self._heard: JobRecord | None = None
+        self._news = asyncio.Event()
+
+    async def until(self, job: JobRecord, enough: Callable[[JobRecord], bool], timeout_s: float) -> JobRecord:
+        """The job as soon as `enough` holds for it, else as it was last heard of when `timeout_s` is over.
+
+        `job` was read after the watch began, so that no change is missed. An answer may be older than its database
+        while that cannot be reached; nothing is raised then.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self.ended and not enough(job):
+                    await self._news.wait()
+                    self._news.clear()
+                    # The caller's own reading may be newer than one that was under way when the watch began.
+                    if self._heard is not None and self._heard.version > job.version:
+                        job = self._heard
+        return job
+
+    def hear(self, job: JobRecord) -> None:
+        self._heard = job
+        self._news.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self._news.set()
 
 
 class Changes:
-    """The announcements of one database, from `async with Changes(url)` on."""
+    """The announcements of one database, from `async with Changes(url, jobs)` on."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, jobs: Jobs) -> None:
         self._url = plain_url(url)
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._jobs = jobs
+        self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
+        self._due: set[str] = set()
+        self._any_due = asyncio.Event()
         self._listening = asyncio.Event()
-        self._listener: asyncio.Task[None] | None = None
-        self._closed = False
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._ended = False
 
     async def open(self) -> None:
         """Start to listen; a database that is away is tried again and again."""
-        self._listener = asyncio.create_task(self._listen(), name="changes")
+        self._tasks = (
+            asyncio.create_task(self._listen(), name="changes"),
+            asyncio.create_task(self._read_due(), name="changed jobs"),
+        )
 
     async def close(self) -> None:
-        """Every wait ends now, with the job as it is."""
-        self._closed = True
-        self._wake_all()
-        if self._listener is not None:
-            self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
+        """Every watch ends now."""
+        self.end_watches()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -66,47 +107,31 @@ class Changes:
         """Returns once announcements are heard."""
         await self._listening.wait()
 
-    async def wait_for_change(self, job_id: UUID, known_version: int, jobs: Jobs, timeout_s: float) -> JobRecord | None:
-        """The job as soon as it has another version than `known_version` or is done, at the latest after `timeout_s`.
-
-        None when there is no such job. Raises Fault `database-unavailable`.
-        """
-        return await self._wait(job_id, jobs, timeout_s, lambda job: job.done or job.version != known_version)
-
-    async def wait_done(self, job_id: UUID, jobs: Jobs, timeout_s: float) -> JobRecord | None:
-        """The job as soon as it is done, else as it is after `timeout_s`.
-
-        None when there is no such job. Raises Fault `database-unavailable`.
-        """
-        return await self._wait(job_id, jobs, timeout_s, lambda job: job.done)
-
-    async def _wait(
-        self, job_id: UUID, jobs: Jobs, timeout_s: float, enough: Callable[[JobRecord], bool]
-    ) -> JobRecord | None:
-        until = asyncio.get_running_loop().time() + timeout_s
-        async with self._subscribed(job_id) as changed:
-            while True:
-                changed.clear()
-                job = await jobs.find(job_id)
-                if job is None or enough(job) or self._closed:
-                    return job
-                try:
-                    async with asyncio.timeout_at(until):
-                        await changed.wait()
-                except TimeoutError:
-                    return await jobs.find(job_id)
-
-    @asynccontextmanager
-    async def _subscribed(self, job_id: UUID) -> AsyncIterator[asyncio.Event]:
-        changed = asyncio.Event()
-        waiting = self._waiting[str(job_id)]
-        waiting.add(changed)
+    @contextmanager
+    def watch(self, job_id: UUID) -> Iterator[Watch]:
+        """From here on no change of the job is missed: read it now, then wait with `Watch.until`."""
+        watch = Watch()
+        if self._ended:
+            watch.end()
+        job = str(job_id)
+        self._watches[job].add(watch)
         try:
-            yield changed
+            yield watch
         finally:
-            waiting.discard(changed)
-            if not waiting:
-                del self._waiting[str(job_id)]
+            self._watches[job].discard(watch)
+            if not self._watches[job]:
+                del self._watches[job]
+
+    def watched(self) -> int:
+        """How many watches there are."""
+        return sum(map(len, self._watches.values()))
+
+    def end_watches(self) -> None:
+        """Nobody waits from now on: each call goes on with the job as it was last heard of."""
+        self._ended = True
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.end()
 
     async def _listen(self) -> None:
         delay_s = _RECONNECT_FIRST_S
@@ -118,7 +143,7 @@ class Changes:
                     await connection.execute(f"LISTEN {JOB_CHANNEL}")
                     delay_s = _RECONNECT_FIRST_S
                     self._listening.set()
-                    self._wake_all()
+                    self._read_soon(self._watches.keys())
                     await self._hear(connection)
             except (psycopg.Error, OSError, TimeoutError) as gone:
                 _log.warning("the database's announcements are not heard", error=str(gone).strip())
@@ -129,12 +154,31 @@ class Changes:
     async def _hear(self, connection: psycopg.AsyncConnection) -> None:
         while True:
             async for announced in connection.notifies(timeout=_PROBE_S):
-                for changed in self._waiting.get(announced.payload, ()):
-                    changed.set()
+                self._read_soon([announced.payload])
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await connection.execute("SELECT 1")
 
-    def _wake_all(self) -> None:
-        for waiting in self._waiting.values():
-            for changed in waiting:
-                changed.set()
+    def _read_soon(self, jobs: Collection[str]) -> None:
+        self._due.update(job for job in jobs if job in self._watches)
+        if self._due:
+            self._any_due.set()
+
+    async def _read_due(self) -> None:
+        while True:
+            await self._any_due.wait()
+            self._any_due.clear()
+            while self._due:
+                await self._read([self._due.pop() for _ in range(min(len(self._due), _MOST_AT_ONCE))])
+
+    async def _read(self, jobs: Collection[str]) -> None:
+        wanted = JobFilter(job_ids=tuple(map(UUID, jobs)))
+        try:
+            found = await self._jobs.list(wanted, limit=len(jobs))
+        except Exception as failed:  # noqa: BLE001 - whatever it was, those who wait are owed another try
+            _log.warning("changed jobs could not be read", error=str(failed))
+            await asyncio.sleep(_READ_AGAIN_S)
+            self._read_soon(jobs)
+            return
+        for job in found:
+            for watch in self._watches.get(str(job.id), ()):
+                watch.hear(job)

@@ -35,7 +35,8 @@ async def test_a_renewed_job_shows_what_was_proved(service: Service, caller: htt
     assert job["steps"] == [
         step | {"started_at": "2026-11-23T01:02:03.456Z", "finished_at": "2026-11-23T01:02:03.668Z", "duration_ms": 212}
     ]
-    assert job["links"] == {"self": f"/jobs/{job_id}", "result": f"/jobs/{job_id}/result", "log": f"/jobs/{job_id}/log"}
+    own = f"/jobs/{job_id}"
+    assert job["links"] == {"self": own, **{name: f"{own}/{name}" for name in ("result", "events", "log")}}
     assert "retry-after" not in answer.headers
     assert not {"error_code", "wait_reason", "vss_after", "plan"} & job.keys()
 

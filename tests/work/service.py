@@ -113,13 +113,9 @@ class Service:
         self, job: JobRecord, condition: Callable[[JobRecord], bool], limit_s: float = DONE_LIMIT_S
     ) -> JobRecord:
         """The job as soon as the condition holds for it; fails after `limit_s`."""
-        now = await self.find(job.id)
-        until = _clock() + limit_s
-        while not condition(now):
-            assert _clock() < until, f"after {limit_s} s the job is {shown(now)}"
-            changed = await self.changes.wait_for_change(job.id, now.version, self.jobs, max(0.0, until - _clock()))
-            assert changed is not None
-            now = changed
+        with self.changes.watch(job.id) as watch:
+            now = await watch.until(await self.find(job.id), condition, limit_s)
+        assert condition(now), f"after {limit_s} s the job is {shown(now)}"
         return now
 
     async def find(self, job_id: UUID) -> JobRecord:
@@ -178,9 +174,10 @@ async def opened(settings: Settings, database_url: str, site: Site) -> AsyncIter
     queue = queue_app(database_url)
     clusters = Clusters(database)
     try:
-        async with queue.open_async(), Changes(database_url) as changes:
+        jobs = Jobs(database, WakeUps(queue))
+        async with queue.open_async(), Changes(database_url, jobs) as changes:
             await clusters.ensure(settings.clusters)
-            yield Service(site, settings, database, queue, Jobs(database, WakeUps(queue)), clusters, changes)
+            yield Service(site, settings, database, queue, jobs, clusters, changes)
     finally:
         await database.close()
 

@@ -1,0 +1,162 @@
+"""What happened to a job: page by page as JSON, or followed to the job's end as Server-Sent Events.
+
+A stream that has nothing to say holds a place among the waiters and nothing else: no connection to the database, no
+task of its own.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Send
+
+from app.api.answers import get_visible_job, json_answer, known
+from app.api.auth import CallerOf
+from app.api.guard import GuardedRoute
+from app.api.headers import preferred_media_type, read_last_event_id
+from app.api.jobs import JobId
+from app.api.parts import Parts, PartsOf
+from app.api.problems import problem_responses
+from app.api.schemas import JobEnd, JobEvent, JobEventList
+from app.api.waiting import TakePlace
+from app.ngt.errors import Fault
+from app.ngt.errors import FaultCode as C
+from app.store.job_events import JobEvent as JobEventRecord
+from app.store.records import JobRecord
+
+router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
+
+_JSON = "application/json"
+_STREAM = EventSourceResponse.media_type
+_MOST_EVENTS = 200
+# Proxies end what is silent for a minute, and a dead client is found by what it does not take.
+_PING_S = 15.0
+# A client connects again after it, with a credential that is looked at again.
+_LONGEST_STREAM_S = 3600.0
+
+
+class EventQuery(BaseModel):
+    """Which events."""
+
+    model_config = ConfigDict(frozen=True)
+
+    after: Annotated[int, Field(ge=0, le=2**31 - 1, description="Only events of later versions of the job")] = 0
+    limit: Annotated[int, Field(ge=1, le=_MOST_EVENTS, description="Events of an answer in JSON")] = 50
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    operation_id="listJobEvents",
+    summary="Read or follow what happens to a job",
+    response_model=JobEventList,
+    responses={
+        200: {
+            "description": "The events, oldest first; or a stream of them, for `Accept: text/event-stream`",
+            "content": {_STREAM: {"schema": {"type": "string"}}},
+        },
+        **problem_responses(C.JOB_NOT_FOUND, C.VALIDATION_FAILED, C.TOO_MANY_WAITS),
+    },
+)
+async def list_job_events(
+    request: Request,
+    caller: CallerOf,
+    parts: PartsOf,
+    take_place: TakePlace,
+    job_id: JobId,
+    query: Annotated[EventQuery, Query()],
+) -> Response:
+    """An event for each version of the job that looks different from the one before; a full page is not the last one.
+
+    As a stream each event has the name `job`, the version as its `id` and the same JSON as its data; a comment comes
+    when nothing else did for 15 seconds. After the job's end comes the event `end`, and the stream is closed.
+    `Last-Event-ID` goes on where another stream was cut.
+    """
+    await get_visible_job(parts.jobs, job_id, caller)
+    if preferred_media_type(request, _JSON, _STREAM) == _JSON:
+        events = await parts.job_events.list(job_id, after=query.after, limit=query.limit)
+        return json_answer(JobEventList(items=[_shown(event) for event in events]))
+    last_seen = read_last_event_id(request)
+    if request.state.head_only:
+        return Response(media_type=_STREAM)
+    take_place()
+    return _EventStream(follow(parts, job_id, query.after if last_seen is None else last_seen))
+
+
+async def follow(
+    parts: Parts, job_id: UUID, after: int, *, ping_s: float = _PING_S, longest_s: float = _LONGEST_STREAM_S
+) -> AsyncGenerator[bytes]:
+    """The events of versions above `after`, in the format of Server-Sent Events, until the job is done.
+
+    It ends earlier, without the event `end`, after `longest_s`, when the service stops, and when the database that has
+    the next event does not answer: the client goes on with `Last-Event-ID` then.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + longest_s
+    try:
+        with parts.changes.watch(job_id) as watch:
+            job = await parts.jobs.find(job_id)
+            while job is not None:
+                events = await parts.job_events.list(job_id, after=after, limit=_MOST_EVENTS)
+                for event in events:
+                    after = event.version
+                    yield _written("job", _shown(event), str(after))
+                if len(events) == _MOST_EVENTS:
+                    continue
+                # The events were read after the job, so the last of them knows better.
+                last = events[-1] if events else job
+                if last.done:
+                    yield _written("end", JobEnd(id=str(job_id), status=last.status, outcome=known(last.outcome)))
+                    return
+                seen = max(job.version, after)
+                while job.version <= seen:
+                    if watch.ended or clock() >= until:
+                        return
+                    heard = await watch.until(job, _later_than(seen), ping_s)
+                    if heard.version <= seen:
+                        yield KEEPALIVE_COMMENT
+                    job = heard
+    except Fault as away:
+        if away.code is not C.DATABASE_UNAVAILABLE:
+            raise
+
+
+class _EventStream(EventSourceResponse):
+    """Ends its events at once when the client goes away, also in the middle of a write."""
+
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        # Without the last one nginx would keep the events until it has a buffer full of them.
+        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._events = events
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().stream_response(send)
+
+
+def _later_than(version: int) -> Callable[[JobRecord], bool]:
+    return lambda job: job.version > version
+
+
+def _written(name: str, shown: BaseModel, event_id: str | None = None) -> bytes:
+    return format_sse_event(event=name, data_str=shown.model_dump_json(), id=event_id)
+
+
+def _shown(event: JobEventRecord) -> JobEvent:
+    return JobEvent(
+        version=event.version,
+        at=event.at,
+        status=event.status,
+        done=event.done,
+        outcome=known(event.outcome),
+        wait_reason=known(event.wait_reason),
+        error_code=known(event.error_code),
+        current_step=known(event.current_step),
+        progress_percent=event.progress_percent,
+        attempt=event.attempt,
+        message=event.message,
+    )
