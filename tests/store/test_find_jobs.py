@@ -1,4 +1,4 @@
-"""Finding jobs, counting them, reading their log, and forgetting them."""
+"""Finding jobs, counting them, and reading their log."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -8,7 +8,7 @@ from sqlalchemy import event, insert
 from app.store.database import Database
 from app.store.job_search import JobCursor, JobFilter
 from app.store.jobs import Jobs
-from app.store.records import IdempotencyKey, JobRecord, JobStatus
+from app.store.records import JobRecord, JobStatus
 from app.store.tables import EXCHANGE, STEP, VM
 from tests.store.conftest import ANN, BEN, Leave, new_vm, renewal
 
@@ -130,25 +130,3 @@ async def test_the_numbers_for_metrics(jobs: Jobs, database: Database, leave: Le
     assert counts.oldest_queued_at == DAY_1
     assert counts.stranded == {"c2": 1}
     assert counts.awaiting_pickup == {"c1": 2}
-
-
-async def test_old_jobs_are_forgotten_with_all_that_belongs_to_them_and_open_ones_never(
-    jobs: Jobs, leave: Leave
-) -> None:
-    key = IdempotencyKey("key-1", "POST", "a" * 64)
-    old = (await jobs.start_renewal(renewal(correlation_id="RITM1"), key)).job
-    fresh, still_open = await started(jobs), await started(jobs)
-    await leave(old.id, done=True, finished_at=DAY_1)
-    await leave(fresh.id, done=True, finished_at=DAY_1 + timedelta(days=2))
-    limit = DAY_1 + timedelta(days=1)
-    assert await jobs.prune(finished_before=limit, idempotency_before=DAY_1) == (1, 0)
-    assert {job.id for job in await jobs.list(JobFilter())} == {fresh.id, still_open.id}
-    assert not (await jobs.start_renewal(renewal(), key)).replayed
-
-
-async def test_an_old_idempotency_key_is_free_again(jobs: Jobs) -> None:
-    key = IdempotencyKey("key-1", "POST", "a" * 64)
-    job = (await jobs.start_renewal(renewal(), key)).job
-    later = job.created_at + timedelta(seconds=1)
-    assert await jobs.prune(finished_before=DAY_1, idempotency_before=later) == (0, 1)
-    assert not (await jobs.start_renewal(renewal(), key)).replayed
