@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from errno import EADDRINUSE
 from typing import Any
@@ -17,15 +17,23 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import create_api
+from app.api.connection import BoundedConnection
+from app.api.limits import CallLimits
+from app.api.logins import Logins
+from app.api.oidc import Issuer
 from app.api.openapi_plain import SOMEWHERE, plain_document
 from app.api.parts import Parts
+from app.api.waiters import Waiters
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
 from app.store.changes import Changes
 from app.store.clusters import Clusters
 from app.store.database import Database
+from app.store.deliveries import Deliveries
+from app.store.job_events import JobEvents
 from app.store.jobs import Jobs
 from app.store.keys import Keys
+from app.store.outbox import Outbox
 from app.store.pause import Pauses
 from app.store.queue import WakeUps, queue_app
 from app.store.slots import SlotRules
@@ -92,7 +100,7 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
             parts = replace(parts, worker_alive=worker.is_alive)
         api = create_api()
         api.state.parts = parts
-        server = _Server(_uvicorn_config(api))
+        server = _Server(_uvicorn_config(api, settings))
         serving = asyncio.create_task(server.serve([listening]), name="http")
         with _stop_signals() as stopping:
             working = worker.at_work() if worker is not None else _nothing()
@@ -101,6 +109,8 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
                 await _first(serving, stopping)
                 parts.draining.begin()
                 log.info("stopping: running changes are finished first")
+            # Whoever waits is answered now; the server would wait for them until its limit.
+            parts.changes.end_watches()
             server.should_exit = True
             await serving
 
@@ -124,20 +134,28 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
     database = Database(database_url)
     queue = queue_app(database_url)
     wakeups = WakeUps(queue)
+    jobs = Jobs(database, wakeups, Outbox(settings.webhooks))
+    keys = Keys(database)
+    metrics = Metrics()
+    issuer = None if settings.oidc is None else Issuer(settings.oidc)
     parts = Parts(
         settings=settings,
         database=database,
         wakeups=wakeups,
-        jobs=Jobs(database, wakeups),
-        keys=Keys(database),
+        jobs=jobs,
+        job_events=JobEvents(database),
+        keys=keys,
+        logins=Logins(keys, issuer, CallLimits(settings.callers), metrics),
         clusters=Clusters(database),
         pauses=Pauses(database, wakeups, _slots_of(settings)),
+        deliveries=Deliveries(database),
         vms=Vms(database),
-        changes=Changes(database_url),
-        metrics=Metrics(),
+        changes=Changes(database_url, jobs),
+        waiters=Waiters(settings.callers),
+        metrics=metrics,
     )
     try:
-        async with queue.open_async(), parts.changes:
+        async with queue.open_async(), parts.changes, issuer or nullcontext():
             await parts.clusters.ensure(settings.clusters)
             yield parts, queue
     finally:
@@ -149,7 +167,7 @@ async def _refuse_open_door(settings: Settings, keys: Keys) -> None:
         loopback = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not await keys.any_usable():
+    if not loopback and settings.oidc is None and not await keys.any_usable():
         message = f"There is no API key, so the service does not listen on {settings.host}."
         raise Fault(FaultCode.NO_KEY_YET, message)
 
@@ -194,16 +212,18 @@ def _url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _uvicorn_config(api: FastAPI) -> uvicorn.Config:
+def _uvicorn_config(api: FastAPI, settings: Settings) -> uvicorn.Config:
+    trusted = [str(network) for network in settings.callers.trusted_proxies]
     return uvicorn.Config(
         api,
         loop="uvloop",
-        http="httptools",
+        http=BoundedConnection,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=trusted,
         timeout_graceful_shutdown=_HTTP_GRACE_S,
     )
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Lifespan
 
-from app.api import admin, clusters, health, job_events, jobs, renewals
+from app.api import admin, clusters, health, job_events, jobs, renewals, webhooks
 from app.api.middleware import RequestContext
 from app.api.openapi import shape_openapi
 from app.api.openapi_plain import plain_document
@@ -22,7 +22,15 @@ from app.api.parts import parts_of
 from app.api.problems import answer_fault, fault_of_framework
 from app.ngt.errors import Fault
 
-_ROUTERS = (renewals.router, jobs.router, job_events.router, clusters.router, admin.router, health.router)
+_ROUTERS = (
+    renewals.router,
+    jobs.router,
+    job_events.router,
+    clusters.router,
+    webhooks.router,
+    admin.router,
+    health.router,
+)
 
 
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:

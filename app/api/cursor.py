@@ -1,18 +1,21 @@
-"""The opaque cursor of a list of jobs: the place of the last job of a page, in base64url."""
+"""The opaque cursor of a list: the place of the last row of a page, in base64url; and the link to the next page."""
 
 import base64
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 from uuid import UUID
+
+from fastapi import Request
 
 from app.api.problems import invalid
 from app.store.job_search import JobCursor
-from app.store.records import JobRecord
+from app.store.records import DeliveryRecord, JobRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def write_cursor(last: JobRecord) -> str:
+def write_cursor(last: JobRecord | DeliveryRecord) -> str:
     place = f"{(last.created_at - _EPOCH) // _MICROSECOND:x}.{last.id.hex}"
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
@@ -25,3 +28,11 @@ def read_cursor(text: str) -> JobCursor:
         return JobCursor(_EPOCH + int(microseconds, 16) * _MICROSECOND, UUID(job_id))
     except (ValueError, OverflowError):
         raise invalid("This is no cursor of a page.", "query", "cursor") from None
+
+
+def link_to_next(request: Request, next_cursor: str | None) -> dict[str, str]:
+    """The header `Link` of a page; none for the last one."""
+    if next_cursor is None:
+        return {}
+    query = urlencode({**request.query_params, "cursor": next_cursor})
+    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}

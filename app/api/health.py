@@ -1,6 +1,7 @@
 """Whether the service lives and works, what it counts, and which version it is. None of it asks a CVM."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from prometheus_client.registry import Collector
 from pydantic import MISSING
 
 from app.api.answers import json_answer, known
-from app.api.auth import CallerOf, authenticate
+from app.api.auth import CallerOf
 from app.api.guard import GuardedRoute
 from app.api.headers import LONGEST_WAIT_S
 from app.api.parts import Parts, PartsOf
@@ -46,14 +47,14 @@ async def get_readiness(
     request: Request,
     parts: PartsOf,
     *,
-    verbose: Annotated[bool, Query(description="Show each check; needs an API key")] = False,
+    verbose: Annotated[bool, Query(description="Show each check; needs an API key or a token")] = False,
 ) -> Response:
     """The database answers and has this version's schema, the worker runs, and the service is not stopping.
 
     A service that is paused is ready: it accepts renewals.
     """
     if verbose:
-        await authenticate(request, parts.keys)
+        await parts.logins.log_in(request)
     checks = {name: fault async for name, fault in _checks(parts)}
     faults = {name: fault for name, fault in checks.items() if fault is not None}
     if faults:
@@ -87,6 +88,7 @@ async def get_metrics(parts: PartsOf, caller: CallerOf) -> Response:
     stored = CollectorRegistry()
     paused = (await parts.pauses.state()).pause is not None
     stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters), paused=paused))
+    stored.register(_PendingDeliveries(*await parts.deliveries.count_pending()))
     return Response(generate_latest(parts.metrics.registry) + generate_latest(stored), media_type=_METRICS_TYPE)
 
 
@@ -163,3 +165,20 @@ class _StoredCounts(Collector):
         for cluster in sorted({*self._clusters, *counted}):
             family.add_metric([cluster], counted.get(cluster, 0))
         return family
+
+
+class _PendingDeliveries(Collector):
+    """What webhook targets were not told yet."""
+
+    def __init__(self, count: int, oldest_at: datetime | None) -> None:
+        self._count = count
+        self._oldest_at = oldest_at
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("ngt_webhook_pending", "Deliveries to be made, now or later.", value=self._count)
+        oldest = GaugeMetricFamily(
+            "ngt_webhook_oldest_pending_timestamp_seconds", "When the oldest of them was written; absent without one."
+        )
+        if self._oldest_at is not None:
+            oldest.add_metric([], self._oldest_at.timestamp())
+        yield oldest

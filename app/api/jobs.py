@@ -1,14 +1,13 @@
 """Reading jobs, and telling an open or failed one what to do. Jobs of other callers are visible with `jobs:read`."""
 
 from typing import Annotated
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.answers import accepted_answer, etag, get_visible_job, job_answer, job_headers, json_answer, known, shown
 from app.api.auth import CallerOf
-from app.api.cursor import read_cursor, write_cursor
+from app.api.cursor import link_to_next, read_cursor, write_cursor
 from app.api.guard import GuardedRoute
 from app.api.headers import names_tag
 from app.api.job_log import write_log
@@ -43,7 +42,7 @@ async def list_jobs(
     page = found[: query.limit]
     next_cursor = write_cursor(page[-1]) if len(found) > query.limit else None
     body = JobList(items=[shown(job) for job in page], next_cursor=known(next_cursor))
-    return json_answer(body, headers=_link_to_next(request, next_cursor))
+    return json_answer(body, headers=link_to_next(request, next_cursor))
 
 
 @router.get(
@@ -159,10 +158,3 @@ async def report_agent_restarted(caller: CallerOf, parts: PartsOf, job_id: JobId
     """The job looks for the new certificate now, instead of at its next turn."""
     await get_visible_job(parts.jobs, job_id, caller)
     return job_answer(await parts.jobs.report_agent_restarted(job_id), 202)
-
-
-def _link_to_next(request: Request, next_cursor: str | None) -> dict[str, str]:
-    if next_cursor is None:
-        return {}
-    query = urlencode({**request.query_params, "cursor": next_cursor})
-    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}

@@ -14,7 +14,8 @@ Renews the client certificate of Nutanix Guest Tools of one VM with one call, an
 Start a renewal, then poll the job as `Retry-After` says until `done` is true; `outcome` says how it ended. Errors are
 `application/problem+json` (RFC 9457). What is not known is absent, never null; more members and more words may be
 added. Jobs of other callers are visible to every key with the scope `jobs:read` that may use their cluster.
-Send an API key in one form: when `X-API-Key` is there, `Authorization` is not looked at.
+Send an API key in one of three forms, or a JWT of the configured issuer as a Bearer token: when `X-API-Key` is there,
+`Authorization` is not looked at.
 """
 
 TAGS: list[Json] = [
@@ -30,7 +31,11 @@ LICENSE: Json = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/L
 
 SECURITY_SCHEMES: Json = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key of this service"},
-    "bearer": {"type": "http", "scheme": "bearer", "description": "The same API key as a Bearer token"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The same API key as a Bearer token, or a JWT of the configured issuer",
+    },
     "basic": {"type": "http", "scheme": "basic", "description": "The API key's id, and the key"},
 }
 ANY_SCHEME: list[Json] = [{name: []} for name in SECURITY_SCHEMES]
@@ -70,6 +75,7 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("renewVmNgtCertificate", "202"): ("Location", *_JOB_HEADERS, "Idempotency-Replayed", "Preference-Applied"),
     ("renewVmNgtCertificate", "409"): ("Location",),
     ("listJobs", "200"): ("Link",),
+    ("listDeliveries", "200"): ("Link",),
     ("getJob", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJob", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJobResult", "200"): ("ETag", "Preference-Applied"),
@@ -126,5 +132,12 @@ LINKS: dict[tuple[str, str], Json] = {
 
 # The problems of many operations; those of one stand at its route.
 OF_ALL = (C.VALIDATION_FAILED, C.INTERNAL_ERROR)
-OF_KEYS = (C.UNAUTHENTICATED, C.TOKEN_EXPIRED, C.TOKEN_REVOKED, C.RATE_LIMITED, C.DATABASE_UNAVAILABLE)
+OF_KEYS = (
+    C.UNAUTHENTICATED,
+    C.TOKEN_EXPIRED,
+    C.TOKEN_REVOKED,
+    C.RATE_LIMITED,
+    C.ISSUER_UNAVAILABLE,
+    C.DATABASE_UNAVAILABLE,
+)
 OF_BODIES = (C.MALFORMED_JSON, C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE)

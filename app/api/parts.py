@@ -6,10 +6,14 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.api.logins import Logins
+from app.api.waiters import Waiters
 from app.settings import Settings
 from app.store.changes import Changes
 from app.store.clusters import Clusters
 from app.store.database import Database
+from app.store.deliveries import Deliveries
+from app.store.job_events import JobEvents
 from app.store.jobs import Jobs
 from app.store.keys import Keys
 from app.store.pause import Pauses
@@ -41,11 +45,15 @@ class Parts:
     database: Database
     wakeups: WakeUps
     jobs: Jobs
+    job_events: JobEvents
     keys: Keys
+    logins: Logins
     clusters: Clusters
     pauses: Pauses
+    deliveries: Deliveries
     vms: Vms
     changes: Changes
+    waiters: Waiters
     metrics: Metrics
     draining: Draining = field(default_factory=Draining)
     worker_alive: Callable[[], bool] = no_worker_here

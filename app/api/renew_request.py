@@ -13,7 +13,17 @@ NOTE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 CHANGE_NUMBER_PATTERN = r"^[!-~]*$"
 
 # Of these members the job keeps a note; they do not say what is to be done to the VM.
-_NOTES = frozenset({"correlation_id", "correlation_display", "change_number", "requested_by", "on_conflict"})
+_NOTES = frozenset(
+    {
+        "correlation_id",
+        "correlation_display",
+        "change_number",
+        "requested_by",
+        "on_conflict",
+        "callback_target",
+        "callback_record",
+    }
+)
 
 
 class OnConflict(StrEnum):
@@ -30,6 +40,8 @@ def _integral(number: object) -> object:
 
 _Note = Annotated[str, Field(max_length=100, pattern=NOTE_PATTERN)]
 _ChangeNumber = Annotated[str, Field(max_length=40, pattern=CHANGE_NUMBER_PATTERN)]
+_CallbackTarget = Annotated[str, Field(max_length=63, pattern=CHANGE_NUMBER_PATTERN)]
+_CallbackRecord = Annotated[str, Field(max_length=64, pattern=CHANGE_NUMBER_PATTERN)]
 _Days = Annotated[int, Field(ge=0, le=3650), BeforeValidator(_integral)]
 
 
@@ -75,6 +87,12 @@ class RenewRequest(BaseModel):
     correlation_display: _Note | None = None
     change_number: Annotated[_ChangeNumber | None, Field(description="Such as CHG0030123")] = None
     requested_by: _Note | None = None
+    callback_target: Annotated[
+        _CallbackTarget | None, Field(description="A webhook target of the configuration that is told of this job")
+    ] = None
+    callback_record: Annotated[
+        _CallbackRecord | None, Field(description="Its record for this job: a sys_id, or a number such as CHG0030123")
+    ] = None
 
     def asked(self) -> dict[str, Any]:
         """What is to be done to the VM, without what is the default anyway: equal for two that ask for the same."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
@@ -10,6 +11,7 @@ from pydantic import AfterValidator
 
 from app.api.answers import accepted_answer
 from app.api.auth import CallerOf
+from app.api.callback import callback_of
 from app.api.candidates import candidate_clusters, check_restart_possible
 from app.api.guard import GuardedRoute
 from app.api.headers import read_idempotency_key
@@ -52,6 +54,7 @@ VmUuidInPath = Annotated[
         200: {"model": Job, "description": "The job is done"},
         **problem_responses(
             C.IDEMPOTENCY_KEY_INVALID,
+            C.CALLBACK_NOT_ALLOWED,
             C.TARGET_NOT_ALLOWED,
             C.CLUSTER_NOT_FOUND,
             C.VM_BUSY,
@@ -81,9 +84,10 @@ async def renew(
     seen_on = await parts.vms.known_cluster(vm) if body.cluster is None else ()
     candidates = candidate_clusters(parts.settings, caller, body.cluster, seen_on)
     check_restart_possible(parts.settings, candidates, body.restart_agent)
+    callback = callback_of(parts.settings, body, candidates)
 
     started = await parts.jobs.start_renewal(
-        _new_renewal(vm, body, caller, candidates),
+        replace(_new_renewal(vm, body, caller, candidates), callback=callback),
         None if key is None else IdempotencyKey(key, _ROUTE, _request_sha256(vm, body)),
         max_queued=parts.settings.callers.max_queued_jobs,
     )

@@ -116,6 +116,7 @@ class Links(_Answer):
 
     self: Word
     result: Word
+    events: Word
     log: Word
 
 
@@ -153,6 +154,7 @@ class Job(_Answer):
             "links": {
                 "self": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
                 "result": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e/result",
+                "events": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e/events",
                 "log": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e/log",
             },
         }
@@ -225,6 +227,49 @@ class JobList(_Answer):
     next_cursor: Word | MISSING = MISSING
 
 
+class JobEvent(_Answer):
+    """What was shown of a job from `at` on: a version of it that looks different from the one before."""
+
+    model_config = _example(
+        {
+            "version": 4,
+            "at": "2026-11-23T01:02:04.120Z",
+            "status": "running",
+            "done": False,
+            "current_step": "recreate_entity",
+            "progress_percent": 30,
+            "attempt": 1,
+            "message": "recreating the VM tools entity",
+        }
+    )
+
+    version: Annotated[Count, Field(description="The event's id within its job; versions rise, and some are left out")]
+    at: Instant
+    status: Word
+    done: bool
+    outcome: Word | MISSING = MISSING
+    wait_reason: Word | MISSING = MISSING
+    error_code: Word | MISSING = MISSING
+    current_step: Word | MISSING = MISSING
+    progress_percent: Annotated[int, Field(ge=0, le=100)]
+    attempt: Count
+    message: Text
+
+
+class JobEventList(_Answer):
+    """Events of one job, oldest first. The next page is the one `after` the last version of this one."""
+
+    items: Annotated[list[JobEvent], Field(max_length=200)]
+
+
+class JobEnd(_Answer):
+    """What the last event of a stream says."""
+
+    id: Id
+    status: Word
+    outcome: Word | MISSING = MISSING
+
+
 class Cluster(_Answer):
     """A configured cluster. Until one renewal was proved on it, one runs at a time."""
 
@@ -270,6 +315,87 @@ class ServicePause(_Answer):
     until: Instant | MISSING = MISSING
 
 
+class Webhook(_Answer):
+    """A configured webhook target. Its secrets, and the path of its address, are not shown."""
+
+    model_config = _example(
+        {
+            "name": "snow-prod",
+            "profile": "servicenow_table",
+            "host": "example.service-now.com",
+            "events": ["*"],
+            "clusters": [],
+            "callback_only": True,
+            "accepts_record": True,
+            "needs_record": True,
+            "disabled": False,
+        }
+    )
+
+    name: Word
+    profile: Annotated[Word, Field(description="standard, github-hash, servicenow_table or servicenow_import")]
+    host: Word
+    events: Annotated[Lines, Field(description="Patterns of the events that it is told of; * for all")]
+    clusters: Annotated[Lines, Field(description="The clusters that it is told of; empty for all")]
+    callback_only: Annotated[bool, Field(description="It is told only of jobs whose request names it")]
+    accepts_record: Annotated[bool, Field(description="A request may give a `callback_record` with it")]
+    needs_record: Annotated[bool, Field(description="A request must give a `callback_record` with it")]
+    disabled: Annotated[bool, Field(description="It answered 410; a test that it takes enables it again")]
+    disabled_at: Instant | MISSING = MISSING
+    disabled_because: Text | MISSING = MISSING
+
+
+class WebhookList(_Answer):
+    """The configured webhook targets, by name."""
+
+    items: Annotated[list[Webhook], Field(max_length=1000)]
+
+
+class Delivery(_Answer):
+    """One event for one webhook target. Its id is the `webhook-id`, the same at every attempt."""
+
+    model_config = _example(
+        {
+            "id": "0199c1f2-9a01-7c11-8f00-6b1f0c9a0b6e",
+            "target": "snow-prod",
+            "event": "ngt.renewal.succeeded",
+            "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+            "cluster": "c1",
+            "record": "CHG0030123",
+            "status": "delivered",
+            "attempts": 1,
+            "last_attempt_at": "2026-11-23T01:02:44.310Z",
+            "last_http_status": 200,
+            "created_at": "2026-11-23T01:02:44.120Z",
+            "finished_at": "2026-11-23T01:02:44.390Z",
+        }
+    )
+
+    id: Id
+    target: Word
+    event: Word
+    job_id: Id | MISSING = MISSING
+    cluster: Word | MISSING = MISSING
+    record: Annotated[Word | MISSING, Field(description="The record that the request named")] = MISSING
+    status: Annotated[
+        Word, Field(description="pending, delivered, exhausted, disabled, removed or superseded; more may come")
+    ]
+    attempts: Annotated[Count, Field(description="How many were begun")]
+    due_at: Annotated[Instant | MISSING, Field(description="When it is sent next, while it is pending")] = MISSING
+    last_attempt_at: Instant | MISSING = MISSING
+    last_http_status: Annotated[int | MISSING, Field(ge=0, le=999)] = MISSING
+    last_error: Annotated[Text | MISSING, Field(description="Why the last attempt did not succeed")] = MISSING
+    created_at: Instant
+    finished_at: Instant | MISSING = MISSING
+
+
+class DeliveryList(_Answer):
+    """One page of deliveries, newest first. Without `next_cursor` it is the last one."""
+
+    items: Annotated[list[Delivery], Field(max_length=200)]
+    next_cursor: Word | MISSING = MISSING
+
+
 class Check(_Answer):
     """One thing that the service needs."""
 
@@ -282,7 +408,7 @@ class Health(_Answer):
 
     status: Word
     checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
-    paused: Annotated[bool, Field(description="The service is paused, which does not make it unready")] | MISSING = (
+    paused: Annotated[bool | MISSING, Field(description="The service is paused, which does not make it unready")] = (
         MISSING
     )
 
@@ -305,4 +431,4 @@ class Meta(_Answer):
     paused_at: Instant | MISSING = MISSING
     paused_by: Text | MISSING = MISSING
     pause_reason: Text | MISSING = MISSING
-    paused_until: Annotated[Instant, Field(description="When the pause ends by itself")] | MISSING = MISSING
+    paused_until: Annotated[Instant | MISSING, Field(description="When the pause ends by itself")] = MISSING
