@@ -139,6 +139,12 @@ class Metrics:
             buckets=_STEP_BUCKETS_S,
             registry=registry,
         )
+        self.auth_failures_total = Counter(
+            "ngt_api_auth_failures_total",
+            "Requests whose credential was not good.",
+            ["method", "reason"],
+            registry=registry,
+        )
         self.commands_total = Counter(
             "ngt_cvm_commands_total",
             "Commands for CVMs, by what came of them.",

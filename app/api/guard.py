@@ -32,7 +32,7 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             parts = parts_of(request)
-            await authorise(request, operation_id, parts.keys)
+            await authorise(request, operation_id, parts.logins)
             _check_query(request, known)
             check_headers(request)
             if request.method in _WITH_BODY:
@@ -49,6 +49,8 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
             yield from annotation.model_fields
         else:
             yield parameter.alias
+    for needed in dependant.dependencies:
+        yield from _query_names(needed)
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
@@ -71,8 +73,15 @@ async def _with_checked_body(request: Request, max_bytes: int, *, takes_body: bo
         if sent and not takes_body:
             raise invalid("This operation takes no body.", "body")
 
+    receive, unread = request.receive, True
+
     async def replay() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
+        nonlocal unread
+        if unread:
+            unread = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        # What comes after the body is the news that the client went away.
+        return await receive()
 
     return Request(request.scope, replay)
 

@@ -15,6 +15,7 @@ from app.api.answers import json_answer, known
 from app.api.auth import CallerOf
 from app.api.guard import GuardedRoute
 from app.api.headers import LONGEST_WAIT_S
+from app.api.openapi_words import OF_KEYS
 from app.api.parts import Parts, PartsOf
 from app.api.problems import answer_not_ready, problem_responses
 from app.api.schemas import Check, Health, Meta
@@ -41,7 +42,7 @@ async def get_liveness() -> Response:
     operation_id="getReadiness",
     summary="Whether the service can take requests",
     response_model=Health,
-    responses=problem_responses(C.UNAUTHENTICATED, C.VALIDATION_FAILED, C.DATABASE_UNAVAILABLE),
+    responses=problem_responses(*OF_KEYS, C.VALIDATION_FAILED),
 )
 async def get_readiness(
     request: Request,

@@ -92,8 +92,10 @@ def _describe(operation: Json, *, takes_body: bool) -> None:
         body["content"]["application/json"]["schema"].pop("default")
     _describe_answers(name, operation["responses"], [*_codes(scopes), *(OF_BODIES if takes_body else ())])
     if scopes is not None:
-        for answer in operation["responses"].values():
-            answer["headers"].update(_references_to(OF_KEYS_HEADERS))
+        for status, answer in operation["responses"].items():
+            # Whose credential is not good has no quota.
+            if status != "401":
+                answer["headers"].update(_references_to(OF_KEYS_HEADERS))
     operation["responses"] = dict(sorted(operation["responses"].items()))
 
 

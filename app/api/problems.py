@@ -10,6 +10,8 @@ from pydantic import MISSING
 from starlette.exceptions import HTTPException
 
 from app.api.auth import InsufficientScope
+from app.api.limits import RateLimited
+from app.api.logins import NoCredential
 from app.api.schemas import FieldError, Problem
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs import VmBusy
@@ -20,6 +22,7 @@ _C = FaultCode
 
 # A fault that stands nowhere here happens in jobs alone; met in a request it is a fault of this service.
 STATUS: dict[FaultCode, int] = {
+    _C.MALFORMED_REQUEST: 400,
     _C.MALFORMED_JSON: 400,
     _C.IDEMPOTENCY_KEY_INVALID: 400,
     _C.CALLBACK_NOT_ALLOWED: 400,
@@ -47,6 +50,7 @@ STATUS: dict[FaultCode, int] = {
     _C.AGENT_RESTART_NOT_POSSIBLE: 422,
     _C.NOT_VERIFIABLE: 422,
     _C.RATE_LIMITED: 429,
+    _C.HEAD_TOO_LARGE: 431,
     _C.INTERNAL_ERROR: 500,
     _C.QUEUE_FULL: 503,
     _C.TOO_MANY_WAITS: 503,
@@ -144,8 +148,10 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
     headers = {}
     if status in _RETRY_AFTER_S:
         headers["Retry-After"] = str(_RETRY_AFTER_S[status])
+    if isinstance(fault, RateLimited):
+        headers["Retry-After"] = str(fault.retry_after_s)
     if status == HTTPStatus.UNAUTHORIZED:
-        error = "" if fault.code is FaultCode.UNAUTHENTICATED else ', error="invalid_token"'
+        error = "" if isinstance(fault, NoCredential) else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="ngt-renewal"{error}, Basic realm="ngt-renewal", charset="UTF-8"'
     if isinstance(fault, InsufficientScope):
         scope = " ".join(sorted(fault.missing))

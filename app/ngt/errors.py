@@ -58,6 +58,7 @@ class FaultCode(StrEnum):
     CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
     CANCELLED = "cancelled"
     # Faults of a request, some of which a job can have too.
+    MALFORMED_REQUEST = "malformed-request"
     MALFORMED_JSON = "malformed-json"
     IDEMPOTENCY_KEY_INVALID = "idempotency-key-invalid"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
@@ -78,6 +79,7 @@ class FaultCode(StrEnum):
     JOB_NOT_RETRYABLE = "job-not-retryable"
     JOB_NOT_WAITING = "job-not-waiting"
     DELIVERY_NOT_REPLAYABLE = "delivery-not-replayable"
+    HEAD_TOO_LARGE = "head-too-large"
     BODY_TOO_LARGE = "body-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     VALIDATION_FAILED = "validation-failed"
@@ -228,6 +230,9 @@ RULES: dict[FaultCode, FaultRule] = {
         "Restart the Nutanix Guest Tools Agent in the VM so that it picks the certificate up, then retry the job.",
     ),
     _C.CANCELLED: FaultRule(_CALLER, True, "The job was cancelled", "Start a new renewal when it is wanted."),
+    _C.MALFORMED_REQUEST: FaultRule(
+        _CALLER, False, "The request is not HTTP", "Send an HTTP/1.1 request whose path is written in percents."
+    ),
     _C.MALFORMED_JSON: FaultRule(_CALLER, False, "The body is not JSON", "Send a JSON object, or no body at all."),
     _C.IDEMPOTENCY_KEY_INVALID: FaultRule(
         _CALLER, False, "The Idempotency-Key is not usable", "Send 1 to 255 visible ASCII characters."
@@ -236,19 +241,28 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER, False, "The Idempotency-Key was used for another request", "Send a new key for a new request."
     ),
     _C.UNAUTHENTICATED: FaultRule(
-        _CALLER, False, "No valid credential", "Send an API key in `X-API-Key`, `Authorization: Bearer` or Basic."
+        _CALLER,
+        False,
+        "No valid credential",
+        "Send an API key in `X-API-Key`, `Authorization: Bearer` or Basic, or a token of the issuer.",
     ),
     _C.TOKEN_EXPIRED: FaultRule(
-        _CALLER, False, "The API key has expired", "Ask the operator of this service for a new key."
+        _CALLER,
+        False,
+        "The API key or token has expired",
+        "Get a new token of the issuer, or ask the operator for a new key.",
     ),
     _C.TOKEN_REVOKED: FaultRule(
         _CALLER, False, "The API key was revoked", "Ask the operator of this service for a new key."
     ),
     _C.INSUFFICIENT_SCOPE: FaultRule(
-        _CALLER, False, "The API key lacks the scope", "Ask the operator of this service for a key with the scope."
+        _CALLER, False, "The API key or token lacks the scope", "Ask the operator for a key or role with the scope."
     ),
     _C.TARGET_NOT_ALLOWED: FaultRule(
-        _CALLER, False, "The API key may not use this cluster", "Ask the operator for a key that may use the cluster."
+        _CALLER,
+        False,
+        "The API key or token may not use this cluster",
+        "Ask the operator for one that may use the cluster.",
     ),
     _C.CALLBACK_NOT_ALLOWED: FaultRule(
         _CALLER,
@@ -292,6 +306,9 @@ RULES: dict[FaultCode, FaultRule] = {
         False,
         "The delivery cannot be replayed now",
         "Look at the delivery: its `status` says where it stands.",
+    ),
+    _C.HEAD_TOO_LARGE: FaultRule(
+        _CALLER, False, "The headers are too large", "Send shorter headers and a shorter query."
     ),
     _C.BODY_TOO_LARGE: FaultRule(
         _CALLER, False, "The body is too large", "Send less: a renewal needs a few hundred bytes."

@@ -4,7 +4,10 @@ import httpx
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.api.limits import CallLimits
+from app.api.logins import Logins
 from app.store.database import Database
+from app.store.keys import Keys
 from app.store.records import JobStatus
 from tests.api.conftest import RENEW, Service, assert_problem
 
@@ -50,7 +53,9 @@ async def test_a_database_of_another_schema_is_not_ready(service: Service, calle
 async def test_without_a_database_nothing_is_started_and_the_caller_may_come_again(service: Service) -> None:
     token = await service.key()
     gone = Database(NOWHERE)
-    service.app.state.parts = replace(service.parts, database=gone, keys=type(service.parts.keys)(gone))
+    parts = service.parts
+    logins = Logins(Keys(gone), None, CallLimits(parts.settings.callers), parts.metrics)
+    service.app.state.parts = replace(parts, database=gone, logins=logins)
     async with service.client(token) as client:
         for answer in (await client.get("/readyz"), await client.post(RENEW), await client.get("/metrics")):
             assert assert_problem(answer, 503, "database-unavailable")["retryable"]

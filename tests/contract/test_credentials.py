@@ -17,7 +17,7 @@ from sqlmodel import SQLModel
 from app.api.auth import SCOPES
 from app.api.problems import STATUS
 from app.ngt.errors import FaultCode
-from app.settings import ClusterSettings, Settings
+from app.settings import Callers, ClusterSettings, Settings
 from app.store.records import JobStatus, Scope
 from app.store.tables import API_KEY, CORRELATION, JOB
 from tests.api.conftest import Service, assert_problem, serving
@@ -80,7 +80,10 @@ def _settings(folder: Path) -> Settings:
         given: Json = {"cvms": (cvm,), "key_file": key_file, "known_hosts": key_file, "restart_agent": "manual"}
         return ClusterSettings(**given)
 
-    return Settings(data_dir=folder, clusters={FIRST: cluster("10.0.0.31"), SECOND: cluster("10.0.0.32")})
+    clusters = {FIRST: cluster("10.0.0.31"), SECOND: cluster("10.0.0.32")}
+    # Nobody is locked out here who tries one bad credential after the other, and one answer is as the other.
+    callers = Callers(failed_logins_per_minute=0, requests_per_minute=0)
+    return Settings(data_dir=folder, clusters=clusters, callers=callers)
 
 
 @asynccontextmanager
