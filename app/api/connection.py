@@ -1,0 +1,101 @@
+"""A connection before there is a request: how much it may send and how long it may take. uvicorn itself has no limit.
+
+Without one anybody who reaches the port could fill the memory with headers, or hold connections open for nothing.
+"""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+from starlette.requests import Request
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.api.problems import answer_fault
+from app.ngt.errors import Fault, FaultCode
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's own, with limits for what comes before, between and after the bytes of a body."""
+
+    most_head_bytes = 64 * 1024
+    """Of the request line and all headers; the documented ones need a tenth of it."""
+
+    head_timeout_s = 30.0
+    """For the whole head, from the opening of the connection or from its first byte."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_bytes = 0
+        self._unanswered = 0
+        self._head_limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # Whatever belongs to a body sets this back, so that only the rest is counted: heads, chunk marks, trailers.
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > self.most_head_bytes and not self.transport.is_closing():
+            self._refuse(
+                FaultCode.HEAD_TOO_LARGE, f"The head of the request is larger than {self.most_head_bytes} bytes."
+            )
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_came()
+        self._unanswered += 1
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._unanswered -= 1
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(FaultCode.MALFORMED_REQUEST, msg)
+
+    def _await_head(self) -> None:
+        if self._head_limit is None:
+            self._head_limit = self.loop.call_later(self.head_timeout_s, self.transport.close)
+
+    def _head_came(self) -> None:
+        self._head_bytes = 0
+        if self._head_limit is not None:
+            self._head_limit.cancel()
+            self._head_limit = None
+
+    def _refuse(self, code: FaultCode, sentence: str) -> None:
+        if self._unanswered:
+            # Nothing may be written into the answer to the request before.
+            self.transport.abort()
+            return
+        request = Request({"type": "http", "state": {"path": "/", "request_id": str(uuid4())}})
+        answer = answer_fault(request, Fault(code, sentence))
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[answer.status_code] + head + b"\r\n" + bytes(answer.body))
+        self.transport.close()
