@@ -47,6 +47,7 @@ class RenewalFacts(_Body):
     correlation_id: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     change_number: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     created_at: Instant
+    started_at: Instant | MISSING = MISSING
     finished_at: Instant | MISSING = MISSING
     link: Annotated[Word, Field(description="The path of the job")]
 

@@ -16,7 +16,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.store.database import Database
 from app.store.job_search import JobCursor
-from app.store.outbox import Event, delivery_row
+from app.store.outbox import WRITE_DELIVERY, Event, delivery_row
 from app.store.records import Caller, DeliveryRecord, DeliveryStatus
 from app.store.tables import DELIVERY, WEBHOOK_TARGET
 
@@ -167,7 +167,7 @@ class Deliveries:
 
     async def begin_test(self, target: str) -> DeliveryRecord:
         """A new `webhook.test` for the target, also for a disabled one. It is sent once and not repeated."""
-        test = DELIVERY.insert().values(delivery_row(target, Event.TEST, _TEST_FACTS)).returning(DELIVERY)
+        test = WRITE_DELIVERY.values(delivery_row(target, Event.TEST, _TEST_FACTS)).returning(DELIVERY)
         async with self._database.transaction() as connection:
             return _record((await connection.execute(test)).mappings().one())
 

@@ -35,6 +35,14 @@ class Event(StrEnum):
     TEST = "webhook.test"
 
 
+WRITE_DELIVERY = DELIVERY.insert().values(
+    status=DeliveryStatus.PENDING,
+    # Not the transaction's own time, which may be earlier than that of the event before.
+    created_at=func.clock_timestamp(),
+    due_at=func.clock_timestamp(),
+)
+"""Writes rows of `delivery_row`, to be sent at once."""
+
 MOST_CALLBACKS = 100
 """So many requests with a callback of their own may lead to one job."""
 
@@ -98,7 +106,7 @@ class Outbox:
             for callback, own in self._receivers(job, row["callback"] or [], event)
         ]
         if rows:
-            await connection.execute(DELIVERY.insert(), rows)
+            await connection.execute(WRITE_DELIVERY, rows)
 
     def _receivers(
         self, job: JobRecord, callbacks: list[dict[str, Any]], event: Event
@@ -127,7 +135,7 @@ def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
 def delivery_row(
     target: str, event: Event, facts: dict[str, Any], *, job: JobRecord | None = None, record: str | None = None
 ) -> dict[str, Any]:
-    """A row of `delivery` that is to be sent at once."""
+    """What `WRITE_DELIVERY` writes."""
     return {
         "id": uuid7(),
         "target": target,
@@ -136,10 +144,6 @@ def delivery_row(
         "cluster": job.cluster if job is not None else None,
         "record": record,
         "facts": facts,
-        "status": DeliveryStatus.PENDING,
-        # Not the transaction's own time, which may be earlier than that of the event before.
-        "created_at": func.clock_timestamp(),
-        "due_at": func.clock_timestamp(),
     }
 
 
