@@ -100,6 +100,9 @@ async def follow(
     try:
         with parts.changes.watch(job_id) as watch:
             job = await parts.jobs.find(job_id)
+            if job is not None:
+                # Nobody saw an event that has not happened; its number would keep those away that do.
+                after = min(after, job.version)
             while job is not None:
                 events = await parts.job_events.list(job_id, after=after, limit=_MOST_EVENTS)
                 for event in events:
@@ -116,10 +119,9 @@ async def follow(
                 while job.version <= seen:
                     if watch.ended or clock() >= until:
                         return
-                    heard = await watch.until(job, _later_than(seen), ping_s)
-                    if heard.version <= seen:
+                    job = await watch.until(job, _later_than(seen), ping_s)
+                    if job.version <= seen and not watch.ended:
                         yield KEEPALIVE_COMMENT
-                    job = heard
     except Fault as away:
         if away.code is not C.DATABASE_UNAVAILABLE:
             raise
