@@ -27,6 +27,7 @@ def _curl() -> argparse.ArgumentParser:
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
     parser.add_argument("-d", dest="body")
+    parser.add_argument("-N", action="store_true")
     parser.add_argument("url")
     return parser
 
