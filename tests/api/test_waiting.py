@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -11,9 +12,12 @@ import pytest_asyncio
 
 from app.settings import Settings
 from app.settings.callers import Callers
+from app.store.database import Database
+from app.store.keys import Keys
 from app.store.records import Scope
 from tests.api.conftest import EVERYTHING, RENEW, Service, assert_problem, serving
-from tests.api.server import Server, listening, until
+from tests.api.server import SOON_S, Server, listening, until
+from tests.cli.command import Commands
 
 POLLS = 200
 JOBS = 100
@@ -28,6 +32,19 @@ async def server(service: Service) -> AsyncIterator[Server]:
 def bounded(settings: Settings, waiters_per_caller: int, waiters: int = 1000) -> Settings:
     callers = Callers(waiters_per_caller=waiters_per_caller, waiters=waiters)
     return settings.model_copy(update={"callers": callers})
+
+
+def one_cluster(folder: Path) -> str:
+    """A configuration whose cluster nobody asks."""
+    key_file = folder / "key"
+    key_file.touch(mode=0o600)
+    return f"""
+    [clusters.c1]
+    cvms = ["127.0.0.1:9"]
+    key_file = "{key_file}"
+    known_hosts = "{key_file}"
+    restart_agent = "manual"
+    """
 
 
 async def start(caller: httpx.AsyncClient) -> str:
@@ -217,3 +234,28 @@ async def test_200_polls_that_wait_at_once_are_each_answered_by_the_change_of_th
             assert (answer.status_code, answer.json()["message"]) == (200, f"ended {job_id}")
             assert (answer.json()["done"], answer.headers["etag"] != tags[job_id]) == (True, True)
     assert service.parts.waiters.count == service.parts.changes.watched() == 0
+
+
+async def test_a_service_that_is_stopped_answers_who_waits_and_closes_its_streams(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    commands = Commands(tmp_path, {"DATABASE_URL": database_url, "NGT_RENEWAL_PORT": "0"})
+    commands.configuration.write_text(one_cluster(tmp_path))
+    _, key = await Keys(database).create("a test", EVERYTHING)
+    async with commands.running("serve", "--no-worker") as service:
+        async with Server(await service.url()).client(key) as client:
+            renewal = asyncio.create_task(client.post(f"{RENEW}?wait=20"))
+            async with asyncio.timeout(SOON_S):
+                while not (started := (await client.get("/jobs")).json()["items"]):
+                    pass
+            path = started[0]["links"]["events"]
+            async with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as events:
+                lines = events.aiter_lines()
+                assert await anext(lines) == "event: job"
+                stopped = asyncio.create_task(service.stopped())
+                # A stream that was cut instead of closed would raise an error here.
+                rest = [line async for line in lines]
+            assert not any("event:" in line for line in rest)
+            assert (await renewal).status_code == 202
+        assert await stopped == 0
+        assert not any("graceful" in line for line in service.lines)
