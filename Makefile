@@ -8,6 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NODE_TOOLS := tools/node/node_modules/.installed
+GENERATORS := .venv-clients/.installed tests/clients/node/node_modules/.installed
 # A pytest process for each core of a small machine; the tests wait more than they work.
 WORKERS ?= 2
 
@@ -31,6 +32,15 @@ $(NODE_TOOLS): tools/node/package.json tools/node/package-lock.json tools/npm | 
 	@tools/npm ci --prefix tools/node --loglevel error >/dev/null
 	@touch $@
 
+.venv-clients/.installed: locks/clients.txt tools/bootstrap-clients | $(INSTALLED)
+	@tools/bootstrap-clients
+	@touch $@
+
+tests/clients/node/node_modules/.installed: $(wildcard tests/clients/node/package*.json) tools/npm | $(INSTALLED)
+	@echo "Installing the locked generators of clients in TypeScript"
+	@tools/npm ci --prefix tests/clients/node --loglevel error >/dev/null
+	@touch $@
+
 .PHONY: demo
 demo: $(INSTALLED) ## Renew one VM of a simulated cluster, step by step
 	@$(BIN)/python tools/demo.py
@@ -40,7 +50,7 @@ run: $(INSTALLED) ## Keep the service and a simulated cluster up for trying
 	@$(BIN)/python tools/demo.py --keep
 
 .PHONY: test
-test: lint types contracts $(NODE_TOOLS) ## Everything that must hold: lint, types, contracts, all tests
+test: lint types contracts $(NODE_TOOLS) $(GENERATORS) ## Everything that must hold: lint, types, contracts, all tests
 	@tools/need-sshd
 	$(BIN)/python -m pytest -n $(WORKERS)
 
@@ -78,13 +88,19 @@ openapi: $(INSTALLED) ## Write the two OpenAPI documents anew
 release-openapi: openapi ## Keep the OpenAPI document as that of a release: what it promises cannot be taken back
 	cp openapi/openapi.json openapi/released.json
 
+.PHONY: clients
+clients: $(GENERATORS) ## Generate clients in Python, TypeScript, Java and Go, and have each renew a VM
+	@tools/need-compilers
+	$(BIN)/python -m pytest -n $(WORKERS) -m '' tests/clients
+
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the document, and a new seed each time
 	$(BIN)/python -m tests.contract.fuzz
 
 .PHONY: docs
-docs: $(INSTALLED) ## Write docs/errors.md anew
+docs: $(INSTALLED) ## Write docs/errors.md and docs/clients.md anew
 	$(BIN)/python tools/errors_page.py
+	$(BIN)/python -m tests.clients.page
 
 .PHONY: migration
 migration: $(INSTALLED) ## Write a migration from the changed tables: make migration m="Add a column"
@@ -101,5 +117,5 @@ lock: | $(BIN)/uv ## Resolve all packages anew; U=1 takes newer versions too
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, caches, builds
-	rm -rf .venv tools/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
+	rm -rf .venv .venv-clients tools/node/node_modules tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
 	find app migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
