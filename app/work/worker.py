@@ -146,7 +146,7 @@ class Worker:
     async def _prune(self) -> None:
         kept = self._settings.retention
         removed = await prune(self._database, KeptDays(kept.jobs_days, kept.idempotency_days, kept.deliveries_days))
-        if removed != Removed(0, 0, 0):
+        if removed != Removed():
             log.info("what was older than it is kept was removed", **asdict(removed))
 
     async def _sweep(self) -> None:
