@@ -9,8 +9,9 @@ from app.api.webhook_events import RenewalEvent, RenewalEventType, WebhookTest
 
 Json = dict[str, Any]
 
-WEBHOOK_TAG: Json = {
-    "name": "webhooks",
+# Not the tag of any operation: openapi-generator would write one class over the other.
+EVENT_TAG: Json = {
+    "name": "events",
     "description": "What this service sends to the targets that its operator configured, signed as Standard Webhooks.",
 }
 
@@ -63,7 +64,7 @@ def webhooks() -> tuple[Json, Json]:
 def _operation(name: str, summary: str, model: type[BaseModel]) -> Json:
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {
-        "tags": [WEBHOOK_TAG["name"]],
+        "tags": [EVENT_TAG["name"]],
         "summary": summary,
         "description": _DESCRIPTION,
         "operationId": name,

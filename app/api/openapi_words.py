@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.api.headers import LONGEST_HEADER, LONGEST_WAIT_S
-from app.api.openapi_webhooks import WEBHOOK_TAG
+from app.api.openapi_webhooks import EVENT_TAG
 from app.ngt.errors import FaultCode as C
 
 Json = dict[str, Any]
@@ -24,7 +24,8 @@ TAGS: list[Json] = [
     {"name": "clusters", "description": "The configured clusters."},
     {"name": "admin", "description": "Holding the whole service."},
     {"name": "health", "description": "For load balancers, monitoring and people who ask which version this is."},
-    WEBHOOK_TAG,
+    {"name": "webhooks", "description": "What was sent to the configured targets, and sending it again."},
+    EVENT_TAG,
 ]
 
 LICENSE: Json = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
@@ -114,7 +115,7 @@ _LAST_EVENT_ID: Json = {
     "in": "header",
     "required": False,
     "description": "Of a stream: the `id` of the last event that was seen; it counts instead of `after`",
-    "schema": {"type": "string", "maxLength": 10, "pattern": "^[0-9]{1,10}$"},
+    "schema": {"type": "string", "maxLength": 10, "pattern": "^[0-9]{0,10}$"},
 }
 REQUEST_HEADERS: dict[str, list[Json]] = {
     "renewVmNgtCertificate": [_IDEMPOTENCY_KEY, _PREFER],

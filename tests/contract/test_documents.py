@@ -13,6 +13,7 @@ from app.api import webhook_events
 from app.api.application import create_api
 from app.api.auth import SCOPES
 from app.api.openapi_plain import SOMEWHERE, plain_document
+from app.settings.webhooks import EVENTS, FACTS
 from tests.contract.documents import (
     BOTH,
     COMPLETE,
@@ -207,12 +208,22 @@ def test_the_document_loses_no_description_of_a_member() -> None:
                 assert not lost, f"{model.__name__}.{name}"
 
 
+def test_no_webhook_shares_its_tag_with_an_operation() -> None:
+    document = read(COMPLETE)
+    of_webhooks = {item["post"]["tags"][0] for item in document["webhooks"].values()}
+    assert not of_webhooks & {operation["tags"][0] for operation in operations(document)}
+
+
+def test_the_facts_of_a_renewal_are_those_that_a_configuration_may_name() -> None:
+    of_the_delivery = {"event", "record", "work_notes"}
+    assert webhook_events.RenewalFacts.model_fields.keys() == FACTS - of_the_delivery
+
+
 def test_every_event_has_a_webhook_with_the_body_that_names_it() -> None:
     document = read(COMPLETE)
-    events = {*webhook_events.RenewalEventType, "webhook.test"}
-    assert document["webhooks"].keys() == events
+    assert document["webhooks"].keys() == set(EVENTS)
     for event, item in document["webhooks"].items():
-        assert item["post"]["tags"] == ["webhooks"]
+        assert item["post"]["tags"] == ["events"]
         name = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         body: Json = document["components"]["schemas"][name]
         assert set(body["required"]) == {"type", "timestamp", "data"}
