@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -17,11 +15,11 @@ from sqlmodel import SQLModel
 from app.api.auth import SCOPES
 from app.api.problems import STATUS
 from app.ngt.errors import FaultCode
-from app.settings import Callers, ClusterSettings, Settings, WebhookTarget
 from app.store.records import DeliveryStatus, JobStatus, Scope
-from app.store.tables import API_KEY, CORRELATION, DELIVERY, JOB
-from tests.api.conftest import Service, assert_problem, serving
+from app.store.tables import API_KEY, DELIVERY
+from tests.api.conftest import Service, assert_problem
 from tests.contract.credentials import forms, unusable
+from tests.contract.examples import FACTS, FIRST, JOB_ID, RENEW, SECOND, VM, with_examples
 from tests.contract.operations import OPERATIONS, Json, Operation
 
 
@@ -67,76 +65,21 @@ STANDING: dict[str, Json] = {
     "retryJob": {"status": JobStatus.FAILED, "done": True, "outcome": "failed", "error_code": FaultCode.GATEWAY_DOWN},
     "reportAgentRestarted": {"status": JobStatus.WAITING, "wait_reason": "agent_restart"},
 }
-FIRST, SECOND = "c1", "c2"
 NEVER_THE_SAME = {"x-request-id", "content-length"}
-
-
 PUBLIC = [name for name, operation in OPERATIONS.items() if operation.public]
 GUARDED = [name for name, operation in OPERATIONS.items() if not operation.public]
-RENEW = OPERATIONS["renewVmNgtCertificate"]
-VM = RENEW.targets()["vm_uuid"]
-JOB_ID = OPERATIONS["getJob"].targets()["job_id"]
-# What only those may learn who may use the first cluster.
-NOTES: Json = {name: (RENEW.body or {})[name] for name in ("correlation_id", "change_number")}
-DELIVERY_ID = OPERATIONS["replayDelivery"].targets()["delivery_id"]
-WEBHOOK = OPERATIONS["listDeliveries"].targets()["webhook"]
-FACTS: dict[str, str] = {
-    "cluster": FIRST,
-    "vm_uuid": VM,
-    "job_ids": JOB_ID,
-    "delivery_id": DELIVERY_ID,
-    "webhook": WEBHOOK,
-    **NOTES,
-}
-
-
-def _settings(folder: Path) -> Settings:
-    """Two clusters; the examples of the document are about the first."""
-    key_file = folder / "key"
-
-    def cluster(cvm: str) -> ClusterSettings:
-        given: Json = {"cvms": (cvm,), "key_file": key_file, "known_hosts": key_file, "restart_agent": "manual"}
-        return ClusterSettings(**given)
-
-    clusters = {FIRST: cluster("10.0.0.31"), SECOND: cluster("10.0.0.32")}
-    # Nobody is locked out here who tries one bad credential after the other, and one answer is as the other.
-    callers = Callers(failed_logins_per_minute=0, requests_per_minute=0)
-    webhook = WebhookTarget(name=WEBHOOK, url="https://itsm.example/", secret_files=(key_file,), clusters=(FIRST,))
-    return Settings(data_dir=folder, clusters=clusters, callers=callers, webhooks={WEBHOOK: webhook})
-
-
-@asynccontextmanager
-async def _with_examples(folder: Path, database_url: str) -> AsyncIterator[Service]:
-    """What the document's examples name exists on the first cluster: the VM, a job that renews it, and a delivery."""
-    async with serving(_settings(folder), database_url) as running:
-        await running.saw(VM, FIRST)
-        async with running.client(await running.key(*Scope)) as client:
-            started = await RENEW.call(client)
-        assert started.status_code == 202, started.text
-        async with running.parts.database.transaction() as connection:
-            made = JOB.c.id == UUID(started.json()["id"])
-            job = dict((await connection.execute(select(JOB).where(made))).mappings().one())
-            await connection.execute(JOB.delete().where(made))
-            await connection.execute(JOB.insert().values(**job | {"id": UUID(JOB_ID)}))
-            await connection.execute(
-                CORRELATION.insert().values(job_id=UUID(JOB_ID), correlation_id=FACTS["correlation_id"])
-            )
-            delivery = {"id": UUID(DELIVERY_ID), "target": WEBHOOK, "job_id": UUID(JOB_ID), "cluster": FIRST}
-            event = {"event": "ngt.renewal.failed", "facts": {}, "status": DeliveryStatus.EXHAUSTED}
-            await connection.execute(DELIVERY.insert().values(**delivery, **event))
-        yield running
 
 
 @pytest_asyncio.fixture
 async def service(tmp_path: Path, database_url: str) -> AsyncIterator[Service]:
-    async with _with_examples(tmp_path, database_url) as running:
+    async with with_examples(tmp_path, database_url) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def untouched(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> AsyncIterator[Service]:
     """The same for tests in which nothing may happen: each of them looks that nothing did."""
-    async with _with_examples(tmp_path_factory.mktemp("service"), shared_database_url) as running:
+    async with with_examples(tmp_path_factory.mktemp("service"), shared_database_url) as running:
         yield running
 
 
@@ -219,7 +162,9 @@ async def test_it_is_done_for_one_who_may_in_each_form_of_the_credential(service
             assert_problem(answer, 403, "target-not-allowed")
             async with service.client(await service.key(*(SCOPES[name] or ()))) as client:
                 answer = await operation.call(client)
-        assert answer.status_code < 300, f"Have `service` store what the example of {name} is about. {answer.text}"
+        assert answer.status_code < 300, (
+            f"Have `with_examples` store what the example of {name} is about. {answer.text}"
+        )
 
 
 @pytest.mark.asyncio(loop_scope="module")
