@@ -29,8 +29,6 @@ EVENTS = (
     "ngt.renewal.unverified",
     "ngt.renewal.action_required",
     "ngt.renewal.stranded",
-    "ngt.certificate.expiring",
-    "ngt.certificate.expired",
     TEST_EVENT,
 )
 

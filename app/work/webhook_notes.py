@@ -16,8 +16,6 @@ _HAPPENED = {
         "The VM tools entity of {vm} may be missing, so that NGT may be off there. "
         "The service goes on trying to create it, and starts nothing new on that cluster before it has."
     ),
-    "ngt.certificate.expiring": "The NGT client certificate of {vm} is about to expire.",
-    "ngt.certificate.expired": "The NGT client certificate of {vm} has expired.",
     "webhook.test": "This is a test of the way to this record. Nothing happened to any VM.",
 }
 _PROVED_BY = {
@@ -25,6 +23,8 @@ _PROVED_BY = {
     "cvm_expiry_date": "The cluster reports the new expiry date.",
     "link_only": "Only the communication link is known to be active.",
 }
+# Whose message would say the same again.
+_SAID_ALREADY = frozenset({"ngt.renewal.succeeded", "ngt.renewal.stranded", "webhook.test"})
 _ENDED_WELL = frozenset({"ngt.renewal.succeeded", "ngt.renewal.skipped"})
 
 
@@ -51,7 +51,7 @@ def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
         code = f" (error code {facts['error_code']})" if facts["error_code"] else ""
         if said or code:
             yield f"The reason{code}: {_sentence(said or 'not given')}"
-    elif event not in {"ngt.renewal.succeeded", "webhook.test"} and facts["message"]:
+    elif event not in _SAID_ALREADY and facts["message"]:
         yield f"The service says: {_sentence(facts['message'])}"
 
 

@@ -1,0 +1,55 @@
+"""Receivers to send to, targets that mean them, and deliveries to send."""
+
+import base64
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from app.work.webhook_sender import Sender
+from tests.webhooks.authority import Authority
+from tests.webhooks.http_server import HttpServer
+from tests.webhooks.receiver import running_receiver
+from tests.webhooks.servicenow import ServiceNow, running_servicenow
+
+SIGNING_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+PUBLIC_URL = "https://renewal.example/ngt"
+
+SecretFile = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def servicenow() -> Iterator[ServiceNow]:
+    with running_servicenow() as instance:
+        yield instance
+
+
+@pytest.fixture
+def receiver() -> Iterator[HttpServer]:
+    with running_receiver() as server:
+        yield server
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> SecretFile:
+    """A file of that name that holds the secret and that nobody else can read; written again, it holds another one."""
+
+    def write(name: str, secret: str) -> Path:
+        path = tmp_path / name
+        path.touch(mode=0o600)
+        path.write_text(f"{secret}\n", "utf-8")
+        return path
+
+    return write
+
+
+@pytest_asyncio.fixture
+async def sender() -> AsyncIterator[Sender]:
+    async with Sender(PUBLIC_URL) as opened:
+        yield opened
