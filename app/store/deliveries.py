@@ -40,7 +40,7 @@ due AS MATERIALIZED (
       AND NOT EXISTS (
         SELECT FROM delivery e WHERE e.job_id = d.job_id AND e.target = d.target AND e.record = d.record
           AND e.status = 'pending' AND e.created_at < d.created_at AND (e.attempts = 0 OR e.lease_until >= now()))
-    ORDER BY d.due_at, d.id LIMIT room.free FOR UPDATE OF d SKIP LOCKED) AS found)
+    ORDER BY d.due_at LIMIT room.free FOR UPDATE OF d SKIP LOCKED) AS found)
 UPDATE delivery SET attempts = attempts + 1, last_attempt_at = clock_timestamp(),
   lease_until = clock_timestamp() + make_interval(secs => due.lease_s)
 FROM due WHERE delivery.id = due.id

@@ -252,7 +252,7 @@ class DeliveryRow(SQLModel, table=True):
 
     __tablename__ = "delivery"
     __table_args__ = (
-        Index("delivery_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("delivery_due", "target", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("delivery_by_target", "target", "created_at", "id"),
         Index("delivery_by_job", "job_id"),
     )

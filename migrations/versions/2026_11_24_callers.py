@@ -63,7 +63,7 @@ def upgrade() -> None:
     )
     op.create_index("delivery_by_job", "delivery", ["job_id"], unique=False)
     op.create_index("delivery_by_target", "delivery", ["target", "created_at", "id"], unique=False)
-    op.create_index("delivery_due", "delivery", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_index("delivery_due", "delivery", ["target", "due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_table(
         "webhook_target",
         sa.Column("name", sa.Text(), nullable=False),
