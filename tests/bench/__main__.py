@@ -13,6 +13,7 @@ import uvloop
 
 from tests.bench.ansible import measure_ansible
 from tests.bench.measure import memory, race
+from tests.bench.polls import measure_polls
 from tests.bench.report import write_report
 from tests.bench.site import ROOT
 
@@ -32,7 +33,9 @@ def main() -> None:
         ansible = measure_ansible(folder)
     with _folder() as folder:
         waiting = uvloop.run(memory(folder, clusters=10, vms=options.waiting // 10))
-    report = write_report(raced, waiting, ansible, load)
+    with _folder() as folder:
+        polls = uvloop.run(measure_polls(folder))
+    report = write_report(raced, waiting, polls, ansible, load)
     options.output.write_text(report, encoding="utf-8")
     sys.stdout.write(report)
 

@@ -5,9 +5,10 @@ import platform
 from statistics import median
 
 from tests.bench.measure import AT_A_TIME, Pair, Race, Turn, Waiting
+from tests.bench.polls import JOBS, POLLS, Polls
 
 
-def write_report(race: Race, waiting: Waiting, ansible: str, load: str) -> str:
+def write_report(race: Race, waiting: Waiting, polls: Polls, ansible: str, load: str) -> str:
     """The whole page."""
     turns = [pair.service for pair in race.free]
     loops = [pair.loop for pair in race.free]
@@ -28,6 +29,7 @@ def write_report(race: Race, waiting: Waiting, ansible: str, load: str) -> str:
         (f"Memory after {_renewals(race)} renewals", f"{race.after_mib:.0f} MiB", "", ""),
         (f"Memory with {waiting.jobs:,} waiting jobs", f"{waiting.waiting_mib:.0f} MiB", "", ""),
         (f"CPU with {waiting.jobs:,} waiting jobs", f"{waiting.cpu_s_per_minute:.1f} s per minute", "", ""),
+        *_poll_rows(polls),
     ]
     table = ["| | service | bare loop | aim |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join([_head(race, load), *table, "", ansible, "", *_turns_table(race), ""])
@@ -51,6 +53,25 @@ def _speed_row(name: str, pairs: list[Pair], aim: str) -> tuple[str, str, str, s
     loop = median(pair.loop.per_second for pair in pairs)
     ratio = median(pair.ratio for pair in pairs)
     return name, f"{service:.1f} (**{ratio:.2f}** of the loop)", f"{loop:.1f}", aim
+
+
+def _poll_rows(polls: Polls) -> list[tuple[str, str, str, str]]:
+    idle, without = polls.idle, polls.without
+    spent = f"{idle.service_s:.1f} s per minute, and PostgreSQL {idle.postgres_s:.1f} s"
+    return [
+        (
+            f"{POLLS} long polls on {JOBS} jobs, from a job's end to its answers, p50 and p99",
+            f"{polls.p50_ms:.0f} ms and {polls.p99_ms:.0f} ms",
+            "",
+            "≤ 200 ms",
+        ),
+        (
+            f"CPU while {POLLS} long polls wait",
+            f"{spent} (without them {without.service_s:.1f} s and {without.postgres_s:.1f} s)",
+            "",
+            "the same as without",
+        ),
+    ]
 
 
 def _each_ms(turns: list[Turn], name: str) -> float:

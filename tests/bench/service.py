@@ -62,19 +62,24 @@ class Service:
     def rss_mib(self) -> float:
         return float(self.process.memory_info().rss) / 2**20
 
-    def client(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=20)
+    def client(self, *, connections: int = 20) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=connections)
         return httpx.AsyncClient(base_url=self.url, headers={"X-API-Key": self.key}, timeout=60, limits=limits)
 
 
 @contextmanager
 def running_service(
-    folder: Path, clusters: Mapping[str, Mapping[str, object]], *, workers: int, start: tuple[str, ...] = ()
+    folder: Path,
+    clusters: Mapping[str, Mapping[str, object]],
+    *,
+    workers: int,
+    start: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
 ) -> Iterator[Service]:
-    """The service with these clusters; `start` goes before its command line (a profiler, for example)."""
+    """The service with these clusters and lines of TOML; `start` goes before its command line, such as a profiler."""
     configuration = folder / "ngt-renewal.toml"
     port = _free_port()
-    lines = [f'data_dir = "{folder / "data"}"', f"port = {port}", f"worker_concurrency = {workers}"]
+    lines = [f'data_dir = "{folder / "data"}"', f"port = {port}", f"worker_concurrency = {workers}", *settings]
     lines += [f"clusters.{name} = {_inline(table)}" for name, table in clusters.items()]
     configuration.write_text("\n".join([*lines, ""]), encoding="utf-8")
     log = folder / "service.log"
