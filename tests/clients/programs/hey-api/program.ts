@@ -1,6 +1,6 @@
 // The scenario with the client that hey-api makes.
 
-import { getJob, getJobLog, listJobs, type Problem, renewVmNgtCertificate } from "./generated";
+import { getJob, getJobLog, listJobEvents, listJobs, type Problem, renewVmNgtCertificate } from "./generated";
 import { client } from "./generated/client.gen";
 
 const LONGEST_WAIT_S = 20;
@@ -66,6 +66,9 @@ async function main(): Promise<void> {
 
   const log = there((await getJobLog({ path: { job_id } })).data);
   say("log", { has_the_command: log.includes("create_vm_tools_entity") });
+
+  const events = there((await listJobEvents({ path: { job_id } })).data).items;
+  say("events", { versions: events.map((event) => event.version), outcome: there(events.at(-1)).outcome });
 
   const missing = await getJob({ path: { job_id: given.UNKNOWN_JOB } });
   const problem: Problem = there(missing.error);

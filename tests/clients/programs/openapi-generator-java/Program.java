@@ -14,6 +14,7 @@ import org.openapitools.client.ApiResponse;
 import org.openapitools.client.api.JobsApi;
 import org.openapitools.client.api.RenewalsApi;
 import org.openapitools.client.model.Job;
+import org.openapitools.client.model.JobEvent;
 import org.openapitools.client.model.JobList;
 import org.openapitools.client.model.Problem;
 import org.openapitools.client.model.RenewRequest;
@@ -114,6 +115,12 @@ public final class Program {
 
     String log = jobs.getJobLog(jobId);
     say("log", "has_the_command", log.contains("create_vm_tools_entity"));
+
+    List<JobEvent> events = jobs.listJobEvents(jobId, null, null).getItems();
+    say(
+        "events",
+        "versions", events.stream().map(JobEvent::getVersion).collect(Collectors.toList()),
+        "outcome", events.get(events.size() - 1).getOutcome());
 
     UUID unknown = UUID.fromString(given("UNKNOWN_JOB"));
     Problem missing = refusal(() -> jobs.getJob(unknown, null));

@@ -60,6 +60,9 @@ def tell(renewals: RenewalsApi, jobs: JobsApi) -> None:
 
     say("log", has_the_command="create_vm_tools_entity" in jobs.get_job_log(job_id))
 
+    events = jobs.list_job_events(job_id).items
+    say("events", versions=[event.version for event in events], outcome=events[-1].outcome)
+
     missing = refusal(lambda: jobs.get_job(os.environ["UNKNOWN_JOB"]))
     say("missing", status=missing.status, code=missing.data.code, retryable=missing.data.retryable)
 

@@ -75,6 +75,9 @@ async function main(): Promise<void> {
   const log = await jobs.getJobLog({ jobId });
   say("log", { has_the_command: log.includes("create_vm_tools_entity") });
 
+  const events = (await jobs.listJobEvents({ jobId })).items;
+  say("events", { versions: events.map((event) => event.version), outcome: there(events.at(-1)).outcome });
+
   const missing = await refusal(jobs.getJob({ jobId: given.UNKNOWN_JOB }));
   say("missing", { status: missing.status, code: missing.code, retryable: missing.retryable });
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import httpx
 from ngt_renewal_client import AuthenticatedClient
-from ngt_renewal_client.api.jobs import get_job, get_job_log, list_jobs
+from ngt_renewal_client.api.jobs import get_job, get_job_log, list_job_events, list_jobs
 from ngt_renewal_client.api.renewals import renew_vm_ngt_certificate
-from ngt_renewal_client.models import Job, JobList, ListJobsStatus, OnConflict, Problem, RenewRequest
+from ngt_renewal_client.models import Job, JobEventList, JobList, ListJobsStatus, OnConflict, Problem, RenewRequest
 
 LONGEST_WAIT_S = 20
 
@@ -71,6 +71,10 @@ def tell(client: AuthenticatedClient) -> None:
     log = get_job_log.sync(job_id, client=client)
     assert isinstance(log, str)
     say("log", has_the_command="create_vm_tools_entity" in log)
+
+    events = list_job_events.sync(job_id, client=client)
+    assert isinstance(events, JobEventList)
+    say("events", versions=[event.version for event in events.items], outcome=events.items[-1].outcome)
 
     missing = get_job.sync_detailed(UUID(os.environ["UNKNOWN_JOB"]), client=client)
     assert isinstance(missing.parsed, Problem)

@@ -61,6 +61,13 @@ async function main(): Promise<void> {
   const log = await client.GET("/jobs/{job_id}/log", { params: { path: { job_id } }, parseAs: "text" });
   say("log", { has_the_command: there(log.data).includes("create_vm_tools_entity") });
 
+  const events = there((await client.GET("/jobs/{job_id}/events", { params: { path: { job_id } } })).data);
+  if (typeof events === "string") throw new Error("it is a stream");
+  say("events", {
+    versions: events.items.map((event) => event.version),
+    outcome: there(events.items.at(-1)).outcome,
+  });
+
   const missing = await client.GET("/jobs/{job_id}", { params: { path: { job_id: given.UNKNOWN_JOB } } });
   const problem = there(missing.error);
   say("missing", { status: missing.response.status, code: problem.code, retryable: problem.retryable });

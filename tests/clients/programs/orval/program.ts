@@ -1,6 +1,6 @@
 // The scenario with the client that orval makes for fetch.
 
-import { getJob, getJobLog, listJobs, renewVmNgtCertificate } from "./generated/client";
+import { getJob, getJobLog, listJobEvents, listJobs, renewVmNgtCertificate } from "./generated/client";
 
 const LONGEST_WAIT_S = 20;
 const given = process.env as Record<string, string>;
@@ -65,6 +65,12 @@ async function main(): Promise<void> {
   const log = await getJobLog(job_id);
   if (log.status !== 200) throw new Error(log.data.title);
   say("log", { has_the_command: log.data.includes("create_vm_tools_entity") });
+
+  const events = await listJobEvents(job_id);
+  if (events.status !== 200) throw new Error(events.data.title);
+  if (typeof events.data === "string") throw new Error("it is a stream");
+  const items = events.data.items;
+  say("events", { versions: items.map((event) => event.version), outcome: there(items.at(-1)).outcome });
 
   const missing = await getJob(given.UNKNOWN_JOB);
   if (missing.status !== 404) throw new Error(`it is ${missing.status}`);

@@ -99,6 +99,14 @@ func main() {
 	must(err)
 	say("log", map[string]any{"has_the_command": strings.Contains(log, "create_vm_tools_entity")})
 
+	events, _, err := client.JobsAPI.ListJobEvents(ctx, jobId).Execute()
+	must(err)
+	versions := []int32{}
+	for _, event := range events.Items {
+		versions = append(versions, event.Version)
+	}
+	say("events", map[string]any{"versions": versions, "outcome": events.Items[len(events.Items)-1].GetOutcome()})
+
 	_, answer, err = client.JobsAPI.GetJob(ctx, os.Getenv("UNKNOWN_JOB")).Execute()
 	missing, status := refusal(answer, err)
 	say("missing", map[string]any{"status": status, "code": missing.Code, "retryable": missing.Retryable})
