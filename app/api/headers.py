@@ -72,9 +72,10 @@ def read_last_event_id(request: Request) -> int | None:
     given = request.headers.get("last-event-id", "").strip()
     if not given:
         return None
-    if not _EVENT_ID.fullmatch(given) or int(given) > _MAX_INT32:
+    if not _EVENT_ID.fullmatch(given):
         raise invalid("It is not the id of an event.", "header", "Last-Event-ID")
-    return int(given)
+    # No event has a greater one.
+    return min(int(given), _MAX_INT32)
 
 
 def names_tag(if_none_match: Sequence[str], current: str) -> bool:

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
@@ -38,6 +37,7 @@ _MOST_EVENTS = 200
 _PING_S = 15.0
 # A client connects again after it, with a credential that is looked at again.
 _LONGEST_STREAM_S = 3600.0
+_READ_AGAIN_S = 1.0
 
 
 class EventQuery(BaseModel):
@@ -76,55 +76,58 @@ async def list_job_events(
     when nothing else did for 15 seconds. After the job's end comes the event `end`, and the stream is closed.
     `Last-Event-ID` goes on where another stream was cut.
     """
-    await get_visible_job(parts.jobs, job_id, caller)
+    job = await get_visible_job(parts.jobs, job_id, caller)
+    last_seen = read_last_event_id(request)
     if preferred_media_type(request, _JSON, _STREAM) == _JSON:
         events = await parts.job_events.list(job_id, after=query.after, limit=query.limit)
         return json_answer(JobEventList(items=[_shown(event) for event in events]))
-    last_seen = read_last_event_id(request)
     if request.state.head_only:
         return Response(media_type=_STREAM)
     take_place()
-    return _EventStream(follow(parts, job_id, query.after if last_seen is None else last_seen))
+    return _EventStream(follow(parts, job, query.after if last_seen is None else last_seen))
 
 
 async def follow(
-    parts: Parts, job_id: UUID, after: int, *, ping_s: float = _PING_S, longest_s: float = _LONGEST_STREAM_S
+    parts: Parts, job: JobRecord, after: int, *, ping_s: float = _PING_S, longest_s: float = _LONGEST_STREAM_S
 ) -> AsyncGenerator[bytes]:
     """The events of versions above `after`, in the format of Server-Sent Events, until the job is done.
 
-    It ends earlier, without the event `end`, after `longest_s`, when the service stops, and when the database that has
-    the next event does not answer: the client goes on with `Last-Event-ID` then.
+    It ends earlier, without the event `end`, after `longest_s` and when the service stops: the client goes on with
+    `Last-Event-ID` then. While the database does not answer it is pinged.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + longest_s
-    try:
-        with parts.changes.watch(job_id) as watch:
-            job = await parts.jobs.find(job_id)
-            if job is not None:
-                # Nobody saw an event that has not happened; its number would keep those away that do.
-                after = min(after, job.version)
-            while job is not None:
-                events = await parts.job_events.list(job_id, after=after, limit=_MOST_EVENTS)
-                for event in events:
-                    after = event.version
-                    yield _written("job", _shown(event), str(after))
-                if len(events) == _MOST_EVENTS:
-                    continue
-                # The events were read after the job, so the last of them knows better.
-                last = events[-1] if events else job
-                if last.done:
-                    yield _written("end", JobEnd(id=str(job_id), status=last.status, outcome=known(last.outcome)))
-                    return
-                seen = max(job.version, after)
-                while job.version <= seen:
-                    if watch.ended or clock() >= until:
-                        return
-                    job = await watch.until(job, _later_than(seen), ping_s)
-                    if job.version <= seen and not watch.ended:
-                        yield KEEPALIVE_COMMENT
-    except Fault as away:
-        if away.code is not C.DATABASE_UNAVAILABLE:
-            raise
+    # Nobody saw an event that has not happened; its number would keep those away that do.
+    after = min(after, job.version)
+    with parts.changes.watch(job.id) as watch:
+
+        def is_over() -> bool:
+            return watch.ended or clock() >= until
+
+        while not is_over():
+            try:
+                # Read after the watch began, so that nothing is missed whatever happened since the job was read.
+                events = await parts.job_events.list(job.id, after=after, limit=_MOST_EVENTS)
+            except Fault as away:
+                if away.code is not C.DATABASE_UNAVAILABLE:
+                    raise
+                yield KEEPALIVE_COMMENT
+                await asyncio.sleep(_READ_AGAIN_S)
+                continue
+            for event in events:
+                after = event.version
+                yield _written("job", _shown(event), str(after))
+            last = events[-1] if events else job
+            if len(events) == _MOST_EVENTS:
+                continue
+            if last.done:
+                yield _written("end", JobEnd(id=str(job.id), status=last.status, outcome=known(last.outcome)))
+                return
+            seen = max(job.version, after)
+            while job.version <= seen and not is_over():
+                job = await watch.until(job, _later_than(seen), ping_s)
+                if job.version <= seen and not is_over():
+                    yield KEEPALIVE_COMMENT
 
 
 class _EventStream(EventSourceResponse):
