@@ -138,13 +138,15 @@ def serve(
     no_worker: Annotated[bool, typer.Option("--no-worker", help="HTTP only; run `worker` elsewhere.")] = False,
 ) -> None:
     """Run the HTTP API, and a worker unless --no-worker is given, until SIGTERM."""
+    import uvloop
+
     from app.main import CannotListenError, serve_until_stopped
 
     with _told():
         settings = _settings(config)
         with _migrated_url(settings) as url:
             try:
-                asyncio.run(serve_until_stopped(settings, url, with_worker=not no_worker))
+                uvloop.run(serve_until_stopped(settings, url, with_worker=not no_worker))
             except CannotListenError as refused:
                 _fail(str(refused))
 
@@ -152,12 +154,14 @@ def serve(
 @cli.command()
 def worker(config: Config = None) -> None:
     """Run a worker without HTTP until SIGTERM; several may share one database."""
+    import uvloop
+
     from app.main import work_until_stopped
 
     with _told():
         settings = _settings(config)
         with _migrated_url(settings) as url:
-            asyncio.run(work_until_stopped(settings, url))
+            uvloop.run(work_until_stopped(settings, url))
 
 
 @cli.command()

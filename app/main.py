@@ -216,7 +216,8 @@ def _uvicorn_config(api: FastAPI, settings: Settings) -> uvicorn.Config:
     trusted = [str(network) for network in settings.callers.trusted_proxies]
     return uvicorn.Config(
         api,
-        loop="uvloop",
+        # The command line has begun the loop already.
+        loop="none",
         http=BoundedConnection,
         lifespan="off",
         log_config=None,

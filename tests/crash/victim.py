@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import uvloop
+
 from app.main import work_until_stopped
 from app.ngt.procedure import LookAtEntity
 from app.settings import Settings, load_settings
@@ -127,7 +129,7 @@ def _live(order: Order) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     configure_logging("debug", "text")
     settings = load_settings(Path(order.settings), {})
-    asyncio.run(work_until_stopped(settings, order.url) if order.job is None else _run_job(order, settings))
+    uvloop.run(work_until_stopped(settings, order.url) if order.job is None else _run_job(order, settings))
 
 
 def main() -> None:
