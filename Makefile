@@ -95,7 +95,8 @@ clients: $(GENERATORS) ## Generate clients in Python, TypeScript, Java and Go, a
 
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the document, and a new seed each time
-	$(BIN)/python -m tests.contract.fuzz
+	@seed=$${FUZZ_SEED:-$$RANDOM$$RANDOM} && echo "The same again: make fuzz FUZZ_SEED=$$seed" && \
+	  FUZZ_EXAMPLES=400 FUZZ_SEED=$$seed $(BIN)/python -m pytest -s tests/contract/test_service.py
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write docs/errors.md and docs/clients.md anew

@@ -1,0 +1,42 @@
+"""What Schemathesis has to know beyond the document; `openapi/schemathesis.toml` names this module.
+
+Each exception is as narrow as a problem's code and the place that it points at.
+"""
+
+from typing import Any
+
+import schemathesis
+from schemathesis import Case, HookContext, Response
+from schemathesis.openapi.checks import RejectedPositiveData
+
+_LONGEST_WAIT_S = 20
+
+# Why a request may be refused that is all that its schema asks for: by the problem's code, and where it points.
+_REFUSED_FOR_A_REASON = {
+    # It was used for another request before, which a schema cannot know.
+    ("idempotency-key-reused", ""),
+    # The configuration has no webhook target of that name, or it has no such records.
+    ("callback-not-allowed", ""),
+    # A cursor is what the service itself has given out.
+    ("validation-failed", "/query/cursor"),
+    # A pause ends in the future, at most a year from now.
+    ("validation-failed", "/body/until"),
+}
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
+    """Have no request wait long: a thousand of them would take hours. A wait that must be refused is sent as it is."""
+    wait = str((case.query or {}).get("wait", ""))
+    if wait.isdecimal() and 1 < int(wait) <= _LONGEST_WAIT_S:
+        case.query["wait"] = 1
+
+
+@schemathesis.hook
+def filter_failure(context: HookContext, failure: Exception, case: Case[Any], response: Response) -> bool:
+    """Whether it is a failure: a valid request that is refused may be refused for a reason that no schema has."""
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    problem = response.json()
+    places = [error["pointer"] for error in problem.get("errors", ())] or [""]
+    return not all((problem["code"], place) in _REFUSED_FOR_A_REASON for place in places)
