@@ -18,12 +18,12 @@ import pytest
 from tests.clients.clients import Client, Command
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILT = ROOT / "build" / "clients"
 LIMIT_S = 300.0
 
 _HERE = Path(__file__).parent
 _PROGRAMS = _HERE / "programs"
 _MODULES = _HERE / "node" / "node_modules"
-_BUILT = ROOT / "build" / "clients"
 _GENERATORS = ROOT / ".venv-clients"
 
 
@@ -32,11 +32,12 @@ class Built:
     """A client's program, ready to run in its folder."""
 
     client: Client
+    document: Path
     folder: Path
 
     async def run(self, **environment: str) -> list[dict[str, Any]]:
         """The lines that the program printed; fails when it did not end well."""
-        printed = await _run(self.client, self.client.run, self.folder, environment)
+        printed = await _run(self.client.run, self.document, self.folder, environment)
         return [json.loads(line) for line in printed.splitlines()]
 
     def source(self) -> str:
@@ -45,31 +46,30 @@ class Built:
         return "\n".join(path.read_text("utf-8", "replace") for path in files)
 
 
-async def build(client: Client) -> Built:
-    """Generates and compiles; fails with one sentence for what the machine lacks."""
+async def build(client: Client, document: Path, folder: Path = BUILT) -> Built:
+    """Generates from the document and compiles, below `folder`; fails with one sentence for what the machine lacks."""
     if not (_GENERATORS.exists() and _MODULES.exists()):
         pytest.fail("The generators are not installed: run `make clients`.", pytrace=False)
     for needed in client.needs:
         if not (shutil.which(needed.name) or Path(needed.name).exists()):
             lacking = f"{client.name} needs {needed.name}: install Debian's package {needed.package}."
             pytest.fail(lacking, pytrace=False)
-    folder = _BUILT / client.name
+    folder /= client.name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(_PROGRAMS / client.name, folder)
     (folder / "node_modules").symlink_to(_MODULES, target_is_directory=True)
     shutil.copy(_PROGRAMS / "tsconfig.json", folder)
     for command in ((*client.generate, *client.unshown), *client.build):
-        await _run(client, command, folder, {})
-    return Built(client, folder)
+        await _run(command, document, folder, {})
+    return Built(client, document, folder)
 
 
-async def _run(client: Client, command: Command, folder: Path, environment: Mapping[str, str]) -> str:
-    document = str(ROOT / client.document)
+async def _run(command: Command, document: Path, folder: Path, environment: Mapping[str, str]) -> str:
     filled = [word.format(document=document, libraries=_java_libraries()) for word in command]
     process = await asyncio.create_subprocess_exec(
         *filled,
         cwd=folder,
-        env={**_environment(), "OPENAPI_DOCUMENT": document, **environment},
+        env={**_environment(), "OPENAPI_DOCUMENT": str(document), **environment},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -138,7 +138,7 @@ CLIENTS = (
             Needed("/usr/share/java/geronimo-annotation-1.3-spec.jar", "libgeronimo-annotation-1.3-spec-java"),
         ),
         left={
-            "start": "the key is added by an interceptor of the caller",
+            "start": "the client is told to speak HTTP/1.1; the key is added by an interceptor of the caller",
             **dict.fromkeys(
                 ("missing", "busy"), "the exception holds the body as text; the client's mapper reads the problem"
             ),
@@ -151,6 +151,7 @@ CLIENTS = (
         generate=_openapi_generator(
             *("go", "--package-name", "ngt", "--git-host", "ngt-renewal.test"),
             *("--git-user-id", "clients", "--git-repo-id", "go"),
+            *("--additional-properties", "disallowAdditionalPropertiesIfNotPresent=false"),
         ),
         unshown=_SOURCE_ONLY,
         build=(
@@ -162,5 +163,6 @@ CLIENTS = (
         ),
         run=("./renew",),
         needs=(Needed("go", "golang-go"),),
+        left={"start": "without the additional property of the command it refuses members that it does not know"},
     ),
 )

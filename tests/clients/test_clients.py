@@ -1,5 +1,6 @@
 """Each generated client renews a VM through the running service, as the scenario says."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from app.store.database import Database
 from app.store.keys import Keys
 from app.store.records import Scope
 from tests.cli.command import LIMIT_S, Commands
-from tests.clients.build import build
+from tests.clients.build import BUILT, ROOT, Built, build
 from tests.clients.clients import CLIENTS, Client
 from tests.clients.page import PAGE, operations, page
 from tests.clients.scenario import UNKNOWN_JOB, Json, expected
@@ -24,6 +25,14 @@ from tests.work.service import write_configuration
 # The agent of busy01 is restarted by a person, so its job stays open.
 SITE = SiteSpec((ClusterSpec("c1", 1, (VmSpec("web01"),)), ClusterSpec("c2", 1, (VmSpec("busy01"),))))
 BY_A_PERSON = {"c2": {"restart_agent": "manual"}}
+# Members that no program reads, as if the document had come before them.
+ADDED_LATER = (
+    ("Job", "caller"),
+    ("Job", "validate_only"),
+    ("Step", "attempt"),
+    ("JobEvent", "message"),
+    ("Problem", "action"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +74,43 @@ def _marks(client: Client) -> tuple[pytest.MarkDecorator, ...]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("client", [pytest.param(client, marks=_marks(client), id=client.name) for client in CLIENTS])
 async def test_a_generated_client_renews_and_reads_refusals(client: Client, served: Served) -> None:
-    built = await build(client)
-    missing = [name for name in operations(client.document) if not _is_made(name, built.source())]
-    assert missing == []
+    built = await build(client, ROOT / client.document)
+    source = built.source()
+    assert [name for name in operations(client.document) if not _is_made(name, source)] == []
+    await _assert_renews(built, served)
+
+
+@pytest.mark.every_client
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+async def test_a_client_of_an_older_document_reads_members_that_are_new(
+    client: Client, served: Served, tmp_path: Path
+) -> None:
+    document = json.loads((ROOT / client.document).read_text("utf-8"))
+    for schema, member in ADDED_LATER:
+        described = document["components"]["schemas"][schema]
+        del described["properties"][member]
+        described["required"] = [name for name in described["required"] if name != member]
+    older = tmp_path / "openapi.json"
+    older.write_text(json.dumps(document), "utf-8")
+    await _assert_renews(await build(client, older, BUILT / "older"), served)
+
+
+async def _assert_renews(built: Built, served: Served) -> None:
+    name = built.client.name
     said = await built.run(
         NGT_URL=served.url,
         NGT_KEY=served.key,
         VM=served.uuid_of("web01"),
         BUSY_VM=served.uuid_of("busy01"),
         UNKNOWN_JOB=UNKNOWN_JOB,
-        IDEMPOTENCY_KEY=f"renewal-with-{client.name}",
-        CORRELATION_ID=client.name,
+        IDEMPOTENCY_KEY=f"renewal-with-{name}",
+        CORRELATION_ID=name,
     )
     [job] = await served.items("/jobs", vm_uuid=served.uuid_of("web01"))
     [open_job] = await served.items("/jobs", vm_uuid=served.uuid_of("busy01"))
     assert said == expected(job, await served.items(f"/jobs/{job['id']}/events"), open_job["id"])
-    assert job["correlation_id"] == client.name
+    assert job["correlation_id"] == name
 
 
 def _is_made(operation: str, source: str) -> bool:
