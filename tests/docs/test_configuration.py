@@ -17,6 +17,7 @@ from app.settings import (
     Oidc,
     Retention,
     Settings,
+    WebhookTarget,
     load_settings,
 )
 from tests.docs.pages import PAGES, blocks, rows, section, words
@@ -63,6 +64,15 @@ def test_the_keys_of_the_service_have_their_real_defaults() -> None:
         default = fields[key].default
         # A port is shown as a word, like the address before it.
         assert value in {_shown(default), f"`{default}`"}, key
+
+
+def test_the_keys_of_a_webhook_have_their_real_defaults() -> None:
+    documented = _documented("Webhooks", WebhookTarget)
+    fields = {key: field for key, field in WebhookTarget.model_fields.items() if key != "name"}
+    assert documented.keys() == fields.keys()
+    for key, value in documented.items():
+        needed = fields[key].is_required()
+        assert value == ("needed" if needed else _shown(fields[key].get_default(call_default_factory=True))), key
 
 
 @pytest.mark.parametrize(("heading", "model"), [("Limits", Limits), ("Callers", Callers), ("Retention", Retention)])
@@ -118,6 +128,11 @@ def _with_real_files(toml: str, folder: Path) -> Path:
     for name in re.findall(r'(?:key_file|known_hosts) = "([^"]+)"', toml):
         real = folder / Path(name).name
         real.touch(mode=0o600)
+        toml = toml.replace(f'"{name}"', f'"{real}"')
+    for name in re.findall(r'"(/run/secrets/(?:ngt_signing|snow_client))"', toml):
+        real = folder / Path(name).name
+        real.touch(mode=0o600)
+        real.write_text("whsec_" + "c2Vj" * 10)
         toml = toml.replace(f'"{name}"', f'"{real}"')
     path = folder / "ngt-renewal.toml"
     path.write_text(toml, "utf-8")
