@@ -5,6 +5,7 @@ They are looked for in what was given, not in what was accepted, so that one fau
 
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,16 @@ def _faults_of_table(where: str, table: dict[str, Any]) -> Iterator[str]:
             continue
         if key == "key_file" and is_open_to_others(found):
             yield f"`{where}.{key}` is refused: {path} can be read by others; run `chmod 600 {path}`."
+        if key == "ca_file" and not _holds_certificates(path):
+            yield f"`{where}.{key}` is refused: {path} holds no certificates in PEM."
+
+
+def _holds_certificates(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:
+        return False
+    return True
 
 
 def _faults_of_secrets(where: str, target: dict[str, Any]) -> Iterator[str]:
