@@ -184,6 +184,8 @@ def openapi(
     """Print the OpenAPI 3.1 document, or the plain 3.0.3 one."""
     from app.main import openapi_document, plain_openapi_document
 
+    if url is not None and not url.startswith(("https://", "http://")):
+        _fail(f"{url!r} is no address of a service; one looks like https://ngt-renewal.example.org.")
     document = (plain_openapi_document(url) if url else plain_openapi_document()) if plain else openapi_document()
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 

@@ -39,10 +39,27 @@ async def test_a_database_that_cannot_be_used_is_told_in_a_sentence(commands: Co
     assert "sec" not in ended.stderr
 
 
-async def test_openapi_prints_the_document_that_is_kept(commands: Commands) -> None:
-    ended = await commands.run("openapi")
+@pytest.mark.parametrize(
+    ("options", "kept"), [((), "openapi.json"), (("--plain",), "openapi-3.0.json")], ids=["complete", "plain"]
+)
+async def test_openapi_prints_the_document_that_is_kept(
+    commands: Commands, options: tuple[str, ...], kept: str
+) -> None:
+    ended = await commands.run("openapi", *options)
     assert (ended.status, ended.stderr) == (0, "")
-    assert json.loads(ended.stdout) == json.loads((ROOT / "openapi" / "openapi.json").read_text("utf-8"))
+    assert ended.stdout == (ROOT / "openapi" / kept).read_text("utf-8")
+
+
+async def test_openapi_names_the_address_that_it_is_given(commands: Commands) -> None:
+    ended = await commands.run("openapi", "--plain", "--url", "https://ngt.example.org")
+    assert json.loads(ended.stdout)["servers"] == [{"url": "https://ngt.example.org"}]
+
+
+@pytest.mark.parametrize("url", ["ngt.example.org", "/", "ftp://ngt.example.org"])
+async def test_openapi_takes_only_an_absolute_address(commands: Commands, url: str) -> None:
+    ended = await commands.run("openapi", "--plain", "--url", url)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr == f"{url!r} is no address of a service; one looks like https://ngt-renewal.example.org.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
