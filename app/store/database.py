@@ -7,12 +7,15 @@ from typing import cast
 
 import psycopg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app.ngt.errors import Fault, FaultCode
 
 _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
+# Longer than any crowd takes; callers who wait for their answer give up at 30 s.
+_POOL_WAIT_S = 10.0
 
 
 def plain_url(url: str) -> str:
@@ -23,12 +26,13 @@ def plain_url(url: str) -> str:
 class Database:
     """A PostgreSQL, from `Database(url)` until `close()`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pool_wait_s: float = _POOL_WAIT_S) -> None:
         self.url = plain_url(url)
         self._engine = create_async_engine(
             self.url.replace("postgresql://", "postgresql+psycopg://", 1),
             pool_size=_POOL_SIZE,
             max_overflow=_POOL_OVERFLOW,
+            pool_timeout=pool_wait_s,
             pool_pre_ping=False,
             connect_args={"application_name": "ngt-renewal", "options": "-c timezone=UTC"},
         )
@@ -37,7 +41,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed at the end, rolled back on any exception.
 
-        Raises Fault `database-unavailable` when PostgreSQL cannot be reached or went away.
+        Raises Fault `database-unavailable` when PostgreSQL cannot be reached or went away, and when no connection
+        of the pool was free in time.
         """
         try:
             async with self._engine.begin() as connection:
@@ -45,6 +50,9 @@ class Database:
         except (OperationalError, InterfaceError, psycopg.OperationalError) as gone:
             await self._forget_dead_connections()
             raise Fault(FaultCode.DATABASE_UNAVAILABLE, "The database does not answer.") from gone
+        except PoolTimeoutError as crowded:
+            # The connections are alive: they are kept.
+            raise Fault(FaultCode.DATABASE_UNAVAILABLE, "The database is busy.") from crowded
         except DBAPIError as failed:
             if failed.connection_invalidated:
                 raise Fault(FaultCode.DATABASE_UNAVAILABLE, "The database does not answer.") from failed
