@@ -23,7 +23,7 @@ from app.store.database import Database
 from app.store.holds import Hold, find_hold
 from app.store.job_rows import JobValues, announced, change_job, job_record, lock_job, with_steps
 from app.store.job_search import JobCursor, JobFilter, search
-from app.store.outbox import MOST_CALLBACKS, Outbox, stored_callback
+from app.store.outbox import Outbox, add_callback, stored_callback
 from app.store.progress import dump, load, new_progress
 from app.store.queue import WakeUps
 from app.store.records import Caller, Exchange, IdempotencyKey, JobRecord, JobStatus, NewRenewal, StartedRenewal
@@ -342,22 +342,11 @@ async def _join(
         message = f"VM {new.vm_uuid} is being renewed by job {job.id}{but}."
         raise VmBusy(message, job)
     await _add_correlation(connection, job.id, new.correlation_id)
-    await _add_callback(connection, open_job, new)
+    await add_callback(connection, open_job, new)
     if idempotency is not None:
         names = {"caller_id": new.caller.id, "route": idempotency.route, "key": idempotency.key}
         await connection.execute(update(IDEMPOTENCY).filter_by(**names).values(job_id=job.id))
     return StartedRenewal(job, joined=True)
-
-
-async def _add_callback(connection: AsyncConnection, job: JobValues, new: NewRenewal) -> None:
-    """The job's row is locked, so the job does not end before it knows whom to tell."""
-    callback, present = stored_callback(new), job["callback"] or []
-    if callback is None or callback in present:
-        return
-    if len(present) >= MOST_CALLBACKS:
-        message = f"Job {job['id']}, which does the same, has {MOST_CALLBACKS} callbacks already."
-        raise Fault(FaultCode.CALLBACK_NOT_ALLOWED, message)
-    await connection.execute(update(JOB).where(JOB.c.id == job["id"]).values(callback=[*present, callback]))
 
 
 async def _add_correlation(connection: AsyncConnection, job_id: UUID, correlation_id: str | None) -> None:

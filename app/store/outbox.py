@@ -14,10 +14,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
-from app.ngt.errors import RULES, FaultCode
+from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.progress import PERSON_WAITS, WaitReason
 from app.settings.webhooks import WebhookTarget
-from app.store.job_rows import job_record
+from app.store.job_rows import JobValues, job_record
 from app.store.records import Callback, DeliveryStatus, JobRecord, NewRenewal
 from app.store.tables import DELIVERY, JOB
 
@@ -130,6 +130,20 @@ def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
     own = {"correlation_id": new.correlation_id, "change_number": new.change_number}
     stored = {"target": new.callback.target, "record": new.callback.record, "facts": _known(own)}
     return _known(stored)
+
+
+async def add_callback(connection: AsyncConnection, job: JobValues, new: NewRenewal) -> None:
+    """The request joins the job, whose row is locked: so it does not end before it knows whom to tell.
+
+    Raises Fault `callback-not-allowed` when the job has `MOST_CALLBACKS` already.
+    """
+    callback, present = stored_callback(new), job["callback"] or []
+    if callback is None or callback in present:
+        return
+    if len(present) >= MOST_CALLBACKS:
+        message = f"Job {job['id']}, which does the same, has {MOST_CALLBACKS} callbacks already."
+        raise Fault(FaultCode.CALLBACK_NOT_ALLOWED, message)
+    await connection.execute(JOB.update().where(JOB.c.id == job["id"]).values(callback=[*present, callback]))
 
 
 def delivery_row(

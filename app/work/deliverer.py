@@ -54,6 +54,7 @@ class Deliverer:
         self._metrics = metrics
         self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in targets}
         self._stopping = False
+        self._is_cut_off = False
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -73,11 +74,23 @@ class Deliverer:
         }
         if not rooms:
             return
-        for claimed in await self._deliveries.claim(rooms):
+        for claimed in await self._claim(rooms):
             sending = self._sending[claimed.delivery.target]
             task = asyncio.create_task(self._work_off(claimed), name="webhook")
             sending.add(task)
             task.add_done_callback(sending.discard)
+
+    async def _claim(self, rooms: Mapping[str, Room]) -> tuple[ClaimedDelivery, ...]:
+        try:
+            claimed = await self._deliveries.claim(rooms)
+        except Fault as fault:
+            # Once, and not at every poll.
+            if not self._is_cut_off:
+                log.warning("webhooks wait for the database", error_code=fault.code, error=fault.message)
+            self._is_cut_off = True
+            return ()
+        self._is_cut_off = False
+        return claimed
 
     async def end_unsendable(self) -> None:
         """What nobody will ever send ends visibly. To be called every `END_UNSENDABLE_S`."""
