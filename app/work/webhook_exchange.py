@@ -76,7 +76,7 @@ def explain(wrong: httpx.HTTPError) -> str:
     cause: BaseException | None = wrong
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate was refused: {cause.verify_message}"
+            return f"its certificate was refused: {cause.verify_message.rstrip('.')}"
         if isinstance(cause, ssl.SSLError):
             return "TLS with it failed"
         cause = cause.__cause__ or cause.__context__

@@ -7,8 +7,8 @@ from uuid import UUID
 from app.settings import WebhookTarget
 from app.store.records import DeliveryRecord, DeliveryStatus
 
-DELIVERY_ID = UUID("0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e")
-JOB_ID = "0199c1f2-0000-7000-8000-000000000001"
+DELIVERY_ID = UUID("0199c1f2-8000-7000-8000-000000000001")
+JOB_ID = "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"
 HAPPENED_AT = datetime(2026, 11, 23, 1, 2, 44, 120_000, UTC)
 SENT_AT = datetime(2026, 11, 23, 1, 2, 45, 900_000, UTC)
 

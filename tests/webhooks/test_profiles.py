@@ -14,6 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.settings.webhooks import EVENTS, FACTS
 from app.work.webhook_profiles import fields_of, hub_signature, message_for, standard_body, standard_signature
+from tests.docs.pages import PAGES, blocks, rows, words
 from tests.webhooks.samples import DELIVERY_ID, HAPPENED_AT, JOB_ID, SENT_AT, delivery, target
 from tests.webhooks.samples import FACTS as SAMPLE
 
@@ -250,3 +251,20 @@ def test_each_secret_makes_one_signature() -> None:
     assert standard_signature("id", SENT_AT, b"{}", [SECRET, NEW_SECRET]).split(" ") == [
         standard_signature("id", SENT_AT, b"{}", [secret]) for secret in (SECRET, NEW_SECRET)
     ]
+
+
+def test_the_bodies_of_the_page_are_what_is_sent() -> None:
+    standard, table, row = map(json.loads, blocks("webhooks.md", "json"))
+    public_url = "https://renewal.example"
+    assert _json(standard_body(delivery())) == standard
+    fields = {"u_ngt_status": "{outcome}"}
+    message = message_for(_table(fields=fields), delivery(), SENT_AT, sys_id=SYS_ID, public_url=public_url)
+    assert _json(message.body) == table
+    imports = target(profile="servicenow_import", staging_table="u_ngt_renewal")
+    sent = message_for(imports, delivery(record="CHG0030123"), SENT_AT, public_url=public_url)
+    assert _json(sent.body) == row
+
+
+def test_the_page_has_every_event() -> None:
+    (before, *_) = PAGES["webhooks.md"].partition("## For those who receive")
+    assert {words(row[0])[0] for row in rows(before)} == set(EVENTS)
