@@ -58,6 +58,7 @@ def shaped(document: Json) -> Json:
     for path in document["paths"].values():
         for method, operation in path.items():
             _describe(operation, takes_body=method == "post")
+            _name_answers(operation["responses"], schemas)
     described = (document["paths"], document["webhooks"])
     for part in (*described, schemas):
         _inline_nullable_words(part, schemas)
@@ -117,6 +118,14 @@ def _describe_answers(operation_id: str, answers: Json, codes: Iterable[C]) -> N
         answer["headers"] = _references_to(names)
         if links := LINKS.get((operation_id, status)):
             answer["links"] = links
+
+
+def _name_answers(answers: Json, schemas: Json) -> None:
+    """What FastAPI calls a successful response is what its schema says that it is."""
+    for answer in answers.values():
+        if answer["description"] == "Successful Response":
+            reference = answer["content"]["application/json"]["schema"]["$ref"]
+            answer["description"] = schemas[reference.rpartition("/")[2]]["description"]
 
 
 def _references_to(headers: Iterable[str]) -> Json:

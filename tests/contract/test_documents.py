@@ -88,6 +88,7 @@ def test_every_error_is_a_problem_and_every_keyed_operation_can_be_refused() -> 
         assert not scopes or "403" in operation["responses"]
     for name, status, answer in answers(document):
         assert "X-Request-ID" in answer["headers"], name
+        assert answer["description"] != "Successful Response", name
         if int(status) >= 400:
             problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
             assert answer["content"] == problem, name
