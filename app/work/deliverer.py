@@ -112,8 +112,9 @@ class Deliverer:
 
     async def _send(self, claimed: ClaimedDelivery) -> None:
         delivery = claimed.delivery
-        words = {"target": delivery.target, "event_type": delivery.event, "attempt": delivery.attempts}
-        with structlog.contextvars.bound_contextvars(webhook_id=str(delivery.id), job_id=str(delivery.job_id), **words):
+        about = {"job_id": str(delivery.job_id)} if delivery.job_id is not None else {}
+        words = {"target": delivery.target, "event_type": delivery.event, "attempt": delivery.attempts, **about}
+        with structlog.contextvars.bound_contextvars(webhook_id=str(delivery.id), **words):
             try:
                 sent = await self._attempt(claimed)
             except asyncio.CancelledError:
