@@ -4,9 +4,11 @@ Without one anybody who reaches the port could fill the memory with headers, or 
 """
 
 import asyncio
+import sys
 from typing import Any
 from uuid import uuid4
 
+import httptools
 from starlette.requests import Request
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -36,6 +38,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._unanswered = 0
         self._head_limit: asyncio.TimerHandle | None = None
+        self._received = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -46,6 +49,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._received = data
         # Whatever belongs to a body sets this back, so that only the rest is counted: heads, chunk marks, trailers.
         self._head_bytes += len(data)
         super().data_received(data)
@@ -60,6 +64,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_came()
+        if self._wants_upgrade():
+            return
         self._unanswered += 1
         super().on_headers_complete()
 
@@ -69,7 +75,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._head_bytes = 0
-        super().on_message_complete()
+        if not self._wants_upgrade():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._unanswered -= 1
@@ -77,6 +84,28 @@ class BoundedConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(FaultCode.MALFORMED_REQUEST, msg)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer in HTTP/1.1 what asks for another protocol, as RFC 9110, section 7.8 allows.
+
+        Java's client and `curl --http2` ask for HTTP/2 so. The parser takes what follows the head for that other
+        protocol, and a POST would be carried out without its body; so it is parsed once more, without the wish.
+        """
+        wish = sys.exception()
+        if not isinstance(wish, httptools.HttpParserUpgrade) or not self._wants_upgrade():
+            return
+        request_line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        head = b"\r\n".join([request_line, *headers, b"\r\n"])
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        super().data_received(head + self._received[wish.args[0] :])
+
+    def _wants_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers)
 
     def _await_head(self) -> None:
         if self._head_limit is None:

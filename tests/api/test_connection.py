@@ -13,7 +13,7 @@ import pytest_asyncio
 from app import main
 from app.api.connection import BoundedConnection
 from app.store.records import Scope
-from tests.api.conftest import Service
+from tests.api.conftest import RENEW, Service
 
 MUCH = 4 * 1024 * 1024
 
@@ -123,3 +123,20 @@ async def test_a_long_body_and_many_requests_over_one_connection_are_no_head(ser
     answer = await sent(port, *[request] * 5, posted.encode(), body)
     assert answer.count(b"HTTP/1.1 200 OK") == 5
     assert answer.count(b"HTTP/1.1 422") == 1
+
+
+@pytest.mark.parametrize("with_its_head", [True, False])
+async def test_a_body_is_read_although_another_protocol_is_asked_for(
+    service: Service, port: int, *, with_its_head: bool
+) -> None:
+    token = await service.key(Scope.RENEW)
+    body = b'{"validate_only": true}'
+    headers = f"X-API-Key: {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB"
+    head = f"POST {RENEW} HTTP/1.1\r\nHost: h\r\n{headers}\r\n{wish}\r\n\r\n".encode()
+    last = b"GET /livez HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    parts = [head + body + last] if with_its_head else [head, body, last]
+    answer = await sent(port, *parts)
+    assert answer.startswith(b"HTTP/1.1 202 Accepted")
+    assert b'"validate_only":true' in answer
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
