@@ -68,6 +68,9 @@ async def _with_checked_body(request: Request, max_bytes: int, *, takes_body: bo
     if body:
         _check_media_type(request)
         sent = _read_json(body)
+        if sent is None:
+            # What clients generated for Go and Java send for a body that is left out.
+            body, sent = b"", {}
         if not isinstance(sent, dict):
             raise invalid("The body must be a JSON object.", "body")
         if sent and not takes_body:
