@@ -138,7 +138,7 @@ CLIENTS = (
             Needed("/usr/share/java/geronimo-annotation-1.3-spec.jar", "libgeronimo-annotation-1.3-spec-java"),
         ),
         left={
-            "start": "the client is told to speak HTTP/1.1; the key is added by an interceptor of the caller",
+            "start": "the key is added by an interceptor of the caller",
             **dict.fromkeys(
                 ("missing", "busy"), "the exception holds the body as text; the client's mapper reads the problem"
             ),

@@ -1,7 +1,6 @@
 // The scenario with the client that openapi-generator makes for Java's own HTTP client.
 
 import com.fasterxml.jackson.databind.ObjectMapper;
-import java.net.http.HttpClient;
 import java.time.OffsetDateTime;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -64,7 +63,6 @@ public final class Program {
 
   public static void main(String[] arguments) throws Exception {
     ApiClient client = new ApiClient();
-    client.setHttpClientBuilder(HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1));
     client.updateBaseUri(given("NGT_URL"));
     client.setRequestInterceptor(request -> request.header("X-API-Key", given("NGT_KEY")));
     RenewalsApi renewals = new RenewalsApi(client);
@@ -127,7 +125,7 @@ public final class Program {
     say("missing", "status", missing.getStatus(), "code", missing.getCode(), "retryable", missing.getRetryable());
 
     UUID busyVm = UUID.fromString(given("BUSY_VM"));
-    Job open = renewals.renewVmNgtCertificate(busyVm, null, null, new RenewRequest());
+    Job open = renewals.renewVmNgtCertificate(busyVm, null, null, null);
     RenewRequest failing = new RenewRequest().onConflict(RenewRequest.OnConflictEnum.FAIL);
     Problem busy = refusal(() -> renewals.renewVmNgtCertificate(busyVm, null, null, failing));
     if (!open.getId().equals(busy.getJobId())) {

@@ -111,7 +111,7 @@ func main() {
 	missing, status := refusal(answer, err)
 	say("missing", map[string]any{"status": status, "code": missing.Code, "retryable": missing.Retryable})
 
-	open, _, err := client.RenewalsAPI.RenewVmNgtCertificate(ctx, os.Getenv("BUSY_VM")).RenewRequest(*ngt.NewRenewRequest()).Execute()
+	open, _, err := client.RenewalsAPI.RenewVmNgtCertificate(ctx, os.Getenv("BUSY_VM")).Execute()
 	must(err)
 	failing := *ngt.NewRenewRequest()
 	failing.SetOnConflict("fail")
