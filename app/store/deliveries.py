@@ -36,10 +36,11 @@ due AS MATERIALIZED (
     WHERE d.target = room.target AND d.due_at <= now() AND (d.lease_until IS NULL OR d.lease_until < now())
       AND (d.event = :test OR NOT EXISTS (
         SELECT FROM webhook_target t WHERE t.name = d.target AND t.disabled_at IS NOT NULL))
-      -- Of two events for one record the earlier one is tried first, and never at the same time.
+      -- Of two events for one record the earlier one is sent first when both are due, and never both at a time.
       AND NOT EXISTS (
         SELECT FROM delivery e WHERE e.job_id = d.job_id AND e.target = d.target AND e.record = d.record
-          AND e.status = 'pending' AND e.created_at < d.created_at AND (e.attempts = 0 OR e.lease_until >= now()))
+          AND e.status = 'pending' AND e.id <> d.id
+          AND (e.lease_until >= now() OR e.created_at < d.created_at AND e.due_at <= now()))
     ORDER BY d.due_at LIMIT room.free FOR UPDATE OF d SKIP LOCKED) AS found)
 UPDATE delivery SET attempts = attempts + 1, last_attempt_at = clock_timestamp(),
   lease_until = clock_timestamp() + make_interval(secs => due.lease_s)

@@ -296,6 +296,31 @@ async def test_a_later_event_on_a_record_is_not_overwritten_by_an_earlier_one(
     assert len(servicenow.record(sys_id).journal["work_notes"]) == 1
 
 
+async def test_two_events_on_a_record_are_never_on_their_way_at_a_time(
+    database: Database, new_target: NewTarget, servicenow: ServiceNow, secret_file: SecretFile
+) -> None:
+    key = {"name": "x-sn-apikey", "value_file": secret_file("key", API_KEY)}
+    snow = new_target(name="snow", profile="servicenow_table", table=TABLE, url=servicenow.url, header=key)
+    runner, store, rooms = Runner(database, {"snow": snow}), Deliveries(database), {"snow": Room(4, 60)}
+    job = await runner.start("snow", servicenow.add_record())
+    await runner.wait(job.id, "agent_restart")
+    (first,) = await store.claim(rooms)
+    await runner.end(job.id, "renewed")
+    assert await store.claim(rooms) == ()
+    await store.failed(first, 503, "no", again_in_s=0)
+    # As after a pause of the service, both are due: the earlier one goes first, although it was tried before.
+    (first_again,) = await store.claim(rooms)
+    assert first_again.delivery.id == first.delivery.id
+    await store.failed(first_again, 503, "no", again_in_s=3600)
+    (second,) = await store.claim(rooms)
+    assert second.delivery.id != first.delivery.id
+    await make_due(runner)
+    # Sent beside the later one, the earlier one could be written last.
+    assert await store.claim(rooms) == ()
+    await store.delivered(second, 200)
+    assert [row["status"] for row in await deliveries(database)] == ["superseded", "delivered"]
+
+
 async def test_the_attempts_are_counted_by_what_came_of_them(runner: Runner, receiver: HttpServer) -> None:
     metrics = Metrics()
     sending = Deliverer(Deliveries(runner.database), runner.targets, Sender(), _LADDER_S, metrics)
