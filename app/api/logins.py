@@ -3,7 +3,7 @@
 A failed login counts for the client's address, and for the API key that it named. From an address with too many of them
 a good credential is still taken, for others may be behind it; a bad one is answered with 429. A key that too many have
 guessed at is looked up no more, except for those who have shown its secret to this process before: who only knows a
-key's id can neither guess on, nor lock its owner out. `docs/decisions/` has the reasons.
+key's id can neither guess on, nor lock its owner out. Decision 6 has the reasons.
 """
 
 import base64
