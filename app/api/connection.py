@@ -5,13 +5,14 @@ Without one anybody who reaches the port could fill the memory with headers, or 
 
 import asyncio
 import sys
+from collections import deque
 from typing import Any
 from uuid import uuid4
 
 import httptools
 from starlette.requests import Request
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.api.problems import answer_fault
@@ -36,7 +37,7 @@ class BoundedConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
-        self._unanswered = 0
+        self._unanswered: deque[RequestResponseCycle] = deque()
         self._head_limit: asyncio.TimerHandle | None = None
         self._received = b""
 
@@ -46,6 +47,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._forsake()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -66,8 +68,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_came()
         if self._wants_upgrade():
             return
-        self._unanswered += 1
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
@@ -79,7 +81,7 @@ class BoundedConnection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._unanswered -= 1
+        self._unanswered.popleft()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -102,7 +104,8 @@ class BoundedConnection(HttpToolsProtocol):
         head = b"\r\n".join([request_line, *headers, b"\r\n"])
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        super().data_received(head + self._received[wish.args[0] :])
+        self._received = head + self._received[wish.args[0] :]
+        super().data_received(self._received)
 
     def _wants_upgrade(self) -> bool:
         return self.parser.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers)
@@ -117,9 +120,16 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_limit.cancel()
             self._head_limit = None
 
+    def _forsake(self) -> None:
+        """Nobody hears the answers any more. uvicorn says so to the last request alone, and others may come before."""
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def _refuse(self, code: FaultCode, sentence: str) -> None:
         if self._unanswered:
             # Nothing may be written into the answer to the request before.
+            self._forsake()
             self.transport.abort()
             return
         request = Request({"type": "http", "state": {"path": "/", "request_id": str(uuid4())}})

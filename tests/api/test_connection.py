@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from app import main
 from app.api.connection import BoundedConnection
 from app.store.records import Scope
 from tests.api.conftest import RENEW, Service
+from tests.api.server import until
 
 MUCH = 4 * 1024 * 1024
 
@@ -140,3 +142,40 @@ async def test_a_body_is_read_although_another_protocol_is_asked_for(
     assert answer.startswith(b"HTTP/1.1 202 Accepted")
     assert b'"validate_only":true' in answer
     assert answer.count(b"HTTP/1.1 200 OK") == 1
+
+
+async def test_every_request_of_one_piece_may_ask_for_another_protocol(service: Service, port: int) -> None:
+    token = await service.key(Scope.RENEW)
+    wish = "Connection: Upgrade\r\nUpgrade: h2c"
+    bodies = [f'{{"validate_only": true, "correlation_id": "{number}"}}' for number in range(3)]
+    requests = "".join(
+        f"POST {RENEW} HTTP/1.1\r\nHost: h\r\nX-API-Key: {token}\r\nContent-Type: application/json\r\n"
+        f"{wish}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        for body in bodies
+    )
+    answer = await sent(port, f"{requests}GET /livez HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+    assert answer.count(b"HTTP/1.1 202 Accepted") == 3
+    assert [answer.count(b'"correlation_id":"%d"' % number) for number in range(3)] == [1, 1, 1]
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+
+
+async def test_a_target_that_is_no_path_is_refused(port: int) -> None:
+    answer = problem(await sent(port, b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n"))
+    assert answer["code"] == "malformed-request"
+
+
+async def test_a_client_that_goes_away_ends_each_of_its_requests(service: Service, port: int) -> None:
+    token = await service.key(Scope.RENEW, Scope.JOBS_READ)
+    async with service.client(token) as caller:
+        job = (await caller.post(RENEW)).json()["id"]
+    waits = f"GET /jobs/{job}?wait=20 HTTP/1.1\r\nHost: h\r\nX-API-Key: {token}\r\n\r\n".encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(waits + b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+    await until(lambda: service.parts.waiters.count == 1)
+    writer.transport.abort()
+    await until(lambda: service.parts.waiters.count == 0)
+
+
+async def test_no_answer_is_written_where_nobody_hears_it(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert await sent(port, b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n\x00\r\n\r\n") == b""
+    assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR] == []
