@@ -60,8 +60,8 @@ def shaped(document: Json) -> Json:
             _describe(operation, takes_body=method == "post")
             _name_answers(operation["responses"], schemas)
     described = (document["paths"], document["webhooks"])
+    _inline_words_of_parameters(document["paths"], schemas)
     for part in (*described, schemas):
-        _inline_nullable_words(part, schemas)
         _mend(part)
     # Words that were written out where they are used may be referred to by nothing any more.
     used = used_schemas(described, schemas)
@@ -132,16 +132,15 @@ def _references_to(headers: Iterable[str]) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
-def _inline_nullable_words(node: object, schemas: Json) -> None:
-    """A reference that may be null has no form that every client takes, so the words stand where they are used."""
-    if isinstance(node, dict):
-        for choice in node.get("anyOf", []):
-            words = schemas.get(choice.get("$ref", "").rpartition("/")[2], {})
-            if "enum" in words:
-                choice.clear()
-                choice.update(type=words["type"], enum=list(words["enum"]))
-    for child in _children(node):
-        _inline_nullable_words(child, schemas)
+def _inline_words_of_parameters(paths: Json, schemas: Json) -> None:
+    """A filter has the words of its own operation: more of them in an answer must not change what may be asked for."""
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        for parameter in operation.get("parameters", ()):
+            for choice in parameter["schema"].get("anyOf", ()):
+                words = schemas.get(choice.get("$ref", "").rpartition("/")[2], {})
+                if "enum" in words:
+                    choice.clear()
+                    choice.update(type=words["type"], enum=list(words["enum"]))
 
 
 def _mend(node: object, *, in_parameter: bool = False) -> None:
@@ -162,14 +161,16 @@ def _mend(node: object, *, in_parameter: bool = False) -> None:
 
 
 def _mend_null(schema: Json, *, in_parameter: bool) -> None:
-    """`anyOf` with null becomes a type of two words; a parameter is left out rather than null."""
+    """`anyOf` with null becomes a type of two words; a parameter is left out rather than null.
+
+    So are the words of a component: a reference that may be null has no form that every generator takes, and the
+    service takes a null for a member that is left out.
+    """
     if schema.get("anyOf", [])[1:] != [{"type": "null"}]:
         return
     schema.update({**schema.pop("anyOf")[0], **schema})
-    if not in_parameter:
+    if not in_parameter and "$ref" not in schema:
         schema["type"] = [schema["type"], "null"]
-        if "enum" in schema:
-            schema["enum"] = [*schema["enum"], None]
 
 
 def used_schemas(nodes: Iterable[object], schemas: Json) -> set[str]:
