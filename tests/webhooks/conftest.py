@@ -1,6 +1,8 @@
 """Receivers to send to, targets that mean them, and deliveries to send."""
 
 import base64
+import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -8,12 +10,23 @@ import pytest
 import pytest_asyncio
 
 from app.work.webhook_sender import Sender
+from tests.webhooks import servicenow as now
 from tests.webhooks.authority import Authority
 from tests.webhooks.http_server import HttpServer
 from tests.webhooks.receiver import running_receiver
 from tests.webhooks.servicenow import ServiceNow, running_servicenow
 
 SIGNING_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+NEW_SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()
+SECRETS = (
+    SIGNING_SECRET,
+    NEW_SECRET,
+    now.API_KEY,
+    now.PASSWORD,
+    now.CLIENT_SECRET,
+    base64.b64encode(f"{now.USER}:{now.PASSWORD}".encode()).decode(),
+    "wrong secret",
+)
 PUBLIC_URL = "https://renewal.example/ngt"
 
 SecretFile = Callable[[str, str], Path]
@@ -53,3 +66,13 @@ def secret_file(tmp_path: Path) -> SecretFile:
 async def sender() -> AsyncIterator[Sender]:
     async with Sender(PUBLIC_URL) as opened:
         yield opened
+
+
+@pytest.fixture
+def no_secret_is_told(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Whatever the test does, no log line of any library holds a secret."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    told = caplog.text + "".join(capfd.readouterr())
+    assert not [secret for secret in SECRETS if secret in told]
+    assert not re.search(r"Bearer token-|Basic [A-Za-z0-9+/]{8}", told)
