@@ -9,6 +9,7 @@ import ipaddress
 import re
 import string
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -20,17 +21,19 @@ from app.settings.networks import IpNetwork, refusal
 
 Profile = Literal["standard", "github-hash", "servicenow_table", "servicenow_import"]
 
-TEST_EVENT = "webhook.test"
-EVENTS = (
-    "ngt.renewal.succeeded",
-    "ngt.renewal.failed",
-    "ngt.renewal.cancelled",
-    "ngt.renewal.skipped",
-    "ngt.renewal.unverified",
-    "ngt.renewal.action_required",
-    "ngt.renewal.stranded",
-    TEST_EVENT,
-)
+
+class Event(StrEnum):
+    """What webhooks are told of."""
+
+    SUCCEEDED = "ngt.renewal.succeeded"
+    FAILED = "ngt.renewal.failed"
+    CANCELLED = "ngt.renewal.cancelled"
+    SKIPPED = "ngt.renewal.skipped"
+    UNVERIFIED = "ngt.renewal.unverified"
+    ACTION_REQUIRED = "ngt.renewal.action_required"
+    STRANDED = "ngt.renewal.stranded"
+    TEST = "webhook.test"
+
 
 # What a field's template may name: the facts of an event, and what is said of it.
 FACTS = frozenset(
@@ -125,7 +128,7 @@ def _fields_of_templates(fields: Mapping[str, str]) -> Mapping[str, str]:
 
 def _patterns_of_events(patterns: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in patterns:
-        if not fnmatch.filter(EVENTS, pattern):
+        if not fnmatch.filter(Event, pattern):
             raise ValueError(f"there is no event {pattern!r}")
     return patterns
 

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
+from app.settings.webhooks import Event
 from app.store.database import Database
 from app.store.job_search import JobCursor
-from app.store.outbox import WRITE_DELIVERY, Event, delivery_row
+from app.store.outbox import WRITE_DELIVERY, delivery_row
 from app.store.records import Caller, DeliveryRecord, DeliveryStatus
 from app.store.tables import DELIVERY, WEBHOOK_TARGET
 

@@ -6,7 +6,6 @@ A delivery holds the facts as they were at its event; whoever sends it needs not
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -16,24 +15,10 @@ from uuid_utils.compat import uuid7
 
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.progress import PERSON_WAITS, WaitReason
-from app.settings.webhooks import WebhookTarget
+from app.settings.webhooks import Event, WebhookTarget
 from app.store.job_rows import JobValues, job_record
 from app.store.records import Callback, DeliveryStatus, JobRecord, NewRenewal
 from app.store.tables import DELIVERY, JOB
-
-
-class Event(StrEnum):
-    """What webhooks are told of."""
-
-    SUCCEEDED = "ngt.renewal.succeeded"
-    FAILED = "ngt.renewal.failed"
-    CANCELLED = "ngt.renewal.cancelled"
-    SKIPPED = "ngt.renewal.skipped"
-    UNVERIFIED = "ngt.renewal.unverified"
-    ACTION_REQUIRED = "ngt.renewal.action_required"
-    STRANDED = "ngt.renewal.stranded"
-    TEST = "webhook.test"
-
 
 WRITE_DELIVERY = DELIVERY.insert().values(
     status=DeliveryStatus.PENDING,

@@ -13,8 +13,8 @@ import structlog
 
 from app.ngt.errors import Fault
 from app.settings import WebhookTarget
+from app.settings.webhooks import Event
 from app.store.deliveries import ClaimedDelivery, Deliveries, Room
-from app.store.outbox import Event
 from app.telemetry import Metrics
 from app.work.webhook_sender import Sender, Sent
 

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 
+from app.settings.webhooks import Event
+
 # What an event means for a person; what is in braces are facts, and `vm` says which VM it is.
-_HAPPENED = {
-    "ngt.renewal.succeeded": "The NGT client certificate of {vm} was renewed.",
-    "ngt.renewal.failed": "The NGT client certificate of {vm} was not renewed: the job failed.",
-    "ngt.renewal.cancelled": "The renewal of the NGT client certificate of {vm} was cancelled.",
-    "ngt.renewal.skipped": "The NGT client certificate of {vm} was left as it is.",
-    "ngt.renewal.unverified": (
+_HAPPENED: Mapping[str, str] = {
+    Event.SUCCEEDED: "The NGT client certificate of {vm} was renewed.",
+    Event.FAILED: "The NGT client certificate of {vm} was not renewed: the job failed.",
+    Event.CANCELLED: "The renewal of the NGT client certificate of {vm} was cancelled.",
+    Event.SKIPPED: "The NGT client certificate of {vm} was left as it is.",
+    Event.UNVERIFIED: (
         "The steps of a renewal were done for {vm}, but nothing proves that its NGT agent has the new certificate."
     ),
-    "ngt.renewal.action_required": "The renewal of the NGT client certificate of {vm} waits for a person.",
-    "ngt.renewal.stranded": (
+    Event.ACTION_REQUIRED: "The renewal of the NGT client certificate of {vm} waits for a person.",
+    Event.STRANDED: (
         "The VM tools entity of {vm} may be missing, so that NGT may be off there. "
         "The service goes on trying to create it, and starts nothing new on that cluster before it has."
     ),
-    "webhook.test": "This is a test of the way to this record. Nothing happened to any VM.",
+    Event.TEST: "This is a test of the way to this record. Nothing happened to any VM.",
 }
 _PROVED_BY = {
     "guest_certificate": "The new certificate was read in the guest.",
@@ -24,8 +26,8 @@ _PROVED_BY = {
     "link_only": "Only the communication link is known to be active.",
 }
 # Whose message would say the same again.
-_SAID_ALREADY = frozenset({"ngt.renewal.succeeded", "ngt.renewal.stranded", "webhook.test"})
-_ENDED_WELL = frozenset({"ngt.renewal.succeeded", "ngt.renewal.skipped"})
+_SAID_ALREADY = frozenset({Event.SUCCEEDED, Event.STRANDED, Event.TEST})
+_ENDED_WELL = frozenset({Event.SUCCEEDED, Event.SKIPPED})
 
 
 def work_notes(facts: Mapping[str, str]) -> str:
@@ -46,7 +48,7 @@ def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
     also += [f"cluster {facts['cluster']}"] if facts["cluster"] else []
     shown = vm + (f" ({', '.join(also)})" if also else "")
     yield _HAPPENED.get(event, f"The event {event} happened to {{vm}}.").replace("{vm}", shown)
-    if event == "ngt.renewal.failed":
+    if event == Event.FAILED:
         said = facts["error_message"] or facts["message"]
         code = f" (error code {facts['error_code']})" if facts["error_code"] else ""
         if said or code:
@@ -68,7 +70,7 @@ def _until_when(facts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _what_to_do(facts: Mapping[str, str]) -> Iterator[str]:
-    if facts["event"] == "webhook.test":
+    if facts["event"] == Event.TEST:
         return
     todo = [facts[name] for name in ("error_action", "remaining_action") if facts[name]]
     if todo:

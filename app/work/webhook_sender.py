@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import httpx
 
 from app.settings.secret_files import SecretRefusedError, read_secret_file, read_signing_file
-from app.settings.webhooks import TEST_EVENT, WebhookTarget, is_sys_id
+from app.settings.webhooks import Event, WebhookTarget, is_sys_id
 from app.store.records import DeliveryRecord
 from app.work.webhook_addresses import AddressRefusedError, CheckedTransport, Resolve, system_addresses
 from app.work.webhook_credentials import Credentials, TokenRefusedError
@@ -94,7 +94,7 @@ class Sender:
         client = self._clients.get(target.name) or self._open(target)
         sys_id = ""
         if target.needs_record:
-            if delivery.record is None and delivery.event == TEST_EVENT:
+            if delivery.record is None and delivery.event == Event.TEST:
                 return _sent(target, await self._exchange(target, client, _one_of_the_table(target)))
             sys_id = await self._sys_id(target, delivery.record or "", client)
         message = message_for(

@@ -13,7 +13,7 @@ from app.api import webhook_events
 from app.api.application import create_api
 from app.api.auth import SCOPES
 from app.api.openapi_plain import SOMEWHERE, plain_document
-from app.settings.webhooks import EVENTS, FACTS
+from app.settings.webhooks import FACTS, Event
 from tests.contract.documents import (
     BOTH,
     COMPLETE,
@@ -222,7 +222,7 @@ def test_the_facts_of_a_renewal_are_those_that_a_configuration_may_name() -> Non
 
 def test_every_event_has_a_webhook_with_the_body_that_names_it() -> None:
     document = read(COMPLETE)
-    assert document["webhooks"].keys() == set(EVENTS)
+    assert document["webhooks"].keys() == set(Event)
     for event, item in document["webhooks"].items():
         assert item["post"]["tags"] == ["events"]
         name = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]

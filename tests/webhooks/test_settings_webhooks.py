@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.settings import Settings, SettingsError, load_settings
-from app.settings.webhooks import EVENTS
-from app.store.outbox import Event
+from app.settings.webhooks import Event
 from tests.webhooks.authority import Authority
 from tests.webhooks.conftest import SIGNING_SECRET, SecretFile
 from tests.webhooks.samples import target
@@ -59,12 +58,8 @@ def faults(folder: Path, text: str, **environ: str) -> tuple[str, ...]:
 def test_a_target_knows_its_name_and_is_told_of_everything_unless_said_otherwise(folder: Path) -> None:
     told = load(folder, STANDARD).webhooks["told"]
     assert (told.name, told.profile, told.callback_only, told.accepts_record) == ("told", "standard", False, False)
-    assert all(told.wants(event, cluster) for event in EVENTS for cluster in ("c1", None))
+    assert all(told.wants(event, cluster) for event in Event for cluster in ("c1", None))
     assert not told.record_is_valid("CHG0030123")
-
-
-def test_the_events_are_those_that_are_written_to_the_outbox() -> None:
-    assert set(EVENTS) == set(Event)
 
 
 def test_a_target_of_a_table_is_told_only_when_a_request_names_it(folder: Path) -> None:
