@@ -1,15 +1,19 @@
 """The opaque cursor of a list: the place of the last row of a page, in base64url; and the link to the next page."""
 
 import base64
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Request
 
 from app.api.problems import invalid
-from app.store.job_search import JobCursor
+from app.store.job_search import PageCursor
 from app.store.records import DeliveryRecord, JobRecord
+
+Row = TypeVar("Row", JobRecord, DeliveryRecord)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -20,14 +24,20 @@ def write_cursor(last: JobRecord | DeliveryRecord) -> str:
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str) -> JobCursor:
+def read_cursor(text: str) -> PageCursor:
     """Raises InvalidRequest for anything that `write_cursor` did not write."""
     try:
         place = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
         microseconds, _, job_id = place.partition(".")
-        return JobCursor(_EPOCH + int(microseconds, 16) * _MICROSECOND, UUID(job_id))
+        return PageCursor(_EPOCH + int(microseconds, 16) * _MICROSECOND, UUID(job_id))
     except (ValueError, OverflowError):
         raise invalid("This is no cursor of a page.", "query", "cursor") from None
+
+
+def cut_page(found: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    """The page, and the cursor of the next one. Ask the store for one row more: it says whether there is a next one."""
+    page = found[:limit]
+    return page, write_cursor(page[-1]) if len(found) > limit else None
 
 
 def link_to_next(request: Request, next_cursor: str | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.answers import accepted_answer, etag, get_visible_job, job_answer, job_headers, json_answer, known, shown
 from app.api.auth import CallerOf
-from app.api.cursor import link_to_next, read_cursor, write_cursor
+from app.api.cursor import cut_page, link_to_next, read_cursor
 from app.api.guard import GuardedRoute
 from app.api.headers import names_tag
 from app.api.job_log import write_log
@@ -37,10 +37,8 @@ async def list_jobs(
 ) -> Response:
     """Jobs of every caller, on the clusters that the key may use; all filters must hold."""
     after = None if query.cursor is None else read_cursor(query.cursor)
-    # One more than is shown says whether there is another page.
     found = await parts.jobs.list(query.filter_for(caller), limit=query.limit + 1, after=after)
-    page = found[: query.limit]
-    next_cursor = write_cursor(page[-1]) if len(found) > query.limit else None
+    page, next_cursor = cut_page(found, query.limit)
     body = JobList(items=[shown(job) for job in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 

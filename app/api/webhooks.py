@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf
-from app.api.cursor import link_to_next, read_cursor, write_cursor
+from app.api.cursor import cut_page, link_to_next, read_cursor
 from app.api.guard import GuardedRoute
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
@@ -72,14 +72,11 @@ async def list_deliveries(
 ) -> Response:
     """Those of the clusters that the key may use. Ended ones are kept for 14 days unless configured otherwise."""
     after = None if query.cursor is None else read_cursor(query.cursor)
-    # One more than is shown says whether there is another page.
-    wanted = query.limit + 1
-    found = await parts.deliveries.list(webhook, caller, status=query.status, limit=wanted, after=after)
+    found = await parts.deliveries.list(webhook, caller, status=query.status, limit=query.limit + 1, after=after)
     if not found:
         # What was sent to a target that is not configured any more can still be read.
         _get_target(parts, webhook, caller)
-    page = found[: query.limit]
-    next_cursor = write_cursor(page[-1]) if len(found) > query.limit else None
+    page, next_cursor = cut_page(found, query.limit)
     body = DeliveryList(items=[_shown(delivery) for delivery in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 

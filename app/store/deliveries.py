@@ -16,7 +16,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.settings.webhooks import Event
 from app.store.database import Database
-from app.store.job_search import JobCursor
+from app.store.job_search import PageCursor
 from app.store.outbox import WRITE_DELIVERY, delivery_row
 from app.store.records import Caller, DeliveryRecord, DeliveryStatus
 from app.store.tables import DELIVERY, WEBHOOK_TARGET
@@ -209,7 +209,7 @@ class Deliveries:
         *,
         status: DeliveryStatus | None = None,
         limit: int = 50,
-        after: JobCursor | None = None,
+        after: PageCursor | None = None,
     ) -> tuple[DeliveryRecord, ...]:
         """At most `limit` deliveries for the target that the caller may see, newest first, from below `after`."""
         place = (DELIVERY.c.created_at, DELIVERY.c.id)

@@ -34,15 +34,15 @@ class JobFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class JobCursor:
-    """The last job of a page; the next page begins below it."""
+class PageCursor:
+    """The last row of a page, of jobs or of deliveries; the next page begins below it."""
 
     created_at: datetime
     id: UUID
 
 
 async def search(
-    connection: AsyncConnection, wanted: JobFilter, limit: int, after: JobCursor | None
+    connection: AsyncConnection, wanted: JobFilter, limit: int, after: PageCursor | None
 ) -> tuple[JobRecord, ...]:
     """At most `limit` jobs with their steps, newest first; two queries whatever the number."""
     statement = select(JOB).where(*_conditions(wanted)).order_by(JOB.c.created_at.desc(), JOB.c.id.desc()).limit(limit)

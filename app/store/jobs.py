@@ -22,7 +22,7 @@ from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
 from app.store.holds import Hold, find_hold
 from app.store.job_rows import JobValues, announced, change_job, job_record, lock_job, with_steps
-from app.store.job_search import JobCursor, JobFilter, search
+from app.store.job_search import JobFilter, PageCursor, search
 from app.store.outbox import Outbox, add_callback, stored_callback
 from app.store.progress import dump, load, new_progress
 from app.store.queue import WakeUps
@@ -96,7 +96,7 @@ class Jobs:
             return await _find(connection, job_id)
 
     async def list(
-        self, wanted: JobFilter, *, limit: int = 50, after: JobCursor | None = None
+        self, wanted: JobFilter, *, limit: int = 50, after: PageCursor | None = None
     ) -> tuple[JobRecord, ...]:
         """At most `limit` jobs with their steps, newest first, from below `after`."""
         async with self._database.transaction() as connection:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import event, insert
 
 from app.store.database import Database
-from app.store.job_search import JobCursor, JobFilter
+from app.store.job_search import JobFilter, PageCursor
 from app.store.jobs import Jobs
 from app.store.records import JobRecord, JobStatus
 from app.store.tables import EXCHANGE, STEP, VM
@@ -28,11 +28,11 @@ async def test_pages_hold_every_job_once_newest_first(jobs: Jobs, leave: Leave) 
     for job in made[:3]:
         await leave(job.id, created_at=DAY_1)
     seen: list[JobRecord] = []
-    after: JobCursor | None = None
+    after: PageCursor | None = None
     while page := await jobs.list(JobFilter(), limit=2, after=after):
         assert len(page) <= 2
         seen.extend(page)
-        after = JobCursor(page[-1].created_at, page[-1].id)
+        after = PageCursor(page[-1].created_at, page[-1].id)
     assert len({job.id for job in seen}) == 7
     assert seen == sorted(seen, key=lambda job: (job.created_at, job.id), reverse=True)
 
@@ -41,7 +41,7 @@ async def test_a_new_job_does_not_move_the_pages_below_it(jobs: Jobs) -> None:
     made = [await started(jobs) for _ in range(4)]
     (first, second) = await jobs.list(JobFilter(), limit=2)
     await started(jobs)
-    rest = await jobs.list(JobFilter(), after=JobCursor(second.created_at, second.id))
+    rest = await jobs.list(JobFilter(), after=PageCursor(second.created_at, second.id))
     assert [job.id for job in (first, second, *rest)] == [job.id for job in reversed(made)]
 
 
