@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from pydantic import MISSING
+from pydantic import MISSING, BeforeValidator
 
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf
@@ -31,6 +31,11 @@ router = APIRouter(route_class=GuardedRoute, tags=["health"])
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def _named_alone(given: object) -> object:
+    """`?verbose` without a value is what Kubernetes has taught people to write."""
+    return True if given == "" else given
+
+
 @router.get("/livez", operation_id="getLiveness", summary="Whether the service lives", response_model=Health)
 async def get_liveness() -> Response:
     """The process answers. Nothing else is looked at, so that a lost database does not get it killed."""
@@ -48,7 +53,9 @@ async def get_readiness(
     request: Request,
     parts: PartsOf,
     *,
-    verbose: Annotated[bool, Query(description="Show each check; needs an API key or a token")] = False,
+    verbose: Annotated[
+        bool, Query(description="Show each check; needs an API key or a token"), BeforeValidator(_named_alone)
+    ] = False,
 ) -> Response:
     """The database answers and has this version's schema, the worker runs, and the service is not stopping.
 

@@ -23,10 +23,12 @@ async def test_a_service_that_works_is_alive_and_ready_without_a_key(service: Se
 
 async def test_each_check_is_shown_to_one_who_has_a_key(service: Service, caller: httpx.AsyncClient) -> None:
     checks = (await caller.get("/readyz?verbose=true")).json()["checks"]
+    assert (await caller.get("/readyz?verbose")).json()["checks"] == checks
     assert [check["name"] for check in checks] == ["database", "migrations", "worker", "draining"]
     assert all(check["passed"] for check in checks)
     async with service.client() as client:
         assert_problem(await client.get("/readyz?verbose=true"), 401, "unauthenticated")
+        assert_problem(await client.get("/readyz?verbose"), 401, "unauthenticated")
 
 
 async def test_a_service_that_stops_is_not_ready_but_alive(service: Service, caller: httpx.AsyncClient) -> None:
