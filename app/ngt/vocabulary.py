@@ -37,6 +37,23 @@ class PowerState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class CertificateSource(StrEnum):
+    """Where a certificate's dates come from, the best first: a better one that is fresh counts, whatever others say."""
+
+    # The guest's own `client-cert.pem`, read over SSH.
+    GUEST_CERTIFICATE = "guest_certificate"
+    # The same file, handed in by somebody.
+    PUSHED_CERTIFICATE = "pushed_certificate"
+    # `client_cert_expiry_date`, as the agent reported it to the cluster.
+    CVM_EXPIRY_DATE = "cvm_expiry_date"
+    # A thousand days after a renewal that could not be proved. It never justifies leaving a VM out.
+    COMPUTED = "computed"
+
+
+CERTIFICATE_LIFETIME_DAYS = 1000
+"""How long a client certificate lives (second hand; domain knowledge of AOS 5.18)."""
+
+
 @dataclass(frozen=True, slots=True)
 class NgtState:
     """What ncli says of a VM's NGT; None is "not said". `iso_mounted` can be stale and proves nothing."""

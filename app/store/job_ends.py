@@ -3,15 +3,14 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.observations import store_renewed
 from app.store.run_records import Claim, Ended
 
 _PICKED_UP = text("""
 INSERT INTO vm (vm_uuid, cluster, last_job_id) VALUES (:vm_uuid, :cluster, :id)
 ON CONFLICT (vm_uuid, cluster) DO UPDATE SET awaiting_pickup_since = NULL, last_job_id = :id
 """)
-_RENEWED = text("""
-UPDATE vm SET renewed_at = clock_timestamp(), not_after = :until WHERE vm_uuid = :vm_uuid AND cluster = :cluster
-""")
+_RENEWED = text("UPDATE vm SET renewed_at = clock_timestamp() WHERE vm_uuid = :vm_uuid AND cluster = :cluster")
 _COUNT_FOR_CLUSTER = text("""
 INSERT INTO cluster AS c (name, proven_at, unproven_in_a_row)
 VALUES (:cluster, CASE WHEN :proven THEN clock_timestamp() END, CASE WHEN :proven THEN 0 ELSE 1 END)
@@ -31,8 +30,9 @@ async def remember_end(connection: AsyncConnection, claim: Claim, ended: Ended) 
     if ended.picked_up:
         await connection.execute(_PICKED_UP, ids)
     if ended.proven is True:
-        until = {"vm_uuid": claim.vm_uuid, "cluster": claim.cluster, "until": ended.renewed_until}
-        await connection.execute(_RENEWED, until)
+        await connection.execute(_RENEWED, ids)
+    if ended.certificate is not None and claim.cluster is not None:
+        await store_renewed(connection, claim.cluster, ended.certificate)
     if ended.proven is not None:
         await connection.execute(_COUNT_FOR_CLUSTER, {"cluster": claim.cluster, "proven": ended.proven})
     if ended.proven is False:

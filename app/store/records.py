@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from app.ngt.vocabulary import VmUuid
+from app.ngt.vocabulary import CertificateSource, VmUuid
 
 
 class JobStatus(StrEnum):
@@ -217,6 +217,25 @@ class Exchange:
     stdout: str | None
     stderr: str | None
     fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one source said of a VM's certificate; all but its end may be unknown. As `app.ngt.vocabulary.Certificate`.
+
+    `given_by` is the caller who handed a pushed certificate in.
+    """
+
+    vm_uuid: VmUuid
+    source: CertificateSource
+    observed_at: datetime
+    not_after: datetime
+    not_before: datetime | None = None
+    serial: str | None = None
+    fingerprint: str | None = None
+    subject: str | None = None
+    issuer: str | None = None
+    given_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

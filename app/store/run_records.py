@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.ngt.progress import Progress, Sighting
 from app.ngt.vocabulary import VmUuid
+from app.store.records import Observation
 
 
 class FenceLost(Exception):
@@ -88,7 +89,10 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is done. `proven`: True and False count for the cluster, None does not."""
+    """The job is done. `proven`: True and False count for the cluster, None does not.
+
+    `certificate` is what the end says of the VM's certificate, and of what it is known.
+    """
 
     status: str
     outcome: str
@@ -98,7 +102,7 @@ class Ended:
     remaining_action: str | None
     proven: bool | None
     pause_after_unproven: int
-    renewed_until: datetime | None = None
+    certificate: Observation | None = None
     picked_up: bool = False
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -47,6 +48,7 @@ class JobRow(SQLModel, table=True):
         Index("job_open_by_cluster", "cluster", postgresql_where=text("NOT done")),
         Index("job_by_creation", "created_at", "id"),
         Index("job_by_vm", "vm_uuid", "created_at"),
+        Index("job_automatic", "cluster", "created_at", postgresql_where=text("automatic_rule IS NOT NULL")),
         Index("job_by_change_number", "change_number", postgresql_where=text("change_number IS NOT NULL")),
     )
 
@@ -83,6 +85,8 @@ class JobRow(SQLModel, table=True):
     correlation_display: str | None = Field(sa_column=_text())
     change_number: str | None = Field(sa_column=_text())
     requested_by: str | None = Field(sa_column=_text())
+    # The rule by which the service started it by itself; null: somebody asked.
+    automatic_rule: str | None = Field(sa_column=_text())
     # Who is told of this job besides the standing webhooks: a list, since each request that joined may name its own.
     callback: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB))
 
@@ -195,26 +199,153 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 class VmRow(SQLModel, table=True):
-    """What was last seen of a VM on its cluster, and its last renewal."""
+    """What was last seen of a VM on its cluster, the best that is known of its certificate, and its last renewal."""
 
     __tablename__ = "vm"
     __table_args__ = (
         Index("vm_awaiting_pickup", "cluster", postgresql_where=text("awaiting_pickup_since IS NOT NULL")),
+        # The order in which VMs are listed: what expires first comes first, what is not known last.
+        Index("vm_by_not_after", "not_after", "vm_uuid", "cluster"),
+        Index("vm_by_name", "name", "vm_uuid", "cluster"),
+        Index("vm_by_cluster", "cluster", "not_after"),
     )
 
     vm_uuid: str = Field(sa_column=Column(Text, primary_key=True))
     cluster: str = Field(sa_column=Column(Text, primary_key=True))
     name: str | None = Field(sa_column=_text())
+    # What the last scan saw, as `app.ngt.vocabulary` has it; null: not said, or never scanned.
+    power: str | None = Field(sa_column=_text())
+    addresses: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False, server_default=text("'{}'")))
+    ngt_enabled: bool | None = Field(sa_column=Column(Boolean))
+    iso_mounted: bool | None = Field(sa_column=Column(Boolean))
+    link_active: bool | None = Field(sa_column=Column(Boolean))
+    vss_snapshot: bool | None = Field(sa_column=Column(Boolean))
+    file_level_restore: bool | None = Field(sa_column=Column(Boolean))
+    communication_type: str | None = Field(sa_column=_text())
+    # The VM tools entity's own id; `has_entity` null: the query was not answered.
+    ngt_uuid: str | None = Field(sa_column=_text())
+    has_entity: bool | None = Field(sa_column=Column(Boolean))
+    first_seen_at: datetime | None = Field(sa_column=_time())
+    last_seen_at: datetime | None = Field(sa_column=_time())
+    # A whole listing of its cluster did not have the VM any more; the row stays.
+    vanished_at: datetime | None = Field(sa_column=_time())
+    # Why the guest's certificate could not be read the last time it was tried; null when it could.
+    guest_fault_code: str | None = Field(sa_column=_text())
+    guest_fault: str | None = Field(sa_column=_text())
+    guest_fault_at: datetime | None = Field(sa_column=_time())
     # What the watch saw, as `app.ngt.procedure.Sighting`; `changed_at` moves only when it differs.
     sighting: dict[str, Any] | None = Field(sa_column=Column(JSONB))
     observed_at: datetime | None = Field(sa_column=_time())
     changed_at: datetime | None = Field(sa_column=_time())
-    # The last renewal that was proved: when, and until when the certificate is good.
+    # When a renewal was last proved.
     renewed_at: datetime | None = Field(sa_column=_time())
+    # The best of the VM's rows in `certificate_observation`, chosen by `app.store.observations`.
+    certificate_source: str | None = Field(sa_column=_text())
+    certificate_observed_at: datetime | None = Field(sa_column=_time())
+    not_before: datetime | None = Field(sa_column=_time())
     not_after: datetime | None = Field(sa_column=_time())
+    serial: str | None = Field(sa_column=_text())
+    fingerprint: str | None = Field(sa_column=_text())
+    subject: str | None = Field(sa_column=_text())
+    issuer: str | None = Field(sa_column=_text())
     # A new certificate was issued for the VM and has not been seen in it yet.
     awaiting_pickup_since: datetime | None = Field(sa_column=_time())
     last_job_id: UUID | None = Field(default=None)
+
+
+class CertificateObservationRow(SQLModel, table=True):
+    """What one source last said of a VM's certificate; `source` as `app.ngt.vocabulary.CertificateSource`."""
+
+    __tablename__ = "certificate_observation"
+    __table_args__ = (ForeignKeyConstraint(["vm_uuid", "cluster"], ["vm.vm_uuid", "vm.cluster"], ondelete="CASCADE"),)
+
+    vm_uuid: str = Field(sa_column=Column(Text, primary_key=True))
+    cluster: str = Field(sa_column=Column(Text, primary_key=True))
+    source: str = Field(sa_column=Column(Text, primary_key=True))
+    observed_at: datetime = Field(sa_column=_time(nullable=False))
+    not_before: datetime | None = Field(sa_column=_time())
+    not_after: datetime = Field(sa_column=_time(nullable=False))
+    serial: str | None = Field(sa_column=_text())
+    fingerprint: str | None = Field(sa_column=_text())
+    subject: str | None = Field(sa_column=_text())
+    issuer: str | None = Field(sa_column=_text())
+    # The caller who handed a pushed certificate in.
+    given_by: str | None = Field(sa_column=_text())
+
+
+class CertificateWarningRow(SQLModel, table=True):
+    """That somebody was told of a certificate's end, once for each number of days before it; 0: it has expired."""
+
+    __tablename__ = "certificate_warning"
+    __table_args__ = (ForeignKeyConstraint(["vm_uuid", "cluster"], ["vm.vm_uuid", "vm.cluster"], ondelete="CASCADE"),)
+
+    vm_uuid: str = Field(sa_column=Column(Text, primary_key=True))
+    cluster: str = Field(sa_column=Column(Text, primary_key=True))
+    # The certificate: its date is all that every source says of it.
+    not_after: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
+    days_before: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    warned_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+
+
+class ScanRow(SQLModel, table=True):
+    """One scan of a cluster, or of one VM on it. Done again from the beginning if its runner dies: it only looks."""
+
+    __tablename__ = "scan"
+    __table_args__ = (
+        # Whoever asks for a scan that is open already joins it.
+        Index(
+            "scan_one_open", "cluster", text("coalesce(vm_uuid, '')"), unique=True, postgresql_where=text("NOT done")
+        ),
+        Index("scan_by_creation", "created_at", "id"),
+        Index("scan_by_cluster", "cluster", "created_at"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    cluster: str = Field(sa_column=_text(nullable=False))
+    # Null: all VMs of the cluster.
+    vm_uuid: str | None = Field(sa_column=_text())
+    # Why it was started: requested, scheduled, refresh, diagnosis.
+    origin: str = Field(sa_column=_text(nullable=False))
+    caller_id: str = Field(sa_column=_text(nullable=False))
+    caller: str = Field(sa_column=_text(nullable=False))
+
+    status: str = Field(sa_column=_text(nullable=False))
+    done: bool = Field(sa_column=Column(Boolean, nullable=False))
+    outcome: str | None = Field(sa_column=_text())
+    message: str = Field(sa_column=_text(nullable=False))
+    error_code: str | None = Field(sa_column=_text())
+    error_message: str | None = Field(sa_column=_text())
+    vms_seen: int | None = Field(sa_column=Column(Integer))
+    vms_new: int | None = Field(sa_column=Column(Integer))
+    vms_vanished: int | None = Field(sa_column=Column(Integer))
+    dates_seen: int | None = Field(sa_column=Column(Integer))
+    guests_asked: int | None = Field(sa_column=Column(Integer))
+    guests_failed: int | None = Field(sa_column=Column(Integer))
+
+    version: int = Field(sa_column=Column(Integer, nullable=False))
+    fence: int = Field(sa_column=Column(Integer, nullable=False))
+    runner: str | None = Field(sa_column=_text())
+    lease_until: datetime | None = Field(sa_column=_time())
+    due_at: datetime | None = Field(sa_column=_time())
+    created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+    started_at: datetime | None = Field(sa_column=_time())
+    finished_at: datetime | None = Field(sa_column=_time())
+    updated_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+
+
+class CvmRow(SQLModel, table=True):
+    """A CVM as the workers last found it."""
+
+    __tablename__ = "cvm"
+
+    cluster: str = Field(sa_column=Column(Text, primary_key=True))
+    address: str = Field(sa_column=Column(Text, primary_key=True))
+    is_up: bool = Field(sa_column=Column(Boolean, nullable=False))
+    # When it came up or went down, and when it was last looked at.
+    changed_at: datetime = Field(sa_column=_time(nullable=False))
+    checked_at: datetime = Field(sa_column=_time(nullable=False))
+    fault_code: str | None = Field(sa_column=_text())
+    fault: str | None = Field(sa_column=_text())
 
 
 class ClusterRow(SQLModel, table=True):
@@ -231,6 +362,17 @@ class ClusterRow(SQLModel, table=True):
     unproven_in_a_row: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
     watch_due_at: datetime | None = Field(sa_column=_time())
     watched_at: datetime | None = Field(sa_column=_time())
+    # The last scan of all its VMs that was whole; and why the last one was not, null when it was.
+    scanned_at: datetime | None = Field(sa_column=_time())
+    scan_fault_code: str | None = Field(sa_column=_text())
+    scan_fault: str | None = Field(sa_column=_text())
+    scan_fault_at: datetime | None = Field(sa_column=_time())
+    # The last daily digest of its certificates.
+    digest_at: datetime | None = Field(sa_column=_time())
+    # Automatic renewals that failed one after the other, and why no more are started.
+    auto_failures_in_a_row: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
+    auto_stopped_at: datetime | None = Field(sa_column=_time())
+    auto_stopped_reason: str | None = Field(sa_column=_text())
 
 
 class PauseRow(SQLModel, table=True):
@@ -314,6 +456,10 @@ EXCHANGE = SQLModel.metadata.tables["exchange"]
 CORRELATION = SQLModel.metadata.tables["correlation"]
 IDEMPOTENCY = SQLModel.metadata.tables["idempotency"]
 VM = SQLModel.metadata.tables["vm"]
+CERTIFICATE_OBSERVATION = SQLModel.metadata.tables["certificate_observation"]
+CERTIFICATE_WARNING = SQLModel.metadata.tables["certificate_warning"]
+SCAN = SQLModel.metadata.tables["scan"]
+CVM = SQLModel.metadata.tables["cvm"]
 CLUSTER = SQLModel.metadata.tables["cluster"]
 PAUSE = SQLModel.metadata.tables["pause"]
 DELIVERY = SQLModel.metadata.tables["delivery"]

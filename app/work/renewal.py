@@ -23,7 +23,7 @@ from app.telemetry import Metrics
 from app.work.acts import Acted, Acts, Deed
 from app.work.clock import DatabaseClock
 from app.work.cluster import WorkedCluster
-from app.work.results import results_of
+from app.work.results import certificate_of, results_of
 
 log = structlog.get_logger(__name__)
 
@@ -171,7 +171,7 @@ class Renewals:
             remaining_action=standing.remaining_action(progress) if failure is not None else None,
             proven=_counts_for_cluster(progress, rules),
             pause_after_unproven=self._limits.unproven_in_a_row,
-            renewed_until=progress.proof.not_after if progress.proof is not None else None,
+            certificate=certificate_of(progress),
             picked_up=progress.proof is not None,
         )
         await self._running.finish(claim, state, ended, self._slots.get(claim.cluster or ""))

@@ -1,11 +1,21 @@
 """What a job shows of its progress: dates, serials, capabilities; and the plan of a job that only validates."""
 
+from dataclasses import asdict
+from datetime import timedelta
+
 from app.ngt.evidence import can_be_proved, expiry_date, known_not_after
 from app.ngt.procedure import calls_of
 from app.ngt.progress import Mode, Progress, ProvedBy, RestartAgent, Rules, StepName
 from app.ngt.refusals import refuse
 from app.ngt.standing import mode_of, restart_by_hand, restart_of
-from app.store.records import Plan, Results
+from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource
+from app.store.records import Observation, Plan, Results
+
+_SOURCE_OF_PROOF = {
+    ProvedBy.GUEST_CERTIFICATE: CertificateSource.GUEST_CERTIFICATE,
+    ProvedBy.CVM_EXPIRY_DATE: CertificateSource.CVM_EXPIRY_DATE,
+    ProvedBy.LINK_ONLY: CertificateSource.COMPUTED,
+}
 
 
 def results_of(p: Progress, rules: Rules) -> Results:
@@ -34,6 +44,21 @@ def results_of(p: Progress, rules: Rules) -> Results:
         ),
         plan=_plan(p, rules) if p.request.validate_only and p.before is not None else None,
     )
+
+
+def certificate_of(p: Progress) -> Observation | None:
+    """What the end of the job says of the VM's certificate; after an active link alone its end is only computed."""
+    proof = p.proof
+    if proof is None:
+        return None
+    source = _SOURCE_OF_PROOF[proof.by]
+    if proof.not_after is None:
+        assert p.issued_at is not None
+        return Observation(p.vm_uuid, source, proof.at, p.issued_at + timedelta(days=CERTIFICATE_LIFETIME_DAYS))
+    shown = p.guest.certificate if p.guest is not None else None
+    if shown is None or proof.serial != shown.serial:
+        return Observation(p.vm_uuid, source, proof.at, proof.not_after, proof.not_before, proof.serial)
+    return Observation(p.vm_uuid, source, proof.at, **asdict(shown))
 
 
 def _plan(p: Progress, rules: Rules) -> Plan:
