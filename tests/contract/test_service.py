@@ -24,7 +24,8 @@ EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "50")
 SEED = os.environ.get("FUZZ_SEED", "1")
 LIMIT_S = 300 if EXAMPLES == "50" else 7200
 
-SITE = SiteSpec((ClusterSpec("c1", 2, (VmSpec("web01"), VmSpec("off01", powered_on=False), VmSpec("web02"))),))
+_NAMES = ("web01", "off01", "web02", "web03")
+SITE = SiteSpec((ClusterSpec("c1", 2, tuple(VmSpec(name, powered_on=name != "off01") for name in _NAMES)),))
 # Nobody listens there, so a delivery stays to be looked at and sent again.
 _CONFIGURATION = """
 # Thousands of requests come from one address and one key, many with a credential that is wrong on purpose.
@@ -45,7 +46,8 @@ async def test_the_service_keeps_to_its_document(tmp_path: Path, database: Datab
     commands = Commands(tmp_path, {"DATABASE_URL": database_url, "NGT_RENEWAL_PORT": "0"})
     _, key = await Keys(database).create("a fuzzer", frozenset(Scope))
     async with Site.running(SITE, tmp_path / "site") as site:
-        write_configuration(site, commands.configuration, {})
+        # A job that waits for a person waits as long as this takes.
+        write_configuration(site, commands.configuration, {"verify_timeout_manual_s": LIMIT_S})
         (tmp_path / "secret").touch(mode=0o600)
         (tmp_path / "secret").write_text("whsec_" + "A" * 32)
         with commands.configuration.open("a") as configuration:
@@ -68,13 +70,14 @@ async def _what_there_is(site: Site, url: str, key: str) -> Mapping[str, str]:
             assert answer.is_success, answer.text
             return str(answer.json()["id"])
 
-        web01, off01, web02 = (site.vm_named(name).uuid for name in ("web01", "off01", "web02"))
+        web01, off01, web02, web03 = (site.vm_named(name).uuid for name in _NAMES)
         return {
             "KEY": key,
             "VM": web01,
             "JOB_DONE": await posted(f"/vms/{web01}/ngt/renew?wait=10"),
             "JOB_FAILED": await posted(f"/vms/{off01}/ngt/renew?wait=10"),
             "JOB_WAITING": await posted(f"/vms/{web02}/ngt/renew?wait=1", restart_agent="manual"),
+            "JOB_THAT_STAYS": await posted(f"/vms/{web03}/ngt/renew?wait=1", restart_agent="manual"),
             "DELIVERY": await posted("/webhooks/listener/test"),
         }
 
