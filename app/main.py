@@ -36,6 +36,7 @@ from app.store.keys import Keys
 from app.store.outbox import Outbox
 from app.store.pause import Pauses
 from app.store.queue import WakeUps, queue_app
+from app.store.scans import Scans
 from app.store.slots import SlotRules
 from app.store.vms import Vms
 from app.telemetry import Metrics
@@ -135,6 +136,7 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
     queue = queue_app(database_url)
     wakeups = WakeUps(queue)
     jobs = Jobs(database, wakeups, Outbox(settings.webhooks))
+    changes = Changes(database_url, jobs)
     keys = Keys(database)
     metrics = Metrics()
     issuer = None if settings.oidc is None else Issuer(settings.oidc)
@@ -150,7 +152,8 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
         pauses=Pauses(database, wakeups, _slots_of(settings)),
         deliveries=Deliveries(database),
         vms=Vms(database),
-        changes=Changes(database_url, jobs),
+        scans=Scans(database, wakeups, changes),
+        changes=changes,
         waiters=Waiters(settings.callers),
         metrics=metrics,
     )

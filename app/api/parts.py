@@ -18,6 +18,7 @@ from app.store.jobs import Jobs
 from app.store.keys import Keys
 from app.store.pause import Pauses
 from app.store.queue import WakeUps
+from app.store.scans import Scans
 from app.store.vms import Vms
 from app.telemetry import Metrics
 
@@ -52,6 +53,7 @@ class Parts:
     pauses: Pauses
     deliveries: Deliveries
     vms: Vms
+    scans: Scans
     changes: Changes
     waiters: Waiters
     metrics: Metrics

@@ -66,7 +66,7 @@ WaitForChange = Annotated[Wait, Depends(_for_change)]
 
 
 async def wait_until(
-    request: Request, watch: Watch, job: JobRecord, enough: Callable[[JobRecord], bool], wait: Wait
+    request: Request, watch: Watch[JobRecord], job: JobRecord, enough: Callable[[JobRecord], bool], wait: Wait
 ) -> JobRecord:
     """The job as soon as `enough` holds for it, at the latest when the wait is over; raises ClientDisconnect."""
     if not wait.seconds or enough(job):

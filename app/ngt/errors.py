@@ -69,6 +69,7 @@ class FaultCode(StrEnum):
     TARGET_NOT_ALLOWED = "target-not-allowed"
     CALLBACK_NOT_ALLOWED = "callback-not-allowed"
     JOB_NOT_FOUND = "job-not-found"
+    SCAN_NOT_FOUND = "scan-not-found"
     CLUSTER_NOT_FOUND = "cluster-not-found"
     WEBHOOK_NOT_FOUND = "webhook-not-found"
     DELIVERY_NOT_FOUND = "delivery-not-found"
@@ -272,6 +273,9 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.JOB_NOT_FOUND: FaultRule(
         _CALLER, False, "No such job", "Check the id; finished jobs are kept 90 days unless configured otherwise."
+    ),
+    _C.SCAN_NOT_FOUND: FaultRule(
+        _CALLER, False, "No such scan", "Check the id; finished scans are kept 14 days unless configured otherwise."
     ),
     _C.CLUSTER_NOT_FOUND: FaultRule(
         _CALLER, False, "No such cluster", "`GET /clusters` lists the clusters that your key may use."

@@ -1,6 +1,7 @@
 """The queue of wake-ups: procrastinate's tables in the same database, written in the same transaction as the job.
 
-A wake-up says only "look at this job"; it may come twice or find nothing to do, and both are harmless.
+A wake-up says only "look at this job" or "at this scan"; it may come twice or find nothing to do, and both are
+harmless. Scans of whole clusters have a queue of their own, since they take long and must not hold up renewals.
 """
 
 from datetime import datetime
@@ -12,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.store.database import driver_connection, plain_url
 
 QUEUE = "renewals"
+CLUSTER_SCAN_QUEUE = "cluster-scans"
 LOOK_AT_JOB = "look_at_job"
+LOOK_AT_SCAN = "look_at_scan"
 _STRANDED_FIRST = 100
 
 
@@ -40,3 +43,12 @@ class WakeUps:
             connection=await driver_connection(connection),
         )
         await deferrer.defer_async(job_id=str(job_id))
+
+    async def wake_for_scan(self, connection: AsyncConnection, scan_id: UUID, *, whole_cluster: bool) -> None:
+        """Have some worker look at the scan once this transaction is committed."""
+        deferrer = self._queue.configure_task(
+            LOOK_AT_SCAN,
+            queue=CLUSTER_SCAN_QUEUE if whole_cluster else QUEUE,
+            connection=await driver_connection(connection),
+        )
+        await deferrer.defer_async(scan_id=str(scan_id))
