@@ -12,8 +12,9 @@ from app.store.job_search import JobFilter
 from app.store.records import Caller, JobStatus
 
 _MOST_JOBS = 200
-_MOST_IDS = 100
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+MOST_IDS = 100
+JOB_IDS_PATTERN = rf"^{_UUID}(?:,{_UUID}){{0,{MOST_IDS - 1}}}$"
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -26,7 +27,7 @@ def _is_written_out(time: object) -> object:
 
 _Time = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
 _VmUuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(parse_vm_uuid)]
-_Ids = Annotated[str, Field(pattern=rf"^{_UUID}(?:,{_UUID}){{0,{_MOST_IDS - 1}}}$", max_length=37 * _MOST_IDS)]
+_Ids = Annotated[str, Field(pattern=JOB_IDS_PATTERN, max_length=37 * MOST_IDS)]
 _ClusterName = Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)]
 _Note = Annotated[str, Field(pattern=NOTE_PATTERN, max_length=100)]
 _ChangeNumber = Annotated[str, Field(pattern=CHANGE_NUMBER_PATTERN, max_length=40)]
@@ -46,7 +47,7 @@ class JobQuery(BaseModel):
     created_after: Annotated[_Time | None, Field(description="At this time or later")] = None
     created_before: Annotated[_Time | None, Field(description="Earlier than this time")] = None
     job_ids: Annotated[
-        _Ids | None, Field(description=f"At most {_MOST_IDS} ids with commas between: one call polls many jobs")
+        _Ids | None, Field(description=f"At most {MOST_IDS} ids with commas between: one call polls many jobs")
     ] = None
     limit: Annotated[int, Field(ge=1, le=_MOST_JOBS, description="Jobs on a page")] = 50
     cursor: Annotated[

@@ -10,8 +10,10 @@ from pydantic import MISSING
 from starlette.exceptions import HTTPException
 
 from app.api.auth import InsufficientScope
+from app.api.job_query import JOB_IDS_PATTERN, MOST_IDS
 from app.api.limits import RateLimited
 from app.api.logins import NoCredential
+from app.api.renew_request import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, NOTE_PATTERN
 from app.api.schemas import FieldError, Problem
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs import VmBusy
@@ -65,6 +67,14 @@ _MOST_ERRORS = 100
 # Seconds after which another try makes sense.
 _RETRY_AFTER_S = {429: 5, 503: 5}
 
+# What is said to whom a text was refused for its pattern.
+_FORMS = {
+    CLUSTER_PATTERN: "The name of a cluster has small letters, digits and hyphens",
+    NOTE_PATTERN: "Control characters, such as the end of a line, are not accepted",
+    CHANGE_NUMBER_PATTERN: "Only visible ASCII characters are accepted, without blanks",
+    JOB_IDS_PATTERN: f"The ids of 1 to {MOST_IDS} jobs are written with commas between, and without blanks",
+}
+
 # What the framework itself refuses.
 _OF_FRAMEWORK = {
     400: (_C.MALFORMED_JSON, "The body could not be read."),
@@ -76,12 +86,17 @@ _OF_FRAMEWORK = {
 
 
 class InvalidRequest(Fault):
-    """The request is not valid, each fault with the place where it is."""
+    """The request is not valid, each fault with the place where it is; at least one."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors)
-        count = "one value" if len(self.errors) == 1 else f"{len(self.errors)} values"
-        super().__init__(FaultCode.VALIDATION_FAILED, f"The request has {count} that cannot be accepted.")
+        one = len(self.errors) == 1
+        count, which = ("one value", "It is") if one else (f"{len(self.errors)} values", "The first one is")
+        # Many tools show nothing but the one sentence of `detail`, so that must be enough to mend a request.
+        first = f"{self.errors[0].pointer}: {self.errors[0].detail.removesuffix('.')}"
+        super().__init__(
+            FaultCode.VALIDATION_FAILED, f"The request has {count} that cannot be accepted. {which} {first}."
+        )
 
 
 def invalid(detail: str, *place: str) -> InvalidRequest:
@@ -163,10 +178,14 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
-    # Pydantic's own words for a misspelt member, "Extra inputs are not permitted", help nobody.
-    misspelt = error["type"] == "extra_forbidden"
-    said = "There is no such member; `/docs` lists those that there are." if misspelt else error["msg"]
-    return FieldError(pointer=_pointer(error["loc"]), detail=said.removeprefix("Value error, "))
+    # Pydantic's own words for a misspelt member, "Extra inputs are not permitted", and a pattern help nobody.
+    said = error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "extra_forbidden":
+            said = "There is no such member; `/docs` lists those that there are."
+        case "string_pattern_mismatch":
+            said = _FORMS.get(error["ctx"]["pattern"], said)
+    return FieldError(pointer=_pointer(error["loc"]), detail=said)
 
 
 def _pointer(place: Sequence[object]) -> str:

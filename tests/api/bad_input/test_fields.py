@@ -73,6 +73,31 @@ async def test_every_wrong_field_is_named_at_once(service: Service) -> None:
     assert {error["pointer"] for error in answer.json()["errors"]} == {"/body/mode", "/body/force", "/body/forse"}
 
 
+async def test_the_sentence_of_a_refusal_says_what_to_correct(service: Service) -> None:
+    answer = await service.refuses(422, "validation-failed", json={"forse": True})
+    member = "/body/forse: There is no such member; `/docs` lists those that there are."
+    assert answer.json()["detail"] == f"The request has one value that cannot be accepted. It is {member}"
+    answer = await service.refuses(422, "validation-failed", json={"mode": "x", "force": 1})
+    member = "/body/mode: Input should be 'recreate' or 'refresh'."
+    assert answer.json()["detail"] == f"The request has 2 values that cannot be accepted. The first one is {member}"
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer", "sentence"),
+    [
+        ("/jobs?cluster=C1", "/query/cluster", "The name of a cluster has small letters, digits and hyphens"),
+        ("/jobs?correlation_id=%0A", "/query/correlation_id", "Control characters, such as the end of a line, are not"),
+        ("/jobs?change_number=CHG%201", "/query/change_number", "Only visible ASCII characters are accepted"),
+        ("/jobs?job_ids=a,b", "/query/job_ids", "The ids of 1 to 100 jobs are written with commas between"),
+    ],
+)
+async def test_a_text_of_another_form_is_refused_without_a_pattern(
+    service: Service, path: str, pointer: str, sentence: str
+) -> None:
+    answer = await service.refuses(422, "validation-failed", path, method="GET", pointer=pointer)
+    assert sentence in answer.json()["detail"]
+
+
 async def test_an_upper_case_uuid_is_the_same_vm(service: Service) -> None:
     vm_uuid = str(uuid4())
     first = await service.accepts(f"/vms/{vm_uuid.upper()}/ngt/renew")
