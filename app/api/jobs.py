@@ -9,7 +9,7 @@ from app.api.answers import accepted_answer, etag, get_visible_job, job_answer, 
 from app.api.auth import CallerOf
 from app.api.cursor import cut_page, link_to_next, read_cursor
 from app.api.guard import GuardedRoute
-from app.api.headers import names_tag
+from app.api.headers import Wait, names_tag
 from app.api.job_log import write_log
 from app.api.job_query import JobQuery
 from app.api.parts import PartsOf
@@ -17,6 +17,7 @@ from app.api.problems import problem_responses
 from app.api.schemas import Job, JobList
 from app.api.waiting import WaitForChange, WaitForEnd, is_done, wait_until
 from app.ngt.errors import FaultCode as C
+from app.store.records import JobRecord
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
@@ -69,7 +70,7 @@ async def get_job(
         if has_it or not given:
             job = await wait_until(request, watch, job, lambda now: now.done or now.version != seen, wait)
     if has_it and job.version == seen:
-        return Response(status_code=304, headers={**job_headers(job), **wait.applied})
+        return _unchanged(job, wait)
     return job_answer(job, 200, headers=wait.applied)
 
 
@@ -81,17 +82,27 @@ async def get_job(
     response_description="The job is done",
     responses={
         202: {"model": Job, "description": "The job is open: ask again as `Retry-After` says"},
+        304: {"description": "The job has not changed"},
         **_ONE_JOB_IN_TIME,
     },
 )
 async def get_job_result(
     request: Request, caller: CallerOf, parts: PartsOf, job_id: JobId, wait: WaitForEnd
 ) -> Response:
-    """For pollers that test the status code: 202 while the job is open, then 200, also for a failed one."""
+    """For pollers that test the status code: 202 while the job is open, then 200, also for a failed one.
+
+    With `If-None-Match` an unchanged job is 304.
+    """
     with parts.changes.watch(job_id) as watch:
         job = await get_visible_job(parts.jobs, job_id, caller)
         job = await wait_until(request, watch, job, is_done, wait)
+    if names_tag(request.headers.getlist("if-none-match"), etag(job)):
+        return _unchanged(job, wait)
     return accepted_answer(job, headers=wait.applied)
+
+
+def _unchanged(job: JobRecord, wait: Wait) -> Response:
+    return Response(status_code=304, headers={**job_headers(job), **wait.applied})
 
 
 @router.get(

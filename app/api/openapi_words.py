@@ -81,6 +81,7 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("getJob", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJobResult", "200"): ("ETag", "Preference-Applied"),
     ("getJobResult", "202"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("getJobResult", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("cancelJob", "202"): ("ETag",),
     ("retryJob", "202"): _JOB_HEADERS,
     ("retryJob", "409"): ("Location",),
@@ -120,7 +121,7 @@ _LAST_EVENT_ID: Json = {
 REQUEST_HEADERS: dict[str, list[Json]] = {
     "renewVmNgtCertificate": [_IDEMPOTENCY_KEY, _PREFER],
     "getJob": [_IF_NONE_MATCH, _PREFER],
-    "getJobResult": [_PREFER],
+    "getJobResult": [_IF_NONE_MATCH, _PREFER],
     "listJobEvents": [_LAST_EVENT_ID],
 }
 

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from uuid import UUID, uuid4
 
 import httpx
@@ -69,12 +70,14 @@ async def test_a_plan_is_shown_whole(service: Service, caller: httpx.AsyncClient
 async def test_an_unchanged_job_is_a_304_until_it_changes(service: Service, caller: httpx.AsyncClient) -> None:
     job_id = await start(caller)
     tag = (await caller.get(f"/jobs/{job_id}")).headers["etag"]
-    for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-        unchanged = await caller.get(f"/jobs/{job_id}", headers={"If-None-Match": given})
+    paths = (f"/jobs/{job_id}", f"/jobs/{job_id}/result")
+    for path, given in product(paths, (tag, f"W/{tag}", f'"other", {tag}', "*")):
+        unchanged = await caller.get(path, headers={"If-None-Match": given})
         assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", tag)
         assert int(unchanged.headers["retry-after"]) > 0
     await service.leave(job_id, message="found")
-    assert (await caller.get(f"/jobs/{job_id}", headers={"If-None-Match": tag})).status_code == 200
+    changed = [await caller.get(path, headers={"If-None-Match": tag}) for path in paths]
+    assert [answer.status_code for answer in changed] == [200, 202]
 
 
 async def test_the_result_is_a_202_while_the_job_is_open_and_then_a_200(

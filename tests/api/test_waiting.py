@@ -120,6 +120,17 @@ async def test_a_result_is_waited_for_to_the_end_of_the_job(service: Service, ca
     assert "preference-applied" not in answer.headers
 
 
+async def test_a_result_that_is_waited_for_in_vain_is_a_304_for_who_has_the_job(
+    service: Service, caller: httpx.AsyncClient
+) -> None:
+    job_id = await start(caller)
+    tag = {"If-None-Match": (await caller.get(f"/jobs/{job_id}")).headers["etag"]}
+    in_vain = await caller.get(f"/jobs/{job_id}/result?wait=1", headers=tag)
+    assert (in_vain.status_code, "retry-after" in in_vain.headers) == (304, True)
+    await service.end(job_id)
+    assert (await caller.get(f"/jobs/{job_id}/result?wait=20", headers=tag)).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["", "/result"])
 async def test_a_wait_may_be_preferred_and_is_cut_to_what_is_allowed(
     service: Service, caller: httpx.AsyncClient, path: str
