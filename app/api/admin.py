@@ -74,7 +74,9 @@ async def pause_service(
     if body.until is not None:
         now = (await parts.pauses.state()).now
         if not now < body.until <= now + _LONGEST_PAUSE:
-            raise invalid("The time is not in the future, or more than a year ahead.", "body", "until")
+            too_early = body.until <= now
+            said = "not in the future" if too_early else f"more than {_LONGEST_PAUSE.days} days ahead"
+            raise invalid(f"The time is {said}.", "body", "until")
     return json_answer(shown_pause(await parts.pauses.pause(body.reason or None, body.until, caller.name)))
 
 

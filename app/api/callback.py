@@ -33,7 +33,7 @@ def _why_not(target: WebhookTarget, record: str | None, candidates: Collection[s
     if not target.accepts_record:
         return f"the webhook target {target.name!r} takes no `callback_record`"
     if not target.record_is_valid(record):
-        return "`callback_record` is neither a sys_id of 32 hexadecimal digits nor a number such as CHG0030123"
+        return "`callback_record` is neither a sys_id (32 small hexadecimal digits) nor a number such as CHG0030123"
     return None
 
 

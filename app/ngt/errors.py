@@ -269,7 +269,7 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER,
         False,
         "The callback is not allowed",
-        "Name a webhook target of the configuration, and a record only where its profile has one.",
+        "`GET /webhooks` lists the targets, and which of them take or need a record.",
     ),
     _C.JOB_NOT_FOUND: FaultRule(
         _CALLER, False, "No such job", "Check the id; finished jobs are kept 90 days unless configured otherwise."

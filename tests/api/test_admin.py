@@ -96,6 +96,15 @@ async def test_an_end_that_is_not_ahead_or_no_time_is_refused(caller: httpx.Asyn
     assert (await caller.get("/meta")).json()["paused"] is False
 
 
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [("2020-01-01T00:00:00Z", "not in the future"), ("2999-01-01T00:00:00Z", "more than 366 days ahead")],
+)
+async def test_it_is_said_why_an_end_is_none(caller: httpx.AsyncClient, until: str, said: str) -> None:
+    problem = assert_problem(await caller.post(PAUSE_PATH, json={"until": until}), 422, "validation-failed")
+    assert problem["errors"] == [{"pointer": "/body/until", "detail": f"The time is {said}."}]
+
+
 @pytest.mark.parametrize("until", [None, ahead(days=365), ahead(minutes=1), ahead(hours=3).replace("Z", "+02:00")])
 async def test_an_end_within_a_year_is_taken_in_any_zone(caller: httpx.AsyncClient, until: str | None) -> None:
     assert (await caller.post(PAUSE_PATH, json={"until": until})).status_code == 200
