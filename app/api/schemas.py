@@ -87,7 +87,7 @@ class Step(_Answer):
     started_at: Instant
     finished_at: Instant | MISSING = MISSING
     duration_ms: Count | MISSING = MISSING
-    cvm: Word | MISSING = MISSING
+    cvm: Annotated[Word | MISSING, Field(description="Where it was done: a CVM, or the guest")] = MISSING
     result_vec: Annotated[Word | MISSING, Field(description="The result word of the tool, as it printed it")] = MISSING
     message: Text
 
