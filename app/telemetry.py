@@ -55,6 +55,7 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _without_colours,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
@@ -78,6 +79,12 @@ def configure_logging(
     logging.captureWarnings(capture=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _without_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The event without what uvicorn says once more with the colours of a terminal."""
+    event.pop("color_message", None)
+    return event
 
 
 def mask_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -57,12 +57,13 @@ def test_an_event_is_one_object_with_what_was_bound(stream: io.StringIO) -> None
 
 def test_events_of_libraries_and_warnings_are_told_in_the_same_way(stream: io.StringIO) -> None:
     configure_logging("info", "json", stream)
-    logging.getLogger("uvicorn.error").info("Started %s", "server", extra={"port": 8080})
+    logging.getLogger("uvicorn.error").info("Started %s", "server", extra={"port": 8080, "color_message": "\x1b[36m"})
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     started, warned = events(stream)
     assert (started["logger"], started["msg"], started["port"]) == ("uvicorn.error", "Started server", 8080)
+    assert "color_message" not in started
     assert (warned["level"], "DeprecationWarning: old" in warned["msg"]) == ("warning", True)
 
 
