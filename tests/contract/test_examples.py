@@ -10,6 +10,7 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator, oas30_forma
 from app.api.problems import STATUS
 from app.ngt.errors import RULES, FaultCode
 from tests.contract.documents import BOTH, COMPLETE, FOLDER, Json, nodes, read
+from tests.docs.pages import blocks
 
 EXAMPLES = sorted((FOLDER / "examples").glob("*/*.json"))
 
@@ -67,6 +68,13 @@ def test_every_example_of_a_problem_says_what_the_service_says(path: Path) -> No
     assert path.stem == problem["code"]
     assert problem["status"] == STATUS[FaultCode(problem["code"])]
     assert (problem["title"], problem["action"], problem["retryable"]) == (rule.title, rule.action, rule.retryable)
+
+
+def test_the_problem_of_the_page_for_callers_is_the_example() -> None:
+    (problem,) = blocks("api.md", "json")
+    assert json.loads(problem) == json.loads(
+        (FOLDER / "examples" / "Problem" / "validation-failed.json").read_text("utf-8")
+    )
 
 
 def test_an_example_that_does_not_fit_is_found() -> None:
