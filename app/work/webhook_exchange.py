@@ -78,7 +78,9 @@ def explain(wrong: httpx.HTTPError) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate was refused: {cause.verify_message.rstrip('.')}"
         if isinstance(cause, ssl.SSLError):
-            return "TLS with it failed"
+            # A word of OpenSSL, such as WRONG_VERSION_NUMBER where nobody speaks TLS.
+            reason = (cause.reason or "no reason given").replace("_", " ").lower()
+            return f"TLS with it failed: {reason}"
         cause = cause.__cause__ or cause.__context__
     match wrong:
         case httpx.ConnectTimeout() | httpx.ConnectError():

@@ -1,6 +1,7 @@
 """One attempt: what arrives, what is made of each answer, and what is never said."""
 
 import asyncio
+import re
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -130,6 +131,21 @@ async def test_nobody_at_the_address_is_said_so(sender: Sender, standard: Webhoo
         port = bound.getsockname()[1]
     nobody = standard.model_copy(update={"url": f"http://127.0.0.1:{port}/"})
     assert_refused(await sender.send(nobody, delivery()), "it could not be connected to")
+
+
+async def test_why_tls_failed_is_said(sender: Sender, standard: WebhookTarget) -> None:
+    async def answer_in_plain_text(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer_in_plain_text, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        told = standard.model_copy(update={"url": f"https://127.0.0.1:{port}/"})
+        sent = await sender.send(told, delivery())
+    # The word is OpenSSL's own, and not the same in all its versions.
+    assert re.search(r": TLS with it failed: [a-z0-9][a-z0-9 ]+\.$", sent.error or ""), sent
 
 
 async def test_an_answer_that_is_not_http_is_said_so(sender: Sender, standard: WebhookTarget) -> None:
