@@ -180,11 +180,10 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
 def _field_error(error: Mapping[str, Any]) -> FieldError:
     # Pydantic's own words for a misspelt member, "Extra inputs are not permitted", and a pattern help nobody.
     said = error["msg"].removeprefix("Value error, ")
-    match error["type"]:
-        case "extra_forbidden":
-            said = "There is no such member; `/docs` lists those that there are."
-        case "string_pattern_mismatch":
-            said = _FORMS.get(error["ctx"]["pattern"], said)
+    if error["type"] == "extra_forbidden":
+        said = "There is no such member; `/docs` lists those that there are."
+    elif error["type"] == "string_pattern_mismatch":
+        said = _FORMS.get(error["ctx"]["pattern"], said)
     return FieldError(pointer=_pointer(error["loc"]), detail=said)
 
 

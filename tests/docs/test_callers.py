@@ -141,12 +141,15 @@ async def test_the_script_for_rundeck_waits_for_its_job(tmp_path: Path, database
     (script,) = blocks("callers/rundeck.md", "sh")
     async with service(tmp_path, database, database_url) as tool:
         (tmp_path / "wait.sh").write_text(script)
-        vm_uuid, options = tool.site.vm_named("web01").uuid, {"RD_OPTION_URL": tool.url, "RD_OPTION_KEY": tool.key}
-        body = {"correlation_id": "7"}
+        vm_uuid, body = tool.site.vm_named("web01").uuid, {"correlation_id": "7"}
         async with httpx.AsyncClient(headers={"X-API-Key": tool.key}, trust_env=False) as client:
             (await client.post(f"{tool.url}/vms/{vm_uuid}/ngt/renew", json=body)).raise_for_status()
-        done = await tool.run("sh", "wait.sh", vm_uuid, "7", **options, no_proxy="*")
-        none = await tool.run("sh", "wait.sh", vm_uuid, "8", status=1, **options, no_proxy="*")
+
+        async def waited(execution: str, status: int) -> str:
+            options = {"RD_OPTION_URL": tool.url, "RD_OPTION_KEY": tool.key, "no_proxy": "*"}
+            return await tool.run("sh", "wait.sh", vm_uuid, execution, given="", status=status, **options)
+
+        done, none = await waited("7", 0), await waited("8", 1)
     assert done.startswith("renewed: certificate renewed; valid until ")
     assert none == f"no job was started for {vm_uuid} (HTTP 200)\n"
 
