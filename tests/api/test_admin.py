@@ -105,9 +105,9 @@ async def test_it_is_said_why_an_end_is_none(caller: httpx.AsyncClient, until: s
     assert problem["errors"] == [{"pointer": "/body/until", "detail": f"The time is {said}."}]
 
 
-@pytest.mark.parametrize("until", [None, ahead(days=365), ahead(minutes=1), ahead(hours=3).replace("Z", "+02:00")])
-async def test_an_end_within_a_year_is_taken_in_any_zone(caller: httpx.AsyncClient, until: str | None) -> None:
-    assert (await caller.post(PAUSE_PATH, json={"until": until})).status_code == 200
+async def test_an_end_within_a_year_is_taken_in_any_zone(caller: httpx.AsyncClient) -> None:
+    for until in (None, ahead(days=365), ahead(minutes=1), ahead(hours=3).replace("Z", "+02:00")):
+        assert (await caller.post(PAUSE_PATH, json={"until": until})).status_code == 200
 
 
 @pytest.mark.parametrize("body", [{"reason": "x" * 201}, {"reason": "a\nb"}, {"untill": None}, {"reason": 5}])
