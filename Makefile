@@ -11,6 +11,8 @@ NODE_TOOLS := tools/node/node_modules/.installed
 GENERATORS := .venv-clients/.installed tests/clients/node/node_modules/.installed
 # A pytest process for each core of a small machine; the tests wait more than they work.
 WORKERS ?= 2
+# Programs that the tests need, where they could not be installed on the machine.
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 .PHONY: help
 help: ## Tell what can be made
@@ -118,5 +120,5 @@ lock: | $(BIN)/uv ## Resolve all packages anew; U=1 takes newer versions too
 
 .PHONY: clean
 clean: ## Remove what was made here: .venv, caches, builds
-	rm -rf .venv .venv-clients tools/node/node_modules tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
+	rm -rf .venv .venv-clients .tools tools/node/node_modules tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist var
 	find app migrations tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

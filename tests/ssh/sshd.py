@@ -1,7 +1,7 @@
 """A real OpenSSH server on loopback, as root or as an ordinary user, for as long as a test needs it.
 
-Whoever runs the tests logs in, with a key. A machine without `sshd` gets it by apt when we are root; anywhere else the
-tests that need it fail with one sentence.
+Whoever runs the tests logs in, with a key. `make test` sees to it that there is an `sshd`; without one the tests that
+need it fail with one sentence.
 """
 
 import getpass
@@ -21,6 +21,8 @@ import psutil
 
 from app.ssh.host import Host
 
+# Where `tools/need` puts what it may not install.
+_UNPACKED = Path(__file__).resolve().parents[2] / ".tools" / "bin"
 _START_LIMIT_S = 10.0
 _ATTEMPTS = 5
 # As root, sshd needs this empty folder and cannot be told another.
@@ -37,7 +39,7 @@ _OWN_VIEW = (
 
 
 class SshdMissingError(RuntimeError):
-    """This machine has no `sshd` and none could be installed."""
+    """This machine has no `sshd`."""
 
 
 @dataclass(slots=True)
@@ -92,22 +94,10 @@ def running_sshd(
 
 
 def find_sshd() -> str:
-    """The path of `sshd`, installed first where that is possible. Raises `SshdMissingError`."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
-    found = shutil.which("sshd", path=path)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for arguments in ("update -qq", "install -y -qq --no-install-recommends openssh-server"):
-            subprocess.run(
-                ["apt-get", *arguments.split()],
-                check=False,
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                timeout=300,
-                stdout=subprocess.DEVNULL,
-            )
-        found = shutil.which("sshd", path=path)
+    """The path of `sshd`. Raises `SshdMissingError`."""
+    found = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{_UNPACKED}:/usr/sbin:/usr/local/sbin:/sbin")
     if found is None:
-        message = "these tests need OpenSSH's sshd: install the package openssh-server (as root, apt would be used)"
-        raise SshdMissingError(message)
+        raise SshdMissingError("these tests need OpenSSH's sshd: run `tools/need sshd=openssh-server`")
     return found
 
 
