@@ -5,6 +5,7 @@ that happens to this service or to the connection stops it half way, and it does
 An operator's override replaces the command line of one tool, never the frame around it.
 """
 
+import re
 from dataclasses import dataclass, replace
 from string import Template
 
@@ -119,6 +120,10 @@ timeout -s KILL $limit $list_vms || { printf '\\nngtr-listing text\\n'; timeout 
 printf '\\nngtr-listing end %s\\n' "$$?"
 """)
 
+_NOT_BLANK = re.compile(r"\S")
+_LISTING_TEXT = "\nngtr-listing text\n"
+_LISTING_END = "\nngtr-listing end "
+
 # Nothing is printed before the last tool has ended: a printf into a full pipe would hold a VM after its delete.
 _CHANGE_HEAD = Template("""\
 trap '' HUP INT TERM PIPE; exec </dev/null
@@ -188,19 +193,29 @@ def list_vms(tools: Tools, limit_s: int) -> Look:
     return Look("listing", text, 2 * limit_s + 15.0)
 
 
-def listing_answer(stdout: str) -> str:
-    """The part of a listing's answer that counts: the text form, if it was asked for."""
-    body, found, _ = stdout.rpartition("\nngtr-listing end ")
-    if not found:
-        body = stdout
-    _, asked_for_text, text_form = body.partition("\nngtr-listing text\n")
-    return text_form if asked_for_text else body
+@dataclass(frozen=True, slots=True)
+class ListingAnswer:
+    """Where in the text the listing stands: the text form, if it was asked for. Nothing of its megabytes is copied.
+
+    `exit_status` is that of the last tool; None when the answer is torn.
+    """
+
+    begin: int
+    end: int
+    exit_status: int | None
+    is_blank: bool
 
 
-def listing_status(stdout: str) -> int | None:
-    """The exit status of a listing's last tool; None when the answer is torn."""
-    _, _, status = stdout.rpartition("\nngtr-listing end ")
-    return int(status) if status.strip().isdigit() else None
+def read_listing(stdout: str) -> ListingAnswer:
+    """The answer of `list_vms` without its frame."""
+    end = stdout.rfind(_LISTING_END)
+    status = stdout[end + len(_LISTING_END) :].strip() if end >= 0 else ""
+    end = end if end >= 0 else len(stdout)
+    text_form = stdout.find(_LISTING_TEXT, 0, end)
+    begin = text_form + len(_LISTING_TEXT) if text_form >= 0 else 0
+    end = max(begin, end)
+    is_blank = _NOT_BLANK.search(stdout, begin, end) is None
+    return ListingAnswer(begin, end, int(status) if status.isdigit() else None, is_blank)
 
 
 @dataclass(frozen=True, slots=True)

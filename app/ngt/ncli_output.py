@@ -1,13 +1,14 @@
 """What ncli prints, as facts: its text form, and the one line of JSON that newer ones print with `-json=true`.
 
 Half a listing never looks like a whole one: torn JSON, a torn last record and any reported error are faults.
+A listing may be one line of many megabytes, so its records are read one after the other and nothing of it is copied.
 """
 
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from app.ngt.answer import answer_lines, excerpt, printable, unexpected
 from app.ngt.errors import Fault, FaultCode
@@ -29,8 +30,16 @@ _POWER_STATES = {
     "unknown": PowerState.UNKNOWN,
 }
 _FLAGS = {"true": True, "false": False}
+# The words of a whole line that is being looked at are found without a copy of the text in lower case.
+_GATEWAY_WORDS = ("ateway", "ATEWAY")
+_BLANKS = re.compile(r"[\s\ufeff]*+")
+_JSON_BLANKS = re.compile(r"[ \t\n\r]*+")
+_DECODER = json.JSONDecoder()
+_EXCERPT_CHARACTERS = 4000
+_ABSENT = object()
 
 Json = dict[str, Any]
+_Record = TypeVar("_Record")
 
 
 def read_ncli_records(text: str) -> tuple[dict[str, str], ...]:
@@ -68,23 +77,37 @@ def read_ncli_error(text: str) -> str | None:
 def is_gateway_down(text: str) -> bool:
     """Whether ncli reports that it could not connect to the Nutanix gateway: another CVM may well answer."""
     # The words alone are looked for first: this is asked of every answer, and most are long and say something else.
-    return _GATEWAY_DOWN in text.lower() and _GATEWAY_DOWN in (read_ncli_error(text) or "").lower()
+    return _has_gateway_words(text) and _GATEWAY_DOWN in (read_ncli_error(text) or "").lower()
 
 
-def read_vm_listing(text: str) -> tuple[VmRecord, ...]:
+def _has_gateway_words(text: str) -> bool:
+    for word in _GATEWAY_WORDS:
+        position = text.find(word)
+        while position >= 0:
+            if _GATEWAY_DOWN in text[max(0, position - len(_GATEWAY_DOWN)) : position + len(word)].lower():
+                return True
+            position = text.find(word, position + 1)
+    return False
+
+
+def read_vm_listing(text: str, begin: int = 0, end: int | None = None) -> tuple[VmRecord, ...]:
     """The VMs of `ncli vm list`, as JSON or as text; the text form mostly says nothing of power and NGT.
 
-    A record without a UUID is left out, and so is an address that is none. GATEWAY_DOWN where ncli says so;
-    UNEXPECTED_OUTPUT for any other error, for half a listing and for what is no listing.
+    `begin` and `end` are where the listing stands within the text. A record without a UUID is left out, and so is an
+    address that is none. GATEWAY_DOWN where ncli says so; UNEXPECTED_OUTPUT for any other error, for half a listing and
+    for what is no listing.
     """
-    answer = _read_json(text)
-    if answer is None:
-        records = [_record_of_text(raw) for raw in _whole_records(text)]
+    if "\r" in text:
+        text, begin, end = text[begin:end].replace("\r\n", "\n").replace("\r", "\n"), 0, None
+    place = _find_json(text, begin, len(text) if end is None else end)
+    if place is None:
+        records = [_record_of_text(raw) for raw in _whole_records(text[begin:end])]
     else:
-        records = [_record_of_json(raw) for raw in _listed(answer)]
+        records = _read_json_records(text, *place, _record_of_json)
     found = tuple(record for record in records if record is not None)
     if records and not found:
-        raise unexpected(f"ncli listed records, but none with the UUID of a VM: {excerpt(text)}")
+        shown = text[begin : begin + _EXCERPT_CHARACTERS]
+        raise unexpected(f"ncli listed records, but none with the UUID of a VM: {excerpt(shown)}")
     return found
 
 
@@ -94,7 +117,7 @@ def read_ngt_state(text: str) -> NgtState | None:
     if answer is None:
         states = [_ngt_of_text(raw) for raw in _whole_records(text)]
     else:
-        raw_states = _listed(answer, none_is_empty=True)
+        raw_states = _listed(answer)
         states = [_ngt_of_json(raw.get("nutanixGuestTools", raw)) for raw in raw_states]
     if not states:
         return None
@@ -118,11 +141,95 @@ def _read_json(text: str) -> Json | None:
     return answer
 
 
-def _listed(answer: Json, *, none_is_empty: bool = False) -> list[Json]:
+def _find_json(text: str, begin: int, end: int) -> tuple[int, int] | None:
+    """Begin and end of the last line that begins as a JSON object does; lines end with LF."""
+    while True:
+        line_begin = text.rfind("\n", begin, end) + 1 or begin
+        blanks = _BLANKS.match(text, line_begin, end)
+        assert blanks is not None
+        if text.startswith("{", blanks.end(), end):
+            return blanks.end(), end
+        if line_begin == begin:
+            return None
+        end = line_begin - 1
+
+
+def _read_json_records(text: str, begin: int, end: int, read: Callable[[Json], _Record]) -> list[_Record]:
+    """The records of the JSON object that stands there, each handed to `read` and then forgotten."""
+    shown = excerpt(text[begin : min(end, begin + _EXCERPT_CHARACTERS)])
+    try:
+        status, data, position = _read_json_answer(text, begin, read)
+    except (ValueError, RecursionError):
+        raise unexpected(f"ncli's JSON answer is torn or is not JSON: {shown}") from None
+    if position > end or text[position:end].strip():
+        raise unexpected(f"ncli's JSON answer is torn or is not JSON: {shown}")
+    if type(status) is not int:
+        raise unexpected(f"ncli's JSON answer lacks `data` or `status`: {shown}")
+    if status != 0:
+        raise _refusal(data if isinstance(data, str) else f"status {status}, and no message")
+    if not isinstance(data, list):
+        raise unexpected("ncli's JSON answer is not a list of records")
+    return data
+
+
+def _read_json_answer(text: str, begin: int, read: Callable[[Json], _Record]) -> tuple[object, object, int]:
+    """`status`, `data` with its records read, and the place after the object. ValueError where it is torn."""
+    members: dict[str, object] = {"data": _ABSENT}
+    position = begin
+    while position == begin or text[position : position + 1] == ",":
+        position = _after_blanks(text, position + 1)
+        name, position = _decoded(text, position)
+        position = _after_blanks(text, position)
+        if not isinstance(name, str) or text[position : position + 1] != ":":
+            raise ValueError(name)
+        position = _after_blanks(text, position + 1)
+        if name == "data" and text[position : position + 1] == "[":
+            members[name], position = _read_list(text, position, read)
+        else:
+            value, position = _decoded(text, position)
+            members[name] = [read(value)] if name == "data" and isinstance(value, dict) else value
+        position = _after_blanks(text, position)
+    if text[position : position + 1] != "}":
+        raise ValueError(position)
+    return members.get("status") if members["data"] is not _ABSENT else None, members["data"], position + 1
+
+
+def _read_list(text: str, begin: int, read: Callable[[Json], _Record]) -> tuple[list[_Record], int]:
+    records: list[_Record] = []
+    position = _after_blanks(text, begin + 1)
+    if text[position : position + 1] == "]":
+        return records, position + 1
+    while True:
+        raw, position = _decoded(text, position)
+        if not isinstance(raw, dict):
+            raise unexpected("ncli's JSON answer is not a list of records")
+        records.append(read(raw))
+        position = _after_blanks(text, position)
+        match text[position : position + 1]:
+            case ",":
+                position = _after_blanks(text, position + 1)
+            case "]":
+                return records, position + 1
+            case _:
+                raise ValueError(position)
+
+
+def _decoded(text: str, position: int) -> tuple[object, int]:
+    value, after = _DECODER.raw_decode(text, position)
+    return value, after
+
+
+def _after_blanks(text: str, position: int) -> int:
+    blanks = _JSON_BLANKS.match(text, position)
+    assert blanks is not None
+    return blanks.end()
+
+
+def _listed(answer: Json) -> list[Json]:
     if answer["status"] != 0:
         raise _refusal(_message(answer))
     data = answer["data"]
-    if data is None and none_is_empty:
+    if data is None:
         return []
     listed = [data] if isinstance(data, dict) else data
     if not isinstance(listed, list) or not all(isinstance(raw, dict) for raw in listed):

@@ -13,9 +13,8 @@ from app.ngt.commands import (
     ProbeFacts,
     Tools,
     list_vms,
-    listing_answer,
-    listing_status,
     look_at_entities,
+    read_listing,
     read_query,
 )
 from app.ngt.errors import Fault, FaultCode
@@ -105,9 +104,15 @@ class WorkedCluster:
         return self._listing
 
     def _listing_of(self, asked: Asked) -> Listing:
-        if listing_status(asked.answer.stdout) == KILLED:
+        stdout = asked.answer.stdout
+        answer = read_listing(stdout)
+        if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.listing_timeout_s)
-        records = read_vm_listing(_listing_text(asked))
+        # Stdout first; an older CVM may mix the streams, so both together when stdout alone says nothing.
+        if answer.is_blank:
+            records = read_vm_listing(f"{stdout[answer.begin : answer.end]}\n{asked.answer.stderr}")
+        else:
+            records = read_vm_listing(stdout, answer.begin, answer.end)
         return Listing(
             vms={record.vm_uuid: record for record in records},
             read_s=asked.answered_s,
@@ -132,7 +137,8 @@ class WorkedCluster:
             if asked.cvm in causes:
                 continue
             try:
-                return read(asked)
+                # A listing may have megabytes; the loop serves others meanwhile.
+                return await asyncio.to_thread(read, asked)
             except Fault as cause:
                 causes[asked.cvm] = cause
         raise next(iter(causes.values()))
@@ -182,12 +188,6 @@ class WorkedCluster:
 def _took_too_long(asked: Asked, limit_s: float) -> Fault:
     message = f"the {asked.look.name} on {asked.cvm} gave no answer within {limit_s:g} s"
     return Fault(FaultCode.COMMAND_TIMEOUT, message)
-
-
-def _listing_text(asked: Asked) -> str:
-    """Stdout first; an older CVM may mix the streams, so both together when stdout alone says nothing."""
-    body = listing_answer(asked.answer.stdout)
-    return body if body.strip() else f"{body}\n{asked.answer.stderr}"
 
 
 def _offers_refresh(tools: Tools, facts: ProbeFacts) -> bool:

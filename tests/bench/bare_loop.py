@@ -11,7 +11,7 @@ from typing import Self
 
 import asyncssh
 
-from app.ngt.commands import ToolCall, Tools, change, for_vm, list_vms, listing_answer, look_at_entities
+from app.ngt.commands import ToolCall, Tools, change, for_vm, list_vms, look_at_entities, read_listing
 from app.ngt.output import read_vm_listing
 from app.settings import ClusterSettings, GuestSettings, Limits, guest_for, split_address
 
@@ -37,7 +37,8 @@ class BareLoop:
         connecting = _connect(address, port, settings.username, settings.key_file, settings.known_hosts)
         self._cvm = await self._stack.enter_async_context(connecting)
         listing = await self._send(list_vms(self._tools, Limits().listing_timeout_s).text)
-        for record in read_vm_listing(listing_answer(listing)):
+        place = read_listing(listing)
+        for record in read_vm_listing(listing, place.begin, place.end):
             guest = guest_for(settings, record.name, record.addresses)
             if guest is not None:
                 self.guests[record.vm_uuid] = guest

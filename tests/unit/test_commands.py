@@ -14,10 +14,10 @@ from app.ngt.commands import (
     change,
     for_vm,
     list_vms,
-    listing_answer,
     look_at_entities,
     probe,
     read_change,
+    read_listing,
     read_probe,
     read_query,
 )
@@ -212,10 +212,27 @@ def old_ncli(cvm: Cvm) -> Cvm:
     return cvm
 
 
+def listed(stdout: str) -> str:
+    answer = read_listing(stdout)
+    assert answer.exit_status == 0
+    return stdout[answer.begin : answer.end].strip()
+
+
 def test_a_listing_falls_back_to_text(old_ncli: Cvm) -> None:
-    assert listing_answer(old_ncli.run(list_vms(old_ncli.tools, 10).text).stdout).strip() == "Uuid : x"
+    assert listed(old_ncli.run(list_vms(old_ncli.tools, 10).text).stdout) == "Uuid : x"
+
+
+@pytest.mark.parametrize(
+    "stdout", ["", "\n ", "\nngtr-listing end 0\n", "x\nngtr-listing text\n\nngtr-listing end 1\n"]
+)
+def test_a_listing_that_says_nothing_is_blank(stdout: str) -> None:
+    assert read_listing(stdout).is_blank
+
+
+def test_a_torn_listing_has_no_status() -> None:
+    assert read_listing("    Uuid : x\nngtr-listing e").exit_status is None
 
 
 def test_a_listing_that_works_is_asked_for_once(cvm: Cvm) -> None:
-    assert listing_answer(cvm.run(list_vms(cvm.tools, 10).text).stdout).strip() == "[None]"
+    assert listed(cvm.run(list_vms(cvm.tools, 10).text).stdout) == "[None]"
     assert cvm.calls() == ["vm"]

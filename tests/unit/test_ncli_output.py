@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -248,6 +249,29 @@ def test_a_thousand_vms_of_five_kilobytes_are_read_in_a_second() -> None:
     assert time.perf_counter() - begin < 1
 
 
+def test_a_listing_is_read_where_it_stands_in_a_longer_text() -> None:
+    listing, frame = json_answer([{"uuid": UUID}]), "\nngtr-listing end 0\n{"
+    assert [vm.vm_uuid for vm in read_vm_listing(f"{{x\n{listing}{frame}", 3, 3 + len(listing))] == [UUID]
+
+
+def test_a_line_that_goes_on_in_the_next_one_is_torn() -> None:
+    assert code_of(read_vm_listing, '{"data":[],\n"status":0}') is FaultCode.UNEXPECTED_OUTPUT
+    listing = json_answer([{"uuid": UUID}])
+    for end in range(1, len(listing) - 2):
+        with pytest.raises(Fault):
+            read_vm_listing(listing, 0, end)
+
+
+def test_fifteen_megabytes_are_read_without_a_second_copy() -> None:
+    text = json_answer([{"uuid": UUID, "vmName": "web", "filler": "x" * 5000}] * 3000)
+    tracemalloc.start()
+    try:
+        assert len(read_vm_listing(text)) == 3000
+        assert tracemalloc.get_traced_memory()[1] < len(text) / 3
+    finally:
+        tracemalloc.stop()
+
+
 # --- Errors ---
 
 
@@ -256,6 +280,7 @@ def test_a_thousand_vms_of_five_kilobytes_are_read_in_a_second() -> None:
     [
         "Error: Could not connect to Nutanix Gateway\n",
         f"{NOISE}Error: Could not connect to Nutanix Gateway.\r\n",
+        "Error: COULD NOT CONNECT TO NUTANIX GATEWAY\n",
         json_answer("Could not connect to Nutanix Gateway", status=1),
     ],
 )
