@@ -17,6 +17,7 @@ from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
 from app.settings.oidc import Oidc
 from app.settings.retention import Retention
+from app.settings.scan import Scan
 from app.settings.service import Settings, default_data_dir
 from app.settings.webhooks import WebhookTarget
 
@@ -29,6 +30,7 @@ __all__ = [
     "Limits",
     "Oidc",
     "Retention",
+    "Scan",
     "Settings",
     "SettingsError",
     "WebhookTarget",

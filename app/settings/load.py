@@ -16,6 +16,7 @@ from app.settings.cluster import ClusterSettings, CommandSettings, GuestMatch, G
 from app.settings.limits import Limits, Table
 from app.settings.oidc import Oidc
 from app.settings.retention import Retention
+from app.settings.scan import Scan
 from app.settings.service import Settings, default_data_dir
 from app.settings.webhooks import BasicAuth, HeaderAuth, OAuthAuth, WebhookTarget
 
@@ -29,7 +30,13 @@ _SECRETS = frozenset({"database_url"})
 # What a person may have put a credential into by mistake is not shown either.
 _NOT_SHOWN = frozenset({"url", "token_url"})
 # The tables that a variable can set a key of, as in `NGT_RENEWAL_LIMITS__LEASE_S`.
-_OWN_TABLES: dict[str, type[Table]] = {"limits": Limits, "callers": Callers, "oidc": Oidc, "retention": Retention}
+_OWN_TABLES: dict[str, type[Table]] = {
+    "limits": Limits,
+    "callers": Callers,
+    "oidc": Oidc,
+    "retention": Retention,
+    "scan": Scan,
+}
 _TABLES = frozenset({*_OWN_TABLES, "clusters", "webhooks"})
 _TABLES_OF_WEBHOOKS: dict[tuple[int | str, ...], type[Table]] = {
     ("header",): HeaderAuth,

@@ -15,3 +15,4 @@ class Retention(Table):
     jobs_days: Days = 90
     idempotency_days: Days = 7
     deliveries_days: Days = 14
+    scans_days: Days = 14

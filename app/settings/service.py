@@ -13,6 +13,7 @@ from app.settings.cluster import ClusterSettings
 from app.settings.limits import Limits, Seconds, Table
 from app.settings.oidc import Oidc
 from app.settings.retention import Retention
+from app.settings.scan import Scan
 from app.settings.webhooks import WebhookTarget
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
@@ -47,6 +48,7 @@ class Settings(Table):
     callers: Callers = Callers()
     oidc: Oidc | None = None
     retention: Retention = Retention()
+    scan: Scan = Scan()
     clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
     webhooks: Mapping[str, WebhookTarget] = Field(default_factory=dict)
 

@@ -31,6 +31,11 @@ DELETE FROM job WHERE id IN (
     AND NOT EXISTS (SELECT FROM delivery WHERE job_id = job.id AND due_at IS NOT NULL)
   ORDER BY created_at LIMIT :rows FOR UPDATE SKIP LOCKED)
 """)
+_SCANS = text("""
+DELETE FROM scan WHERE id IN (
+  SELECT id FROM scan WHERE done AND finished_at < now() - :age AND created_at < now() - :age
+  ORDER BY created_at LIMIT :rows FOR UPDATE SKIP LOCKED)
+""")
 # A worker that was killed leaves its wake-ups as they were, for nobody else takes or removes what is being done. The
 # job has long been woken anew by then, since its own row says when it is due.
 _WAKE_UPS = text("""
@@ -49,6 +54,7 @@ class KeptDays:
     jobs: int
     idempotency: int
     deliveries: int
+    scans: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Removed:
     jobs: int = 0
     idempotency_keys: int = 0
     deliveries: int = 0
+    scans: int = 0
     wake_ups: int = 0
 
 
@@ -69,7 +76,8 @@ async def prune(database: Database, kept: KeptDays) -> Removed:
     keys = await _delete(database, _KEYS, timedelta(days=kept.idempotency))
     deliveries = await _delete(database, _DELIVERIES, timedelta(days=kept.deliveries))
     jobs = await _delete(database, _JOBS, timedelta(days=kept.jobs))
-    return Removed(jobs, keys, deliveries, await _delete(database, _WAKE_UPS, _ABANDONED_AFTER))
+    scans = await _delete(database, _SCANS, timedelta(days=kept.scans))
+    return Removed(jobs, keys, deliveries, scans, await _delete(database, _WAKE_UPS, _ABANDONED_AFTER))
 
 
 async def _delete(database: Database, batch: TextClause, age: timedelta) -> int:

@@ -8,7 +8,7 @@ from tests.crash.victims import Victims, until
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
 
-_KEPT = KeptDays(jobs=90, idempotency=7, deliveries=14)
+_KEPT = KeptDays(jobs=90, idempotency=7, deliveries=14, scans=14)
 
 
 async def _being_done(service: Service) -> int:

@@ -16,6 +16,7 @@ from app.settings import (
     Limits,
     Oidc,
     Retention,
+    Scan,
     Settings,
     WebhookTarget,
     load_settings,
@@ -58,7 +59,7 @@ def _shown(default: object) -> str:
 def test_the_keys_of_the_service_have_their_real_defaults() -> None:
     documented = _documented("The service")
     fields = Settings.model_fields
-    assert documented.keys() == fields.keys() - {"limits", "callers", "oidc", "retention", "clusters", "webhooks"}
+    assert documented.keys() == fields.keys() - {"limits", "callers", "oidc", "retention", "scan", "clusters", "webhooks"}
     assert documented.pop("data_dir") == "`/var/lib/ngt-renewal` for root, else `~/.local/share/ngt-renewal`"
     for key, value in documented.items():
         default = fields[key].default
@@ -75,7 +76,10 @@ def test_the_keys_of_a_webhook_have_their_real_defaults() -> None:
         assert value == ("needed" if needed else _shown(fields[key].get_default(call_default_factory=True))), key
 
 
-@pytest.mark.parametrize(("heading", "model"), [("Limits", Limits), ("Callers", Callers), ("Retention", Retention)])
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("Limits", Limits), ("Callers", Callers), ("Retention", Retention), ("Scans", Scan)],
+)
 def test_the_keys_of_a_table_have_their_real_defaults(heading: str, model: type[BaseModel]) -> None:
     documented = _documented(heading, model)
     assert documented == {key: _shown(field.default) for key, field in model.model_fields.items()}

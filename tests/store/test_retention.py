@@ -15,7 +15,7 @@ from app.store.retention import KeptDays, Removed, prune
 from app.store.tables import DELIVERY, IDEMPOTENCY, STEP
 from tests.store.conftest import Leave, renewal
 
-KEPT = KeptDays(jobs=90, idempotency=7, deliveries=14)
+KEPT = KeptDays(jobs=90, idempotency=7, deliveries=14, scans=14)
 KEY = IdempotencyKey("key-1", "POST", "a" * 64)
 NOW = datetime.now(UTC)
 
@@ -68,7 +68,7 @@ async def test_an_old_idempotency_key_is_free_again(jobs: Jobs, database: Databa
 
 async def test_a_job_stays_as_long_as_its_request_can_be_repeated(jobs: Jobs, leave: Leave, database: Database) -> None:
     job = await finished(jobs, leave, 3, KEY)
-    short = KeptDays(jobs=1, idempotency=7, deliveries=14)
+    short = KeptDays(jobs=1, idempotency=7, deliveries=14, scans=14)
     assert await prune(database, short) == Removed()
     assert (await jobs.start_renewal(renewal(), KEY)).job.id == job.id
     async with database.transaction() as connection:
