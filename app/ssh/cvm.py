@@ -12,7 +12,7 @@ from app.ngt.commands import Look, ProbeFacts, Tools, probe, read_probe
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.output import is_gateway_down
 from app.ssh.host import Answer, ConnectionReplaced, Host, NotSent, Unanswered
-from app.ssh.pool import Pool
+from app.ssh.pool import HostState, Pool, Reachable
 
 _PROBE_MAX_BYTES = 1024 * 1024
 # Of several causes the most telling one is told: what somebody has to mend goes before what may mend itself.
@@ -50,6 +50,19 @@ class Asked:
     answered_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class CvmState:
+    """A CVM as this process last found it. `checked_s`: when, on this machine's monotonic clock.
+
+    One that lets us in and cannot be worked with, for its shell or its tools, is not up; `fault` says why.
+    """
+
+    cvm: str
+    is_up: bool
+    checked_s: float
+    fault: Fault | None
+
+
 def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None:
     """The observer of a cluster that nobody watches."""
 
@@ -74,6 +87,8 @@ class Cluster:
         self._max_output_bytes = max_output_bytes
         self._observer = observer
         self._proved: dict[Host, Proved] = {}
+        # When and why the last probe of a host found that nothing can be done there.
+        self._unfit: dict[Host, tuple[float, Fault]] = {}
         self._probing: dict[Host, asyncio.Task[Proved]] = {}
         self._last_good: str | None = None
 
@@ -105,6 +120,12 @@ class Cluster:
         host = self.hosts[cvm]
         self._proved.pop(host, None)
         return await self._prove(host)
+
+    def states(self) -> tuple[CvmState, ...]:
+        """The CVMs of which something is known."""
+        states = {state.host: state for state in self._pool.state()}
+        found = ((cvm, states.get(host), self._unfit.get(host)) for cvm, host in self.hosts.items())
+        return tuple(_state_of(cvm, state, unfit) for cvm, state, unfit in found if _is_known(state) or unfit)
 
     def _order(self, prefer: str | None) -> list[str]:
         first = [cvm for cvm in (prefer, self._last_good) if cvm in self.hosts]
@@ -158,15 +179,20 @@ class Cluster:
         if not facts.shell_ok:
             # sshd looks up the login shell once per login, so a shell that is allowed later on needs a new one.
             self._pool.retire(host)
-            raise NotSent(
-                FaultCode.CVM_SHELL_DISABLED, f"bash access is disabled on this CVM ({host.name}); see KB-19114"
-            )
+            message = f"bash access is disabled on this CVM ({host.name}); see KB-19114"
+            raise self._remember_unfit(host, NotSent(FaultCode.CVM_SHELL_DISABLED, message))
         missing = [program for program in self._tools.programs() if program not in facts.tools]
         if missing:
-            raise NotSent(FaultCode.CVM_TOOLS_MISSING, f"{', '.join(missing)} not found on {host.name}")
+            message = f"{', '.join(missing)} not found on {host.name}"
+            raise self._remember_unfit(host, NotSent(FaultCode.CVM_TOOLS_MISSING, message))
+        self._unfit.pop(host, None)
         proved = Proved(answer.connection, facts)
         self._proved[host] = proved
         return proved
+
+    def _remember_unfit(self, host: Host, fault: NotSent) -> NotSent:
+        self._unfit[host] = (time.monotonic(), fault)
+        return fault
 
     def _forget(self, host: Host, proved: Proved) -> None:
         if self._proved.get(host) is proved:
@@ -190,6 +216,19 @@ class Cluster:
             raise
         finally:
             self._observer(host.name, name, result, time.monotonic() - begun_s)
+
+
+def _is_known(state: HostState | None) -> bool:
+    return state is not None and state.reachable is not Reachable.UNKNOWN
+
+
+def _state_of(cvm: str, state: HostState | None, unfit: tuple[float, Fault] | None) -> CvmState:
+    if state is not None and state.reachable is Reachable.DOWN:
+        return CvmState(cvm, False, state.checked_s, state.fault)
+    if unfit is not None:
+        return CvmState(cvm, False, *unfit)
+    assert state is not None
+    return CvmState(cvm, True, state.checked_s, None)
 
 
 def _why_nobody_answered(cluster: str, causes: list[tuple[str, Fault]]) -> Fault:

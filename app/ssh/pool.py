@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
-from app.ngt.errors import FaultCode
+from app.ngt.errors import Fault, FaultCode
 from app.ssh.command import Command
 from app.ssh.connection import Connection, stamp_of
 from app.ssh.decisions import (
@@ -87,7 +87,11 @@ class Reachable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """One host as metrics show it. The counts are since the start of the process."""
+    """One host as metrics show it. The counts are since the start of the process.
+
+    `checked_s`: this machine's monotonic clock when it was last known to be so; a live connection is known to be one.
+    `fault`: why it is left alone.
+    """
 
     host: Host
     reachable: Reachable
@@ -98,6 +102,8 @@ class HostState:
     logins: int
     logins_refused: int
     host_key_mismatches: int
+    checked_s: float
+    fault: Fault | None
 
 
 @dataclass(slots=True)
@@ -108,6 +114,7 @@ class _Standing:
     connection: Connection | None = None
     dialling: asyncio.Task[Failure | None] | None = None
     hold: Hold | None = None
+    held_since_s: float = 0.0
     last_error: str | None = None
     logins: int = 0
     logins_refused: int = 0
@@ -247,6 +254,7 @@ class Pool:
         if failure is not None:
             now_s = time.monotonic()
             standing.hold = hold_after(failure, standing.hold, now_s, stamp, self._limits)
+            standing.held_since_s = now_s
             standing.last_error = failure.message
             standing.logins_refused += failure.kind is FailureKind.LOGIN
             standing.host_key_mismatches += failure.kind is FailureKind.HOST_KEY
@@ -272,7 +280,9 @@ class Pool:
             message = f"{connection.host.name} closed the connection before it had answered anything"
             failure = Failure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
             stamp = stamp_of(connection.host)
-            standing.hold = hold_after(failure, standing.hold, time.monotonic(), stamp, self._limits)
+            now_s = time.monotonic()
+            standing.hold = hold_after(failure, standing.hold, now_s, stamp, self._limits)
+            standing.held_since_s = now_s
         self._observer(PoolEvent(EventKind.LOST, connection.host, connection.lost or ""))
 
     def _raise_held(self, standing: _Standing) -> None:
@@ -300,6 +310,8 @@ class Pool:
             logins=standing.logins,
             logins_refused=standing.logins_refused,
             host_key_mismatches=standing.host_key_mismatches,
+            checked_s=standing.held_since_s if reachable is Reachable.DOWN else now_s,
+            fault=Fault(standing.hold.failure.code, standing.hold.failure.message) if standing.hold else None,
         )
 
 
