@@ -54,6 +54,8 @@ class FaultCode(StrEnum):
     NO_FREE_CDROM = "no-free-cdrom"
     AGENT_RESTART_FAILED = "agent-restart-failed"
     GUEST_NOT_REACHED = "guest-not-reached"
+    GUEST_CERTIFICATE_MISSING = "guest-certificate-missing"
+    GUEST_NAMES_ANOTHER_ENTITY = "guest-names-another-entity"
     LINK_NOT_ACTIVE = "link-not-active"
     CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
     CANCELLED = "cancelled"
@@ -217,6 +219,18 @@ RULES: dict[FaultCode, FaultRule] = {
         True,
         "The guest could not be reached over SSH",
         "Check the guest's address, SSH server and pinned host key, then retry the job.",
+    ),
+    _C.GUEST_CERTIFICATE_MISSING: FaultRule(
+        _CALLER,
+        True,
+        "The guest has no client certificate",
+        "Install NGT in the VM, or correct `read_certificate` of its `guests` table; then scan the VM again.",
+    ),
+    _C.GUEST_NAMES_ANOTHER_ENTITY: FaultRule(
+        _CALLER,
+        True,
+        "The guest's certificate is not this VM's",
+        "The VM may be a clone, or its address another VM's: renew the VM's certificate, or correct its addresses.",
     ),
     _C.LINK_NOT_ACTIVE: FaultRule(
         _CALLER,

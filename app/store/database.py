@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import cast
 
 import psycopg
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -71,3 +73,11 @@ async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnect
     """The psycopg connection below, so that the queue writes into the same transaction."""
     raw = await connection.get_raw_connection()
     return cast("psycopg.AsyncConnection", raw.driver_connection)
+
+
+async def read_clock(database: Database) -> datetime:
+    """The database's clock. Raises Fault `database-unavailable`."""
+    async with database.transaction() as connection:
+        now = await connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(now, datetime)
+    return now

@@ -16,6 +16,7 @@ QUEUE = "renewals"
 CLUSTER_SCAN_QUEUE = "cluster-scans"
 LOOK_AT_JOB = "look_at_job"
 LOOK_AT_SCAN = "look_at_scan"
+START_DUE_SCANS = "start_due_scans"
 _STRANDED_FIRST = 100
 
 

@@ -19,22 +19,29 @@ from prometheus_client.registry import Collector
 
 from app.ngt.errors import Fault
 from app.settings import Limits, Settings
+from app.settings.scan import OFF
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool, Reachable
-from app.store.database import Database
+from app.store.cvms import Cvms
+from app.store.database import Database, read_clock
 from app.store.deliveries import Deliveries
+from app.store.inventory import Inventory
 from app.store.outbox import Outbox
 from app.store.pause import Pauses
-from app.store.queue import LOOK_AT_JOB, QUEUE, WakeUps
+from app.store.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
 from app.store.retention import KeptDays, Removed, prune
 from app.store.running import Running
+from app.store.running_scans import RunningScans
 from app.store.vms import Vms
 from app.store.watching import Watching
 from app.telemetry import Metrics
 from app.work.acts import Acts
+from app.work.clock import DatabaseClock
 from app.work.cluster import WorkedCluster
 from app.work.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
 from app.work.renewal import Renewals
+from app.work.scan import Scanner, found_cvms
+from app.work.scan_schedule import ScanSchedule
 from app.work.watch import Watch
 from app.work.webhook_sender import Sender
 
@@ -44,6 +51,7 @@ _LEASE_RENEWALS = 3
 _FETCH_INTERVAL_S = 2.0
 _RESTART_S = 1.0
 _PRUNE_EVERY_S = 3600.0
+_CVMS_EVERY_S = 15.0
 
 
 class Worker:
@@ -74,12 +82,18 @@ class Worker:
         self._deliverer = Deliverer(
             Deliveries(database), settings.webhooks, sender, limits.webhook_retry_delays_s, metrics
         )
-        self._taking: asyncio.Task[None] | None = None
+        self._running_scans = RunningScans(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
+        self._cvms = Cvms(database)
+        self._scanner = Scanner(
+            self._running_scans, Inventory(database), self._cvms, self.clusters, self._guest_pool, settings.scan
+        )
+        self._schedule = ScanSchedule(database, wakeups, self.clusters, settings.scan)
+        self._taking: tuple[asyncio.Task[None], ...] = ()
         metrics.registry.register(_CvmStates(self.clusters, self._cvm_pool))
 
     def is_alive(self) -> bool:
         """Whether wake-ups are taken."""
-        return self._taking is not None and not self._taking.done()
+        return bool(self._taking) and not any(task.done() for task in self._taking)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Worker"]:
@@ -90,28 +104,34 @@ class Worker:
 
     @asynccontextmanager
     async def _renewing(self) -> AsyncIterator[None]:
-        self._queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
+        self._register_tasks()
         limits = self._settings.limits
-        taking = asyncio.create_task(self._take_wake_ups(), name="wake-ups")
-        self._taking = taking
+        concurrency = {
+            QUEUE: self._settings.worker_concurrency,
+            CLUSTER_SCAN_QUEUE: self._settings.scan.clusters_at_once,
+        }
+        self._taking = taking = tuple(
+            asyncio.create_task(self._take_wake_ups(queue, at_once), name=f"wake-ups of {queue}")
+            for queue, at_once in concurrency.items()
+        )
         others = [
             asyncio.create_task(_every(self._watch.tick_s, self._watch.look), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
+            asyncio.create_task(_every(_CVMS_EVERY_S, self._tell_of_cvms), name="CVMs"),
             asyncio.create_task(_every(POLL_S, self._deliverer.send_due), name="webhooks"),
             asyncio.create_task(_every(END_UNSENDABLE_S, self._deliverer.end_unsendable), name="dead webhooks"),
         ]
-        leases = asyncio.create_task(
-            _every(limits.lease_s / _LEASE_RENEWALS, self._running.renew_leases), name="leases"
-        )
+        leases = asyncio.create_task(_every(limits.lease_s / _LEASE_RENEWALS, self._renew_leases), name="leases")
         try:
             yield
         finally:
             self._renewals.drain()
-            for task in (*others, taking):
+            self._scanner.drain()
+            for task in (*others, *taking):
                 task.cancel()
             # Leases are kept until the last running job has ended.
-            for task in (*others, taking, leases):
+            for task in (*others, *taking, leases):
                 if task is leases:
                     leases.cancel()
                 with suppress(asyncio.CancelledError):
@@ -119,14 +139,22 @@ class Worker:
             await self._guest_pool.close()
             await self._cvm_pool.close()
 
-    async def _take_wake_ups(self) -> None:
+    def _register_tasks(self) -> None:
+        self._queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
+        self._queue.task(name=LOOK_AT_SCAN, queue=QUEUE)(self._look_at_scan)
+        if self._settings.scan.schedule != OFF:
+            # Of all replicas one takes it each minute, and looks whose turn it is.
+            due = self._queue.task(name=START_DUE_SCANS, queue=QUEUE, queueing_lock=START_DUE_SCANS)
+            self._queue.periodic(cron="* * * * *")(due(self._start_due_scans))
+
+    async def _take_wake_ups(self, queue: str, at_once: int) -> None:
         """Until cancelled. A restart of the database ends procrastinate's worker; a new one is started then."""
         while True:
             try:
                 await self._queue.run_worker_async(
-                    queues=[QUEUE],
+                    queues=[queue],
                     name=self.runner,
-                    concurrency=self._settings.worker_concurrency,
+                    concurrency=at_once,
                     install_signal_handlers=False,
                     fetch_job_polling_interval=min(_FETCH_INTERVAL_S, self._settings.limits.retry_first_s / 2),
                     shutdown_graceful_timeout=self._settings.drain_timeout_s,
@@ -143,9 +171,32 @@ class Worker:
             # The database went away: the lease runs out, and the sweep of any replica finds the job again.
             log.warning("a job was left to the sweep", job_id=job_id, error_code=fault.code, error=fault.message)
 
+    async def _look_at_scan(self, scan_id: str) -> None:
+        try:
+            await self._scanner.run(UUID(scan_id))
+        except Fault as fault:
+            log.warning("a scan was left to the sweep", scan_id=scan_id, error_code=fault.code, error=fault.message)
+
+    async def _start_due_scans(self, timestamp: int) -> None:
+        try:
+            await self._schedule.start_due()
+        except Fault as fault:
+            log.warning("no scan was started", error_code=fault.code, error=fault.message)
+
+    async def _renew_leases(self) -> None:
+        await self._running.renew_leases()
+        await self._running_scans.renew_leases()
+
+    async def _tell_of_cvms(self) -> None:
+        clock = DatabaseClock(await read_clock(self._database))
+        await self._cvms.store(found_cvms(self.clusters.values(), clock))
+
     async def _prune(self) -> None:
         kept = self._settings.retention
-        removed = await prune(self._database, KeptDays(kept.jobs_days, kept.idempotency_days, kept.deliveries_days))
+        removed = await prune(
+            self._database,
+            KeptDays(kept.jobs_days, kept.idempotency_days, kept.deliveries_days, kept.scans_days),
+        )
         if removed != Removed():
             log.info("what was older than it is kept was removed", **asdict(removed))
 
@@ -155,6 +206,8 @@ class Worker:
         woken = await self._running.wake_due(self._slots)
         if woken:
             log.info("the sweep found due jobs", jobs=woken)
+        if scans := await self._running_scans.wake_due():
+            log.info("the sweep found due scans", scans=scans)
 
     def _observe(self, cvm: str, command: str, result: str, seconds: float) -> None:
         self._metrics.commands_total.labels(command=command, result=result).inc()

@@ -79,7 +79,8 @@ def running_service(
     """The service with these clusters and lines of TOML; `start` goes before its command line, such as a profiler."""
     configuration = folder / "ngt-renewal.toml"
     port = _free_port()
-    lines = [f'data_dir = "{folder / "data"}"', f"port = {port}", f"worker_concurrency = {workers}", *settings]
+    lines = [f'data_dir = "{folder / "data"}"', f"port = {port}", f"worker_concurrency = {workers}"]
+    lines += ['scan.schedule = "off"', *settings]
     lines += [f"clusters.{name} = {_inline(table)}" for name, table in clusters.items()]
     configuration.write_text("\n".join([*lines, ""]), encoding="utf-8")
     log = folder / "service.log"

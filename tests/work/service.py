@@ -27,7 +27,8 @@ from app.store.database import Database
 from app.store.jobs import Jobs
 from app.store.progress import dump_request
 from app.store.queue import WakeUps, queue_app
-from app.store.records import Caller, JobRecord, NewRenewal, Scope, StepRecord
+from app.store.records import Caller, JobRecord, NewRenewal, ScanOrigin, ScanRecord, Scope, StepRecord
+from app.store.scans import Scans
 from app.telemetry import Metrics
 from app.work.worker import Worker
 
@@ -72,6 +73,7 @@ class Service:
     queue: procrastinate.App
     jobs: Jobs
     clusters: Clusters
+    scans: Scans
     changes: Changes
     worker: Worker = field(init=False)
 
@@ -123,6 +125,19 @@ class Service:
         assert job is not None
         return job
 
+    async def scan(self, cluster: str = "c1", vm: str | Vm | None = None) -> ScanRecord:
+        """Starts a scan of the cluster, or of one VM on it."""
+        vm_uuid = None if vm is None else VmUuid(self.uuid_of(vm))
+        started = await self.scans.start(cluster, vm_uuid=vm_uuid, origin=ScanOrigin.REQUESTED, caller=OPERATOR)
+        return started.scan
+
+    async def scanned(self, cluster: str = "c1", vm: str | Vm | None = None) -> ScanRecord:
+        """A scan when it is done."""
+        scan = await self.scan(cluster, vm)
+        done = await self.scans.wait_until_done(scan.id, DONE_LIMIT_S)
+        assert done.done, f"after {DONE_LIMIT_S} s the scan is {done}"
+        return done
+
     def state_of(self, vm: str | Vm) -> dict[str, object]:
         return self.site.state_of(self.uuid_of(vm))
 
@@ -160,11 +175,20 @@ def steps_of(job: JobRecord) -> dict[str, StepRecord]:
     return {step.name: step for step in job.steps}
 
 
-def write_configuration(site: Site, path: Path, limits: Mapping[str, Any], **clusters: Any) -> Path:
-    """The configuration of a site with these limits; `clusters` is for `Site.settings_toml`."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in {**LIMITS, **limits}.items()]
-    path.write_text("\n".join(["[limits]", *lines, "", site.settings_toml(**clusters)]))
+def write_configuration(
+    site: Site, path: Path, limits: Mapping[str, Any], *, scan: Mapping[str, Any] | None = None, **clusters: Any
+) -> Path:
+    """The configuration of a site with these limits; `clusters` is for `Site.settings_toml`.
+
+    Unless `scan` says otherwise nothing is scanned that was not asked for.
+    """
+    lines = ["[limits]", *_lines({**LIMITS, **limits}), "[scan]", *_lines({"schedule": "off", **(scan or {})})]
+    path.write_text("\n".join([*lines, "", site.settings_toml(**clusters)]))
     return path
+
+
+def _lines(table: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
 
 
 @asynccontextmanager
@@ -175,9 +199,11 @@ async def opened(settings: Settings, database_url: str, site: Site) -> AsyncIter
     clusters = Clusters(database)
     try:
         jobs = Jobs(database, WakeUps(queue))
-        async with queue.open_async(), Changes(database_url, jobs) as changes:
+        changes = Changes(database_url, jobs)
+        scans = Scans(database, WakeUps(queue), changes)
+        async with queue.open_async(), changes:
             await clusters.ensure(settings.clusters)
-            yield Service(site, settings, database, queue, jobs, clusters, changes)
+            yield Service(site, settings, database, queue, jobs, clusters, scans, changes)
     finally:
         await database.close()
 
