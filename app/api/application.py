@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Lifespan
 
-from app.api import admin, clusters, health, job_events, jobs, renewals, webhooks
+from app.api import admin, cluster_health, clusters, health, job_events, jobs, renewals, scans, webhooks
 from app.api.middleware import RequestContext
 from app.api.openapi import shape_openapi
 from app.api.openapi_plain import plain_document
@@ -27,6 +27,8 @@ _ROUTERS = (
     jobs.router,
     job_events.router,
     clusters.router,
+    cluster_health.router,
+    scans.router,
     webhooks.router,
     admin.router,
     health.router,

@@ -11,15 +11,15 @@ from fastapi import Request
 
 from app.api.problems import invalid
 from app.store.job_search import PageCursor
-from app.store.records import DeliveryRecord, JobRecord
+from app.store.records import DeliveryRecord, JobRecord, ScanRecord
 
-Row = TypeVar("Row", JobRecord, DeliveryRecord)
+Row = TypeVar("Row", JobRecord, DeliveryRecord, ScanRecord)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def write_cursor(last: JobRecord | DeliveryRecord) -> str:
+def write_cursor(last: JobRecord | DeliveryRecord | ScanRecord) -> str:
     place = f"{(last.created_at - _EPOCH) // _MICROSECOND:x}.{last.id.hex}"
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 

@@ -22,6 +22,7 @@ TAGS: list[Json] = [
     {"name": "renewals", "description": "Starting a renewal."},
     {"name": "jobs", "description": "Reading jobs, and telling them what to do."},
     {"name": "clusters", "description": "The configured clusters."},
+    {"name": "scans", "description": "Looking at all VMs of a cluster, and at their certificates."},
     {"name": "admin", "description": "Holding the whole service."},
     {"name": "health", "description": "For load balancers, monitoring and people who ask which version this is."},
     {"name": "webhooks", "description": "What was sent to the configured targets, and sending it again."},
@@ -43,12 +44,12 @@ ANY_SCHEME: list[Json] = [{name: []} for name in SECURITY_SCHEMES]
 
 _PATH: Json = {"type": "string", "maxLength": 255}
 HEADERS: Json = {
-    "Location": {"description": "The path of the job", "schema": _PATH},
+    "Location": {"description": "The path of the job, or of the scan", "schema": _PATH},
     "Retry-After": {
         "description": "Seconds after which to ask again",
         "schema": {"type": "integer", "minimum": 1, "maximum": 3600, "format": "int32"},
     },
-    "ETag": {"description": "Changes with the job", "schema": {"type": "string", "maxLength": 64}},
+    "ETag": {"description": "Changes with the job, or the scan", "schema": {"type": "string", "maxLength": 64}},
     "Link": {"description": 'The next page, with `rel="next"`', "schema": {"type": "string", "maxLength": 8192}},
     "Idempotency-Replayed": {
         "description": "true: this is the job of an earlier request with the same Idempotency-Key",
@@ -77,6 +78,10 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("renewVmNgtCertificate", "409"): ("Location",),
     ("listJobs", "200"): ("Link",),
     ("listDeliveries", "200"): ("Link",),
+    ("listScans", "200"): ("Link",),
+    ("scanCluster", "202"): ("Location", *_JOB_HEADERS),
+    ("getScan", "200"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("getScan", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJob", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJob", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJobResult", "200"): ("ETag", "Preference-Applied"),
@@ -108,7 +113,7 @@ _IF_NONE_MATCH: Json = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag of what you have: an unchanged job is answered with 304",
+    "description": "The ETag of what you have: what has not changed is answered with 304",
     "schema": {"type": "string", "maxLength": LONGEST_HEADER},
 }
 _LAST_EVENT_ID: Json = {
@@ -123,6 +128,7 @@ REQUEST_HEADERS: dict[str, list[Json]] = {
     "getJob": [_IF_NONE_MATCH, _PREFER],
     "getJobResult": [_IF_NONE_MATCH, _PREFER],
     "listJobEvents": [_LAST_EVENT_ID],
+    "getScan": [_IF_NONE_MATCH, _PREFER],
 }
 
 _TO_THE_JOB: Json = {"job_id": "$response.body#/id"}

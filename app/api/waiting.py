@@ -13,9 +13,10 @@ from app.api.auth import CallerOf
 from app.api.headers import LONGEST_WAIT_S, Wait, read_wait
 from app.api.parts import Parts, PartsOf
 from app.store.changes import Watch
-from app.store.records import JobRecord
+from app.store.records import JobRecord, ScanRecord
 
 T = TypeVar("T")
+R = TypeVar("R", JobRecord, ScanRecord)
 
 
 async def _place(caller: CallerOf, parts: PartsOf) -> AsyncIterator[Callable[[], None]]:
@@ -51,6 +52,16 @@ def _for_change(
     return _begin(request, take_place, wait)
 
 
+def _for_scan(
+    request: Request,
+    take_place: TakePlace,
+    wait: Annotated[
+        int | None, Query(ge=0, le=LONGEST_WAIT_S, description=f"Seconds to wait for the end of the scan. {_PREFER}")
+    ] = None,
+) -> Wait:
+    return _begin(request, take_place, wait)
+
+
 def _begin(request: Request, take_place: Callable[[], None], asked_s: int | None) -> Wait:
     wait = read_wait(request, asked_s)
     if wait.seconds:
@@ -64,14 +75,15 @@ WaitForEnd = Annotated[Wait, Depends(_for_end)]
 WaitForChange = Annotated[Wait, Depends(_for_change)]
 """The same for the next change of a job."""
 
+WaitForScan = Annotated[Wait, Depends(_for_scan)]
+"""The same for the end of a scan."""
 
-async def wait_until(
-    request: Request, watch: Watch[JobRecord], job: JobRecord, enough: Callable[[JobRecord], bool], wait: Wait
-) -> JobRecord:
-    """The job as soon as `enough` holds for it, at the latest when the wait is over; raises ClientDisconnect."""
-    if not wait.seconds or enough(job):
-        return job
-    return await _unless_gone(request.receive, watch.until(job, enough, wait.seconds))
+
+async def wait_until(request: Request, watch: Watch[R], record: R, enough: Callable[[R], bool], wait: Wait) -> R:
+    """The record as soon as `enough` holds for it, at the latest when the wait is over; raises ClientDisconnect."""
+    if not wait.seconds or enough(record):
+        return record
+    return await _unless_gone(request.receive, watch.until(record, enough, wait.seconds))
 
 
 def is_done(job: JobRecord) -> bool:

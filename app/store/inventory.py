@@ -127,7 +127,7 @@ SELECT FROM vm WHERE cluster = :cluster AND vm_uuid = ANY(:vms) ORDER BY vm_uuid
 _IS_KNOWN = text("SELECT EXISTS (SELECT FROM vm WHERE cluster = :cluster AND vanished_at IS NULL)")
 _WHOLE = text("""
 UPDATE cluster SET scanned_at = :at, scan_fault_code = NULL, scan_fault = NULL, scan_fault_at = NULL
-WHERE name = :cluster AND (scanned_at IS NULL OR scanned_at < :at)
+WHERE name = :cluster AND (scanned_at IS NULL OR scanned_at <= :at)
 """)
 _NOT_WHOLE = text("""
 UPDATE cluster SET scan_fault_code = :code, scan_fault = :message, scan_fault_at = clock_timestamp()

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.settings import Callers, ClusterSettings, Settings, WebhookTarget
 from app.store.records import DeliveryStatus, Scope
-from app.store.tables import CORRELATION, DELIVERY, JOB
+from app.store.tables import CORRELATION, DELIVERY, JOB, SCAN
 from tests.api.conftest import Service, serving
 from tests.contract.operations import OPERATIONS, Json
 
@@ -18,6 +18,7 @@ RENEW = OPERATIONS["renewVmNgtCertificate"]
 VM = RENEW.targets()["vm_uuid"]
 JOB_ID = OPERATIONS["getJob"].targets()["job_id"]
 NOTES: Json = {name: (RENEW.body or {})[name] for name in ("correlation_id", "change_number")}
+SCAN_ID = OPERATIONS["getScan"].targets()["scan_id"]
 DELIVERY_ID = OPERATIONS["replayDelivery"].targets()["delivery_id"]
 WEBHOOK = OPERATIONS["listDeliveries"].targets()["webhook"]
 # What only those may learn who may use the first cluster.
@@ -25,6 +26,7 @@ FACTS: dict[str, str] = {
     "cluster": FIRST,
     "vm_uuid": VM,
     "job_ids": JOB_ID,
+    "scan_id": SCAN_ID,
     "delivery_id": DELIVERY_ID,
     "webhook": WEBHOOK,
     **NOTES,
@@ -48,7 +50,7 @@ def settings_of(folder: Path) -> Settings:
 
 @asynccontextmanager
 async def with_examples(folder: Path, database_url: str) -> AsyncIterator[Service]:
-    """What the document's examples name exists on the first cluster: the VM, a job that renews it, and a delivery."""
+    """What the document's examples name exists on the first cluster: the VM, a job for it, a scan, and a delivery."""
     async with serving(settings_of(folder), database_url) as running:
         await running.saw(VM, FIRST)
         async with running.client(await running.key(*Scope)) as client:
@@ -65,4 +67,7 @@ async def with_examples(folder: Path, database_url: str) -> AsyncIterator[Servic
             delivery = {"id": UUID(DELIVERY_ID), "target": WEBHOOK, "job_id": UUID(JOB_ID), "cluster": FIRST}
             event = {"event": "ngt.renewal.failed", "facts": {}, "status": DeliveryStatus.EXHAUSTED}
             await connection.execute(DELIVERY.insert().values(**delivery, **event))
+            scan = {"id": UUID(SCAN_ID), "cluster": FIRST, "origin": "requested", "caller_id": "", "caller": "somebody"}
+            end = {"status": "succeeded", "done": True, "outcome": "complete", "message": "", "version": 3, "fence": 1}
+            await connection.execute(SCAN.insert().values(**scan, **end, finished_at=func.now()))
         yield running

@@ -27,6 +27,7 @@ class Elsewhere(Enum):
     """What one is told whose key is for other clusters than the one that the request is about."""
 
     NO_JOB = FaultCode.JOB_NOT_FOUND
+    NO_SCAN = FaultCode.SCAN_NOT_FOUND
     NO_WEBHOOK = FaultCode.WEBHOOK_NOT_FOUND
     NO_DELIVERY = FaultCode.DELIVERY_NOT_FOUND
     NOT_ALLOWED = FaultCode.TARGET_NOT_ALLOWED
@@ -46,6 +47,10 @@ OTHER_CLUSTER = {
     "retryJob": Elsewhere.NO_JOB,
     "reportAgentRestarted": Elsewhere.NO_JOB,
     "listClusters": Elsewhere.FILTERED,
+    "getClusterHealth": Elsewhere.NOT_ALLOWED,
+    "scanCluster": Elsewhere.NOT_ALLOWED,
+    "listScans": Elsewhere.FILTERED,
+    "getScan": Elsewhere.NO_SCAN,
     "pauseCluster": Elsewhere.NOT_ALLOWED,
     "resumeCluster": Elsewhere.NOT_ALLOWED,
     "pauseService": Elsewhere.NOT_ALLOWED,

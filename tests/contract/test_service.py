@@ -78,6 +78,7 @@ async def _what_there_is(site: Site, url: str, key: str) -> Mapping[str, str]:
             "JOB_FAILED": await posted(f"/vms/{off01}/ngt/renew?wait=10"),
             "JOB_WAITING": await posted(f"/vms/{web02}/ngt/renew?wait=1", restart_agent="manual"),
             "JOB_THAT_STAYS": await posted(f"/vms/{web03}/ngt/renew?wait=1", restart_agent="manual"),
+            "SCAN": await posted("/clusters/c1/scan"),
             "DELIVERY": await posted("/webhooks/listener/test"),
         }
 

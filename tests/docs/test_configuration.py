@@ -59,7 +59,15 @@ def _shown(default: object) -> str:
 def test_the_keys_of_the_service_have_their_real_defaults() -> None:
     documented = _documented("The service")
     fields = Settings.model_fields
-    assert documented.keys() == fields.keys() - {"limits", "callers", "oidc", "retention", "scan", "clusters", "webhooks"}
+    assert documented.keys() == fields.keys() - {
+        "limits",
+        "callers",
+        "oidc",
+        "retention",
+        "scan",
+        "clusters",
+        "webhooks",
+    }
     assert documented.pop("data_dir") == "`/var/lib/ngt-renewal` for root, else `~/.local/share/ngt-renewal`"
     for key, value in documented.items():
         default = fields[key].default

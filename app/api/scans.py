@@ -1,0 +1,152 @@
+"""Having a cluster scanned, and reading what became of it. No request looks at a cluster itself: a worker does."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import MISSING, BaseModel, ConfigDict, Field
+
+from app.api.answers import json_answer, known
+from app.api.auth import CallerOf
+from app.api.candidates import get_cluster
+from app.api.clusters import ClusterName
+from app.api.cursor import cut_page, link_to_next, read_cursor
+from app.api.guard import GuardedRoute
+from app.api.headers import Wait, names_tag
+from app.api.parts import Parts, PartsOf
+from app.api.problems import problem_responses
+from app.api.renew_request import CLUSTER_PATTERN
+from app.api.scan_schemas import Scan, ScanList
+from app.api.waiting import WaitForScan, wait_until
+from app.ngt.errors import RULES, Fault, FaultCode
+from app.ngt.errors import FaultCode as C
+from app.store.records import Caller, ScanOrigin, ScanRecord
+from app.store.scans import ScanFilter
+
+router = APIRouter(route_class=GuardedRoute, tags=["scans"])
+
+ScanId = Annotated[UUID, Path(description="The scan's `id`", examples=["0199c1f2-8c20-7d11-9a00-1f3f0c9a0b6e"])]
+_POLL_S = 5
+
+
+class ScanQuery(BaseModel):
+    """All that is given must hold."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cluster: Annotated[
+        Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)] | None, Field(description="Scans of this cluster")
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=200, description="Scans on a page")] = 50
+    cursor: Annotated[
+        Annotated[str, Field(max_length=200)] | None, Field(description="`next_cursor` of the page before")
+    ] = None
+
+
+@router.post(
+    "/clusters/{cluster}/scan",
+    operation_id="scanCluster",
+    summary="Look at all VMs of a cluster, and at their certificates",
+    status_code=202,
+    response_model=Scan,
+    response_description="The scan is open: poll it as `Retry-After` says",
+    responses=problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
+)
+async def scan_cluster(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -> Response:
+    """One listing for all VMs, the dates that the cluster tells, and the guests that the service may log in to.
+
+    A cluster that is being scanned, or waits for it, is answered with that scan.
+    """
+    get_cluster(parts.settings, caller, cluster)
+    started = await parts.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
+    headers = {"Location": f"/scans/{started.scan.id}", **_headers(started.scan)}
+    return json_answer(_shown(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
+
+
+@router.get(
+    "/scans",
+    operation_id="listScans",
+    summary="List scans, newest first",
+    response_model=ScanList,
+    responses=problem_responses(C.VALIDATION_FAILED),
+)
+async def list_scans(
+    request: Request, caller: CallerOf, parts: PartsOf, query: Annotated[ScanQuery, Query()]
+) -> Response:
+    """Those of the clusters that the key may use. Ended ones are kept for 14 days unless configured otherwise."""
+    after = None if query.cursor is None else read_cursor(query.cursor)
+    wanted = ScanFilter(cluster=query.cluster, caller=caller)
+    page, next_cursor = cut_page(await parts.scans.list(wanted, limit=query.limit + 1, after=after), query.limit)
+    body = ScanList(items=[_shown(scan) for scan in page], next_cursor=known(next_cursor))
+    return json_answer(body, headers=link_to_next(request, next_cursor))
+
+
+@router.get(
+    "/scans/{scan_id}",
+    operation_id="getScan",
+    summary="Read a scan",
+    response_model=Scan,
+    responses={
+        304: {"description": "The scan has not changed"},
+        **problem_responses(C.SCAN_NOT_FOUND, C.VALIDATION_FAILED, C.TOO_MANY_WAITS),
+    },
+)
+async def get_scan(request: Request, caller: CallerOf, parts: PartsOf, scan_id: ScanId, wait: WaitForScan) -> Response:
+    """200 for every scan that exists, also for a failed one. With `If-None-Match` an unchanged scan is 304.
+
+    With `wait` the answer comes with the end of the scan.
+    """
+    with parts.scans.watch(scan_id) as watch:
+        scan = await _get_visible_scan(parts, scan_id, caller)
+        scan = await wait_until(request, watch, scan, lambda now: now.done, wait)
+    if names_tag(request.headers.getlist("if-none-match"), _etag(scan)):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(scan, wait))
+    return json_answer(_shown(scan), headers=_headers(scan, wait))
+
+
+async def _get_visible_scan(parts: Parts, scan_id: UUID, caller: Caller) -> ScanRecord:
+    scan = await parts.scans.find(scan_id)
+    if scan is None or not caller.may_use(scan.cluster):
+        raise Fault(C.SCAN_NOT_FOUND, f"There is no scan {scan_id}.")
+    return scan
+
+
+def _headers(scan: ScanRecord, wait: Wait | None = None) -> Mapping[str, str]:
+    open_again = {} if scan.done else {"Retry-After": str(_POLL_S)}
+    return {"ETag": _etag(scan), **open_again, **(wait.applied if wait is not None else {})}
+
+
+def _etag(scan: ScanRecord) -> str:
+    return f'"{scan.version}"'
+
+
+def _shown(scan: ScanRecord, *, joined: bool = False) -> Scan:
+    counts = scan.counts
+    rule = RULES[FaultCode(scan.error_code)] if scan.error_code in RULES else None
+    return Scan(
+        id=str(scan.id),
+        cluster=scan.cluster,
+        vm_uuid=known(scan.vm_uuid),
+        origin=scan.origin,
+        status=scan.status,
+        done=scan.done,
+        outcome=known(scan.outcome),
+        message=scan.message,
+        joined=joined,
+        error_code=known(scan.error_code),
+        error_message=known(scan.error_message),
+        error_action=MISSING if rule is None else f"For the {rule.actor}: {rule.action}",
+        vms_seen=known(counts.vms_seen),
+        vms_new=known(counts.vms_new),
+        vms_vanished=known(counts.vms_vanished),
+        dates_seen=known(counts.dates_seen),
+        guests_asked=known(counts.guests_asked),
+        guests_failed=known(counts.guests_failed),
+        caller=scan.caller or scan.caller_id,
+        created_at=scan.created_at,
+        started_at=known(scan.started_at),
+        finished_at=known(scan.finished_at),
+        updated_at=scan.updated_at,
+    )
