@@ -1,12 +1,39 @@
-"""What is remembered of VMs: on which clusters they were seen, and their last renewal."""
+"""What is remembered of VMs: on which clusters they were seen, their certificates, and their last renewal."""
 
-from datetime import datetime
+from collections.abc import AsyncGenerator, Collection
+from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.vocabulary import VmUuid
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.database import Database
-from app.store.tables import VM
+from app.store.tables import CERTIFICATE_OBSERVATION, JOB, VM
+from app.store.vm_records import ClusterTotals, ExpiringWeek, Forecast, KnownNgt, KnownVm, SourceSaid, columns_of
+from app.store.vm_search import VmFilter, VmPlace, VmSort, find_vms
+
+FORECAST_DAYS = 1000
+"""As long as a certificate lives: what is issued today is in the last week of the forecast."""
+
+_ROWS_AT_ONCE = 500
+# Each holds a connection for as long as its reader takes; the others are for those who do not.
+_MOST_STREAMS = 5
+# Where a VM was seen on several clusters, it is where it has not vanished, and where it was seen last.
+_IS_GONE = VM.c.vanished_at.is_not(None)
+_LATEST = func.greatest(VM.c.last_seen_at, VM.c.observed_at).desc().nulls_last()
+# The beginning of an ISO week is that of PostgreSQL: Monday, 00:00.
+_FORECAST = text("""
+WITH known AS (
+  SELECT cluster, not_after, not_after <= now() AS expired,
+    CASE WHEN not_after > now() AND not_after <= now() + make_interval(days => :days)
+      THEN CAST(date_trunc('week', not_after AT TIME ZONE 'UTC') AS date) END AS week
+  FROM vm WHERE vanished_at IS NULL AND cluster = ANY(:clusters))
+SELECT cluster, week, grouping(week) = 1 AS is_total, count(*) AS vms, count(*) FILTER (WHERE expired) AS expired,
+  count(*) FILTER (WHERE not_after IS NULL) AS unknown, count(week) AS expiring
+FROM known GROUP BY GROUPING SETS ((cluster, week), (cluster)) ORDER BY cluster, week
+""")
 
 
 class Vms:
@@ -14,15 +41,109 @@ class Vms:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._streams = 0
 
     async def known_cluster(self, vm_uuid: VmUuid) -> tuple[str, ...]:
-        """The clusters on which the VM was seen, the latest first; none when it was never seen."""
-        seen = select(VM.c.cluster).where(VM.c.vm_uuid == vm_uuid)
+        """The clusters on which the VM was seen and has not vanished, the latest first; none when it was never seen.
+
+        One that has vanished everywhere is where it was.
+        """
+        seen = select(VM.c.cluster, _IS_GONE).where(VM.c.vm_uuid == vm_uuid).order_by(_IS_GONE, _LATEST)
         async with self._database.transaction() as connection:
-            return tuple((await connection.scalars(seen.order_by(VM.c.observed_at.desc().nulls_last()))).all())
+            rows = (await connection.execute(seen)).all()
+        there = tuple(cluster for cluster, is_gone in rows if not is_gone)
+        return there or tuple(cluster for cluster, _ in rows)
 
     async def renewed_at(self, vm_uuid: VmUuid, cluster: str) -> datetime | None:
         """When a renewal of the VM was last proved on that cluster."""
         proved = select(VM.c.renewed_at).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster == cluster)
         async with self._database.transaction() as connection:
             return await connection.scalar(proved)
+
+    async def list(
+        self, wanted: VmFilter, sort: VmSort, *, limit: int, after: VmPlace | None = None
+    ) -> tuple[KnownVm, ...]:
+        """At most `limit` VMs in order, from behind `after`."""
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(find_vms(wanted, sort, after=after).limit(limit))).mappings()
+            return tuple(_known_vm(row) for row in rows)
+
+    async def stream(self, wanted: VmFilter, sort: VmSort) -> AsyncGenerator[tuple[KnownVm, ...]]:
+        """All VMs in order, some hundred at a time, as they were at one moment; at least one, perhaps empty, part.
+
+        Until it is closed it holds a connection. Raises Fault `database-unavailable` when as many are read already as
+        may be.
+        """
+        if self._streams >= _MOST_STREAMS:
+            message = f"{_MOST_STREAMS} lists of VMs are being read from the database already."
+            raise Fault(FaultCode.DATABASE_UNAVAILABLE, message)
+        self._streams += 1
+        try:
+            async with self._database.transaction() as connection:
+                found = find_vms(wanted, sort).execution_options(yield_per=_ROWS_AT_ONCE)
+                any_found = False
+                async with connection.stream(found) as rows:
+                    async for part in rows.mappings().partitions():
+                        any_found = True
+                        yield tuple(_known_vm(row) for row in part)
+                if not any_found:
+                    yield ()
+        finally:
+            self._streams -= 1
+
+    async def find(self, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownVm | None:
+        """The VM as it is on the one of these clusters where it is: where it has not vanished, and was seen last."""
+        async with self._database.transaction() as connection:
+            return await _find(connection, vm_uuid, clusters)
+
+    async def find_ngt(self, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownNgt | None:
+        """The same, with what each source said of its certificate and how its last job stands."""
+        async with self._database.transaction() as connection:
+            vm = await _find(connection, vm_uuid, clusters)
+            if vm is None:
+                return None
+            of_vm = CERTIFICATE_OBSERVATION.c.vm_uuid == vm.vm_uuid, CERTIFICATE_OBSERVATION.c.cluster == vm.cluster
+            rows = (await connection.execute(select(CERTIFICATE_OBSERVATION).where(*of_vm))).mappings()
+            said = {row["source"]: _source_said(row) for row in rows}
+            job = select(JOB.c.status, JOB.c.outcome).where(JOB.c.id == vm.last_job_id)
+            last = (await connection.execute(job)).first()
+            return KnownNgt(
+                vm,
+                tuple(said[source] for source in CertificateSource if source in said),
+                last_job_status=None if last is None else last.status,
+                last_job_outcome=None if last is None else last.outcome,
+            )
+
+    async def forecast(self, clusters: Collection[str]) -> Forecast:
+        """When the certificates of these clusters expire, week by week for `FORECAST_DAYS` days."""
+        values = {"clusters": list(clusters), "days": FORECAST_DAYS}
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(_FORECAST, values)).mappings().all()
+        weeks = tuple(_week(row) for row in rows if not row["is_total"] and row["week"] is not None)
+        totals = {row["cluster"]: _totals(row) for row in rows if row["is_total"]}
+        return Forecast(weeks, tuple(totals.get(name) or ClusterTotals(name, 0, 0, 0, 0) for name in sorted(clusters)))
+
+
+async def _find(connection: AsyncConnection, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownVm | None:
+    wanted = VmFilter(clusters=tuple(clusters), vm_uuid=vm_uuid, vanished=None)
+    found = find_vms(wanted, VmSort.NOT_AFTER).order_by(None).order_by(_IS_GONE, _LATEST, VM.c.cluster).limit(1)
+    row = (await connection.execute(found)).mappings().first()
+    return None if row is None else _known_vm(row)
+
+
+def _known_vm(row: RowMapping) -> KnownVm:
+    return KnownVm(**row)
+
+
+def _source_said(row: RowMapping) -> SourceSaid:
+    values: dict[str, Any] = {name: row[name] for name in columns_of(SourceSaid)}
+    return SourceSaid(**values | {"source": CertificateSource(row["source"])})
+
+
+def _week(row: RowMapping) -> ExpiringWeek:
+    begins: date = row["week"]
+    return ExpiringWeek(row["cluster"], begins, row["vms"])
+
+
+def _totals(row: RowMapping) -> ClusterTotals:
+    return ClusterTotals(row["cluster"], row["vms"], row["expired"], row["unknown"], row["expiring"])
