@@ -13,7 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Lifespan
 
-from app.api import admin, cluster_health, clusters, health, job_events, jobs, renewals, scans, webhooks
+from app.api import (
+    admin,
+    cluster_health,
+    clusters,
+    forecast,
+    health,
+    job_events,
+    jobs,
+    renewals,
+    scans,
+    vms,
+    webhooks,
+)
 from app.api.middleware import RequestContext
 from app.api.openapi import shape_openapi
 from app.api.openapi_plain import plain_document
@@ -26,6 +38,8 @@ _ROUTERS = (
     renewals.router,
     jobs.router,
     job_events.router,
+    vms.router,
+    forecast.router,
     clusters.router,
     cluster_health.router,
     scans.router,

@@ -136,10 +136,10 @@ def _inline_words_of_parameters(paths: Json, schemas: Json) -> None:
     """A filter has the words of its own operation: more of them in an answer must not change what may be asked for."""
     for operation in (operation for path in paths.values() for operation in path.values()):
         for parameter in operation.get("parameters", ()):
-            for choice in parameter["schema"].get("anyOf", ()):
+            for choice in (parameter["schema"], *parameter["schema"].get("anyOf", ())):
                 words = schemas.get(choice.get("$ref", "").rpartition("/")[2], {})
                 if "enum" in words:
-                    choice.clear()
+                    del choice["$ref"]
                     choice.update(type=words["type"], enum=list(words["enum"]))
 
 

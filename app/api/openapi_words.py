@@ -21,6 +21,7 @@ Send an API key in one of three forms, or a JWT of the configured issuer as a Be
 TAGS: list[Json] = [
     {"name": "renewals", "description": "Starting a renewal."},
     {"name": "jobs", "description": "Reading jobs, and telling them what to do."},
+    {"name": "vms", "description": "What is known of the VMs, and until when their certificates are good."},
     {"name": "clusters", "description": "The configured clusters."},
     {"name": "scans", "description": "Looking at all VMs of a cluster, and at their certificates."},
     {"name": "admin", "description": "Holding the whole service."},
@@ -82,6 +83,7 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("scanCluster", "202"): ("Location", *_JOB_HEADERS),
     ("getScan", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getScan", "304"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("listVms", "200"): ("Link",),
     ("getJob", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJob", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJobResult", "200"): ("ETag", "Preference-Applied"),

@@ -104,7 +104,11 @@ _C = FaultCode
 
 RULES: dict[FaultCode, FaultRule] = {
     _C.VM_NOT_FOUND: FaultRule(
-        _CALLER, False, "No such VM", "Check the UUID, and that your key may use the VM's cluster."
+        _CALLER,
+        False,
+        "No such VM",
+        "Check the UUID, and that your key may use the VM's cluster; a VM that is new there is known after a scan "
+        "(`POST /clusters/{cluster}/scan`).",
     ),
     _C.VM_FOUND_TWICE: FaultRule(
         _CALLER, False, "The VM is on two clusters", "Name the cluster in the request's `cluster`."

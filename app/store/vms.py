@@ -81,13 +81,17 @@ class Vms:
         try:
             async with self._database.transaction() as connection:
                 found = find_vms(wanted, sort).execution_options(yield_per=_ROWS_AT_ONCE)
-                any_found = False
-                async with connection.stream(found) as rows:
+                rows = await connection.stream(found)
+                try:
+                    # Not `async with`, which forgets the cursor when this generator is closed before its end.
+                    any_found = False
                     async for part in rows.mappings().partitions():
                         any_found = True
                         yield tuple(_known_vm(row) for row in part)
-                if not any_found:
-                    yield ()
+                    if not any_found:
+                        yield ()
+                finally:
+                    await rows.close()
         finally:
             self._streams -= 1
 

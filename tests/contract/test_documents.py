@@ -8,7 +8,7 @@ from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValida
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.api import scan_schemas, webhook_events
+from app.api import scan_schemas, vm_schemas, webhook_events
 from app.api import schemas as answer_schemas
 from app.api.application import create_api
 from app.api.auth import SCOPES
@@ -104,7 +104,7 @@ def test_schemas_are_plain_and_limited(path: Path) -> None:
             assert -(2**31) <= schema["minimum"] <= schema["maximum"] < 2**31, place
             assert all(isinstance(schema[limit], int) for limit in ("minimum", "maximum")), place
         if "string" in types and "/text~1" not in place and "/content/text/" not in place:
-            assert {"maxLength", "enum"} & schema.keys() or schema["format"] in {"uuid", "date-time"}, place
+            assert {"maxLength", "enum"} & schema.keys() or schema["format"] in {"uuid", "date", "date-time"}, place
         if "array" in types:
             assert "maxItems" in schema, place
         if "object" in types:
@@ -117,7 +117,7 @@ def test_schemas_are_plain_and_limited(path: Path) -> None:
 @both
 def test_no_date_and_no_uuid_has_a_length(path: Path) -> None:
     for place, schema in schemas(read(path)):
-        if schema.get("format") in {"uuid", "date-time"}:
+        if schema.get("format") in {"uuid", "date", "date-time"}:
             assert not {"minLength", "maxLength"} & schema.keys(), place
 
 
@@ -199,7 +199,7 @@ def test_the_plain_document_has_one_media_type_in_each_answer_and_json_for_each_
 
 def test_the_document_loses_no_description_of_a_member() -> None:
     """A description within a union is not found in the schema that is made of it."""
-    for module in (answer_schemas, scan_schemas, webhook_events):
+    for module in (answer_schemas, scan_schemas, vm_schemas, webhook_events):
         models = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, BaseModel)]
         assert models
         for model in models:

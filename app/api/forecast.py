@@ -1,0 +1,62 @@
+"""The waves: in which weeks how many certificates expire."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.answers import json_answer
+from app.api.auth import CallerOf
+from app.api.candidates import allowed_clusters
+from app.api.guard import GuardedRoute
+from app.api.parts import PartsOf
+from app.api.problems import problem_responses
+from app.api.renew_request import CLUSTER_PATTERN
+from app.api.vm_schemas import Forecast, ForecastCluster, ForecastWeek
+from app.ngt.errors import FaultCode as C
+
+router = APIRouter(route_class=GuardedRoute, tags=["vms"])
+
+_ClusterName = Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)]
+
+
+class ForecastQuery(BaseModel):
+    """Of which clusters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cluster: Annotated[_ClusterName | None, Field(description="Only this cluster")] = None
+
+
+@router.get(
+    "/forecast",
+    operation_id="getForecast",
+    summary="Read how many certificates expire in each week",
+    response_model=Forecast,
+    responses=problem_responses(C.VALIDATION_FAILED),
+)
+async def get_forecast(caller: CallerOf, parts: PartsOf, query: Annotated[ForecastQuery, Query()]) -> Response:
+    """Of the clusters that the key may use, for the next 1000 days. Weeks begin on Monday, 00:00 UTC.
+
+    What has expired, and what is not known, is in no week but in the totals of its cluster.
+    """
+    clusters = [name for name in allowed_clusters(parts.settings, caller) if query.cluster in {None, name}]
+    forecast = await parts.vms.forecast(clusters)
+    return json_answer(
+        Forecast(
+            items=[
+                ForecastWeek(cluster=week.cluster, week_begins=week.week_begins, expiring=week.expiring)
+                for week in forecast.weeks
+            ],
+            clusters=[
+                ForecastCluster(
+                    cluster=total.cluster,
+                    vms=total.vms,
+                    expired=total.expired,
+                    unknown=total.unknown,
+                    within_1000_days=total.expiring,
+                )
+                for total in forecast.totals
+            ],
+        )
+    )

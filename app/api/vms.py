@@ -1,0 +1,97 @@
+"""What is known of the VMs and their certificates. Only what is stored is asked here, never a cluster."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.answers import json_answer, known
+from app.api.auth import CallerOf
+from app.api.candidates import allowed_clusters
+from app.api.cursor import link_to_next
+from app.api.guard import GuardedRoute
+from app.api.headers import preferred_media_type
+from app.api.parts import Parts, PartsOf
+from app.api.problems import problem_responses
+from app.api.renewals import VmUuidInPath
+from app.api.vm_answers import no_such_vm, shown_ngt, shown_vm
+from app.api.vm_csv import CSV, CsvOfVms
+from app.api.vm_query import VmQuery, write_cursor
+from app.api.vm_schemas import Vm, VmList, VmNgt
+from app.ngt.errors import FaultCode as C
+from app.ngt.vocabulary import VmUuid
+from app.store.vm_search import VmFilter
+
+router = APIRouter(route_class=GuardedRoute, tags=["vms"])
+
+_JSON = "application/json"
+_ONE_VM = problem_responses(C.VM_NOT_FOUND, C.VALIDATION_FAILED)
+
+
+@router.get(
+    "/vms",
+    operation_id="listVms",
+    summary="List the VMs, those whose certificate expires next first",
+    response_model=VmList,
+    responses={
+        200: {
+            "description": "A page of VMs; or all of them as a file, for `Accept: text/csv`",
+            "content": {CSV: {"schema": {"type": "string"}}},
+        },
+        **problem_responses(C.VALIDATION_FAILED),
+    },
+)
+async def list_vms(request: Request, caller: CallerOf, parts: PartsOf, query: Annotated[VmQuery, Query()]) -> Response:
+    """VMs of the clusters that the key may use, as the last scans saw them; all filters must hold.
+
+    As CSV (RFC 4180, with a line of names) the file has every VM that the filters leave, at one moment: `limit` and
+    `cursor` are refused. A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    wanted = query.filter_on(allowed_clusters(parts.settings, caller))
+    if preferred_media_type(request, _JSON, CSV) == CSV:
+        query.check_for_csv()
+        return await _csv_answer(request, parts, wanted, query)
+    found = await parts.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
+    page = found[: query.limit]
+    next_cursor = write_cursor(page[-1], query.sort) if len(found) > query.limit else None
+    body = VmList(items=[shown_vm(vm) for vm in page], next_cursor=known(next_cursor))
+    return json_answer(body, headers=link_to_next(request, next_cursor))
+
+
+async def _csv_answer(request: Request, parts: Parts, wanted: VmFilter, query: VmQuery) -> Response:
+    rows = parts.vms.stream(wanted, query.sort)
+    # A database that is away is told as such only before the file has begun.
+    first = await anext(rows)
+    if request.state.head_only:
+        await rows.aclose()
+        return Response(headers=CsvOfVms((), rows).headers)
+    return CsvOfVms(first, rows)
+
+
+@router.get(
+    "/vms/{vm_uuid}",
+    operation_id="getVm",
+    summary="Read what is known of a VM",
+    response_model=Vm,
+    responses=_ONE_VM,
+)
+async def get_vm(caller: CallerOf, parts: PartsOf, vm_uuid: VmUuidInPath) -> Response:
+    """As the last scan of its cluster saw it. A VM on several clusters is the one that was seen last."""
+    vm = await parts.vms.find(VmUuid(vm_uuid), allowed_clusters(parts.settings, caller))
+    if vm is None:
+        raise no_such_vm(VmUuid(vm_uuid))
+    return json_answer(shown_vm(vm))
+
+
+@router.get(
+    "/vms/{vm_uuid}/ngt",
+    operation_id="getVmNgt",
+    summary="Read all that is known of a VM's NGT",
+    response_model=VmNgt,
+    responses=_ONE_VM,
+)
+async def get_vm_ngt(caller: CallerOf, parts: PartsOf, vm_uuid: VmUuidInPath) -> Response:
+    """The state of NGT, the link, the certificate, what each source last said of it, and the last renewal."""
+    ngt = await parts.vms.find_ngt(VmUuid(vm_uuid), allowed_clusters(parts.settings, caller))
+    if ngt is None:
+        raise no_such_vm(VmUuid(vm_uuid))
+    return json_answer(shown_ngt(ngt))
