@@ -19,6 +19,7 @@ from app.settings.oidc import Oidc
 from app.settings.retention import Retention
 from app.settings.scan import Scan
 from app.settings.service import Settings, default_data_dir
+from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Scan",
     "Settings",
     "SettingsError",
+    "Warnings",
     "WebhookTarget",
     "default_data_dir",
     "guest_for",

@@ -18,6 +18,7 @@ from app.settings.oidc import Oidc
 from app.settings.retention import Retention
 from app.settings.scan import Scan
 from app.settings.service import Settings, default_data_dir
+from app.settings.warnings import Warnings
 from app.settings.webhooks import BasicAuth, HeaderAuth, OAuthAuth, WebhookTarget
 
 ENV_PREFIX = "NGT_RENEWAL_"
@@ -36,6 +37,7 @@ _OWN_TABLES: dict[str, type[Table]] = {
     "oidc": Oidc,
     "retention": Retention,
     "scan": Scan,
+    "warnings": Warnings,
 }
 _TABLES = frozenset({*_OWN_TABLES, "clusters", "webhooks"})
 _TABLES_OF_WEBHOOKS: dict[tuple[int | str, ...], type[Table]] = {

@@ -14,6 +14,7 @@ from app.settings.limits import Limits, Seconds, Table
 from app.settings.oidc import Oidc
 from app.settings.retention import Retention
 from app.settings.scan import Scan
+from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
@@ -49,6 +50,7 @@ class Settings(Table):
     oidc: Oidc | None = None
     retention: Retention = Retention()
     scan: Scan = Scan()
+    warnings: Warnings = Warnings()
     clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
     webhooks: Mapping[str, WebhookTarget] = Field(default_factory=dict)
 

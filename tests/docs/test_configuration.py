@@ -18,12 +18,14 @@ from app.settings import (
     Retention,
     Scan,
     Settings,
+    Warnings,
     WebhookTarget,
     load_settings,
 )
 from tests.docs.pages import PAGES, blocks, rows, section, words
 
 PAGE = "configuration.md"
+TABLES = {"limits", "callers", "oidc", "retention", "scan", "warnings", "clusters", "webhooks"}
 
 
 def _documented(heading: str, model: type[BaseModel] | None = None) -> dict[str, str]:
@@ -59,15 +61,7 @@ def _shown(default: object) -> str:
 def test_the_keys_of_the_service_have_their_real_defaults() -> None:
     documented = _documented("The service")
     fields = Settings.model_fields
-    assert documented.keys() == fields.keys() - {
-        "limits",
-        "callers",
-        "oidc",
-        "retention",
-        "scan",
-        "clusters",
-        "webhooks",
-    }
+    assert documented.keys() == fields.keys() - TABLES
     assert documented.pop("data_dir") == "`/var/lib/ngt-renewal` for root, else `~/.local/share/ngt-renewal`"
     for key, value in documented.items():
         default = fields[key].default
@@ -86,7 +80,7 @@ def test_the_keys_of_a_webhook_have_their_real_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "model"),
-    [("Limits", Limits), ("Callers", Callers), ("Retention", Retention), ("Scans", Scan)],
+    [("Limits", Limits), ("Callers", Callers), ("Warnings", Warnings), ("Retention", Retention), ("Scans", Scan)],
 )
 def test_the_keys_of_a_table_have_their_real_defaults(heading: str, model: type[BaseModel]) -> None:
     documented = _documented(heading, model)
