@@ -5,7 +5,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api.webhook_events import RenewalEvent, RenewalEventType, WebhookTest
+from app.api.webhook_events import (
+    CertificateDigest,
+    CertificateEvent,
+    CertificateEventType,
+    RenewalEvent,
+    RenewalEventType,
+    WebhookTest,
+)
 
 Json = dict[str, Any]
 
@@ -15,6 +22,7 @@ EVENT_TAG: Json = {
     "description": "What this service sends to the targets that its operator configured, signed as Standard Webhooks.",
 }
 
+_DIGEST = "ngt.certificate.digest"
 _TEST = "webhook.test"
 # Each event with the name of its operation, what it says, and its body.
 _EVENTS: dict[str, tuple[str, str, type[BaseModel]]] = {
@@ -25,6 +33,9 @@ _EVENTS: dict[str, tuple[str, str, type[BaseModel]]] = {
     RenewalEventType.UNVERIFIED: ("onRenewalUnverified", "A renewal ended without a proof", RenewalEvent),
     RenewalEventType.ACTION_REQUIRED: ("onRenewalActionRequired", "A job waits for a person", RenewalEvent),
     RenewalEventType.STRANDED: ("onRenewalStranded", "A VM may have lost its tools entity", RenewalEvent),
+    CertificateEventType.EXPIRING: ("onCertificateExpiring", "A certificate comes to its end", CertificateEvent),
+    CertificateEventType.EXPIRED: ("onCertificateExpired", "A certificate has expired", CertificateEvent),
+    _DIGEST: ("onCertificateDigest", "The certificates of a cluster, once a day", CertificateDigest),
     _TEST: ("onWebhookTest", "An operator tries the webhook", WebhookTest),
 }
 

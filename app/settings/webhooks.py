@@ -1,4 +1,4 @@
-"""Whom the service tells of renewals, as an operator describes it: where, what, in which form, with which secrets.
+"""Whom the service tells of what happens, as an operator describes it: where, in which form, with which secrets.
 
 A request may name a target and a record of it; everything else stands here, so that no caller can make the service
 write somewhere, or something, with credentials that are not the caller's own.
@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
+from app.settings.event_facts import FACTS, facts_of
 from app.settings.limits import Seconds, Table
 from app.settings.networks import IpNetwork, refusal
 
@@ -32,45 +33,12 @@ class Event(StrEnum):
     UNVERIFIED = "ngt.renewal.unverified"
     ACTION_REQUIRED = "ngt.renewal.action_required"
     STRANDED = "ngt.renewal.stranded"
+    EXPIRING = "ngt.certificate.expiring"
+    EXPIRED = "ngt.certificate.expired"
+    DIGEST = "ngt.certificate.digest"
     TEST = "webhook.test"
 
 
-# What a field's template may name: the facts of an event, and what is said of it.
-FACTS = frozenset(
-    {
-        "job_id",
-        "status",
-        "outcome",
-        "message",
-        "vm_uuid",
-        "vm_name",
-        "cluster",
-        "error_code",
-        "error_message",
-        "error_action",
-        "wait_reason",
-        "remaining_action",
-        "old_not_after",
-        "new_not_after",
-        "verified_by",
-        "correlation_id",
-        "change_number",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "link",
-        "event",
-        "record",
-        "work_notes",
-    }
-)
-
-_IMPORT_FACTS = FACTS - {"work_notes"}
-# The fields that a profile writes unless the configuration says otherwise.
-_FIELDS: dict[str, dict[str, str]] = {
-    "servicenow_table": {"work_notes": "{work_notes}"},
-    "servicenow_import": {f"u_{fact}": f"{{{fact}}}" for fact in sorted(_IMPORT_FACTS)},
-}
 _SECRETS_NEEDED: dict[str, tuple[int, ...]] = {"standard": (1, 2), "github-hash": (1,)}
 _SECRETS_SENTENCES = {
     "standard": "`standard` needs one secret in `secret_files`, or two while it is changed",
@@ -222,14 +190,14 @@ class WebhookTarget(Table):
             not clusters or cluster in clusters
         )
 
-    def templates(self) -> dict[str, str]:
-        """What to write into which field: the profile's own fields, and over them those of the configuration.
+    def templates(self, event: str) -> dict[str, str]:
+        """What to write into which field at the event: the profile's own, and over them those of the configuration.
 
         A field whose template is empty is left alone.
         """
         return {
             field: template
-            for field, template in ({**_FIELDS.get(self.profile, {}), **self.fields}).items()
+            for field, template in ({**_fields_of_profile(self.profile, event), **self.fields}).items()
             if template
         }
 
@@ -265,6 +233,17 @@ class WebhookTarget(Table):
             if (why := _refusal_of_literal(parts.hostname or "", self.allow_networks)) is not None:
                 return f"`{key}` has {why}"
         return None
+
+
+def _fields_of_profile(profile: Profile, event: str) -> dict[str, str]:
+    """The fields that a profile writes of an event unless the configuration says otherwise."""
+    match profile:
+        case "servicenow_table":
+            return {"work_notes": "{work_notes}"}
+        case "servicenow_import":
+            return {f"u_{fact}": f"{{{fact}}}" for fact in sorted(facts_of(event))}
+        case _:
+            return {}
 
 
 def _refusal_of_literal(host: str, allowed: tuple[IpNetwork, ...]) -> str | None:

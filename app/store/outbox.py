@@ -1,9 +1,9 @@
-"""The outbox: what webhooks will tell of a job is written in the transaction that changes the job, or not at all.
+"""The outbox: what webhooks will tell is written in the transaction that makes it so, or not at all.
 
 A delivery holds the facts as they were at its event; whoever sends it needs nothing else of the database.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -78,6 +78,18 @@ class Outbox:
         if await connection.scalar(_WAITED_FOR, {"id": job_id, "reasons": reasons}) != reason:
             await self._tell(connection, job_id, Event.ACTION_REQUIRED)
 
+    async def tell_of_cluster(
+        self, connection: AsyncConnection, cluster: str, happened: Sequence[tuple[Event, dict[str, Any]]]
+    ) -> None:
+        """It happened there, and to no job: every standing target that wants it is told, in this order."""
+        rows = [
+            delivery_row(name, event, facts, cluster=cluster)
+            for event, facts in happened
+            for name in self._standing(event, cluster)
+        ]
+        if rows:
+            await connection.execute(WRITE_DELIVERY, rows)
+
     async def _tell(self, connection: AsyncConnection, job_id: UUID, event: Event) -> None:
         if not self.targets:
             return
@@ -87,7 +99,9 @@ class Outbox:
             return
         facts = facts_of(job, _STRANDED if event is Event.STRANDED else job.message)
         rows = [
-            delivery_row(callback.target, event, facts | own, job=job, record=callback.record)
+            delivery_row(
+                callback.target, event, facts | own, job_id=job.id, cluster=job.cluster, record=callback.record
+            )
             for callback, own in self._receivers(job, row["callback"] or [], event)
         ]
         if rows:
@@ -103,9 +117,14 @@ class Outbox:
                 called.setdefault(Callback(stored["target"], stored.get("record")), stored.get("facts", {}))
         yield from called.items()
         named = {callback.target for callback in called}
-        for name, target in self.targets.items():
-            if name not in named and not target.callback_only and target.wants(event, job.cluster):
+        for name in self._standing(event, job.cluster):
+            if name not in named:
                 yield Callback(name, None), {}
+
+    def _standing(self, event: Event, cluster: str | None) -> Iterator[str]:
+        for name, target in self.targets.items():
+            if not target.callback_only and target.wants(event, cluster):
+                yield name
 
 
 def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
@@ -113,8 +132,8 @@ def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
     if new.callback is None:
         return None
     own = {"correlation_id": new.correlation_id, "change_number": new.change_number}
-    stored = {"target": new.callback.target, "record": new.callback.record, "facts": _known(own)}
-    return _known(stored)
+    stored = {"target": new.callback.target, "record": new.callback.record, "facts": known_facts(own)}
+    return known_facts(stored)
 
 
 async def add_callback(connection: AsyncConnection, job: JobValues, new: NewRenewal) -> None:
@@ -132,15 +151,21 @@ async def add_callback(connection: AsyncConnection, job: JobValues, new: NewRene
 
 
 def delivery_row(
-    target: str, event: Event, facts: dict[str, Any], *, job: JobRecord | None = None, record: str | None = None
+    target: str,
+    event: Event,
+    facts: dict[str, Any],
+    *,
+    job_id: UUID | None = None,
+    cluster: str | None = None,
+    record: str | None = None,
 ) -> dict[str, Any]:
     """What `WRITE_DELIVERY` writes."""
     return {
         "id": uuid7(),
         "target": target,
         "event": event,
-        "job_id": job.id if job is not None else None,
-        "cluster": job.cluster if job is not None else None,
+        "job_id": job_id,
+        "cluster": cluster,
         "record": record,
         "facts": facts,
     }
@@ -149,40 +174,43 @@ def delivery_row(
 def facts_of(job: JobRecord, message: str) -> dict[str, Any]:
     """The `data` of an event of the job as it is now; what is not known is left out."""
     rule = RULES[FaultCode(job.error_code)] if job.error_code in RULES else None
-    return _known(
+    return known_facts(
         {
             "job_id": str(job.id),
             "status": job.status.value,
             "outcome": job.outcome,
-            "message": _cut(message),
+            "message": cut_fact(message),
             "vm_uuid": job.vm_uuid,
-            "vm_name": _cut(job.vm_name),
+            "vm_name": cut_fact(job.vm_name),
             "cluster": job.cluster,
             "error_code": job.error_code,
-            "error_message": _cut(job.error_message),
+            "error_message": cut_fact(job.error_message),
             "error_action": None if rule is None else f"For the {rule.actor}: {rule.action}",
             "wait_reason": job.wait_reason,
-            "remaining_action": _cut(job.remaining_action),
-            "old_not_after": _time(job.results.old_not_after, "seconds"),
-            "new_not_after": _time(job.results.new_not_after, "seconds"),
+            "remaining_action": cut_fact(job.remaining_action),
+            "old_not_after": fact_time(job.results.old_not_after, "seconds"),
+            "new_not_after": fact_time(job.results.new_not_after, "seconds"),
             "verified_by": job.results.verified_by,
             "correlation_id": job.correlation_id,
             "change_number": job.change_number,
-            "created_at": _time(job.created_at, "milliseconds"),
-            "started_at": _time(job.started_at, "milliseconds"),
-            "finished_at": _time(job.finished_at, "milliseconds"),
+            "created_at": fact_time(job.created_at, "milliseconds"),
+            "started_at": fact_time(job.started_at, "milliseconds"),
+            "finished_at": fact_time(job.finished_at, "milliseconds"),
             "link": f"/jobs/{job.id}",
         }
     )
 
 
-def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
+def known_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are known: an unknown one is absent, never null."""
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _cut(said: str | None) -> str | None:
-    return said if said is None or len(said) <= _MOST_CHARACTERS else said[: _MOST_CHARACTERS - 1] + "…"
+def cut_fact(said: str | None, longest: int = _MOST_CHARACTERS) -> str | None:
+    """Short enough that the body of an event stays small; what was cut says so."""
+    return said if said is None or len(said) <= longest else said[: longest - 1] + "…"
 
 
-def _time(time: datetime | None, to: str) -> str | None:
+def fact_time(time: datetime | None, to: str) -> str | None:
+    """As the API writes times, in `seconds` or `milliseconds`."""
     return None if time is None else time.isoformat(timespec=to).removesuffix("+00:00") + "Z"

@@ -274,7 +274,10 @@ class CertificateObservationRow(SQLModel, table=True):
 
 
 class CertificateWarningRow(SQLModel, table=True):
-    """That somebody was told of a certificate's end, once for each number of days before it; 0: it has expired."""
+    """That people were told of a certificate's end so many days before it; 0: that it has expired.
+
+    Who was told of fewer days is not told of more: one row stands for all greater numbers too.
+    """
 
     __tablename__ = "certificate_warning"
     __table_args__ = (ForeignKeyConstraint(["vm_uuid", "cluster"], ["vm.vm_uuid", "vm.cluster"], ondelete="CASCADE"),)
@@ -284,6 +287,8 @@ class CertificateWarningRow(SQLModel, table=True):
     # The certificate: its date is all that every source says of it.
     not_after: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
     days_before: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    # False: only the daily digest tells of it, since the day had its most events already.
+    own_event: bool = Field(sa_column=Column(Boolean, nullable=False))
     warned_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
 
 
@@ -406,7 +411,8 @@ class DeliveryRow(SQLModel, table=True):
     cluster: str | None = Field(sa_column=_text())
     # The record that the request named: a sys_id, or a number such as CHG0030123.
     record: str | None = Field(sa_column=_text())
-    # The `data` of the event, as `app.store.outbox.facts_of`; the target's profile makes a body of them.
+    # The `data` of the event, made by `app.store.outbox` or `app.store.warning_facts`; the target's profile makes a
+    # body of them.
     facts: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     status: str = Field(sa_column=_text(nullable=False))
     attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))

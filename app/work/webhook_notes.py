@@ -18,6 +18,9 @@ _HAPPENED: Mapping[str, str] = {
         "The VM tools entity of {vm} may be missing, so that NGT may be off there. "
         "The service goes on trying to create it, and starts nothing new on that cluster before it has."
     ),
+    Event.EXPIRING: "The NGT client certificate of {vm} comes to its end.",
+    Event.EXPIRED: "The NGT client certificate of {vm} has expired.",
+    Event.DIGEST: "This is the daily digest of NGT client certificates.",
     Event.TEST: "This is a test of the way to this record. Nothing happened to any VM.",
 }
 _PROVED_BY = {
@@ -65,6 +68,8 @@ def _until_when(facts: Mapping[str, str]) -> Iterator[str]:
         )
     elif old:
         yield f"The certificate that was found is valid until {old} UTC."
+    elif facts["not_after"]:
+        yield f"Its last second is {facts['not_after']} UTC."
     if facts["verified_by"]:
         yield _PROVED_BY.get(facts["verified_by"], f"Verified by: {facts['verified_by']}.")
 
@@ -72,7 +77,7 @@ def _until_when(facts: Mapping[str, str]) -> Iterator[str]:
 def _what_to_do(facts: Mapping[str, str]) -> Iterator[str]:
     if facts["event"] == Event.TEST:
         return
-    todo = [facts[name] for name in ("error_action", "remaining_action") if facts[name]]
+    todo = [facts[name] for name in ("error_action", "remaining_action", "action") if facts[name]]
     if todo:
         yield "What to do next:"
         yield from map(_sentence, todo)
@@ -81,13 +86,16 @@ def _what_to_do(facts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _where_to_look(facts: Mapping[str, str]) -> Iterator[str]:
-    if not facts["job_id"]:
-        return
-    named = [f"change {facts['change_number']}"] if facts["change_number"] else []
-    named += [f"correlation {facts['correlation_id']}"] if facts["correlation_id"] else []
-    yield f"Job {facts['job_id']}" + (f" ({', '.join(named)})" if named else "") + "."
+    if facts["job_id"]:
+        yield _which_job(facts)
     if facts["link"].startswith("http"):
         yield f"More about it: {facts['link']}"
+
+
+def _which_job(facts: Mapping[str, str]) -> str:
+    named = [f"change {facts['change_number']}"] if facts["change_number"] else []
+    named += [f"correlation {facts['correlation_id']}"] if facts["correlation_id"] else []
+    return f"Job {facts['job_id']}" + (f" ({', '.join(named)})" if named else "") + "."
 
 
 def _sentence(text: str) -> str:

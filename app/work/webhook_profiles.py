@@ -15,7 +15,8 @@ from typing import Any, assert_never
 
 from standardwebhooks import Webhook
 
-from app.settings.webhooks import FACTS, WebhookTarget
+from app.settings.event_facts import FACTS
+from app.settings.webhooks import WebhookTarget
 from app.store.records import DeliveryRecord
 from app.work.webhook_notes import work_notes
 
@@ -102,7 +103,7 @@ def fields_of(target: WebhookTarget, delivery: DeliveryRecord, public_url: str |
     """The text of each field, by its template; None where it names facts, and none of them is known."""
     facts = _as_servicenow_texts(delivery, public_url)
     filled: dict[str, str | None] = {}
-    for field, template in target.templates().items():
+    for field, template in target.templates(delivery.event).items():
         named = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
         is_known = not named or any(facts[name] for name in named)
         filled[field] = template.format_map(facts) if is_known else None
@@ -124,7 +125,7 @@ def _servicenow_text(name: str, fact: object) -> str:
             return ""
         case bool():
             return str(fact).lower()
-        case str() if name.endswith(("_at", "_not_after")):
+        case str() if name.endswith(("_at", "not_after")):
             return _servicenow_time(fact)
         case _:
             text = _CONTROLS.sub(" ", str(fact))

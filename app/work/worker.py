@@ -33,6 +33,7 @@ from app.store.retention import KeptDays, Removed, prune
 from app.store.running import Running
 from app.store.running_scans import RunningScans
 from app.store.vms import Vms
+from app.store.warnings import CertificateWarnings
 from app.store.watching import Watching
 from app.telemetry import Metrics
 from app.work.acts import Acts
@@ -42,6 +43,7 @@ from app.work.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
 from app.work.renewal import Renewals
 from app.work.scan import Scanner, found_cvms
 from app.work.scan_schedule import ScanSchedule
+from app.work.warnings import TELL_EVERY_S, CertificateWarner
 from app.work.watch import Watch
 from app.work.webhook_sender import Sender
 
@@ -78,6 +80,8 @@ class Worker:
         self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
         self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
         self._pauses = Pauses(database, wakeups, self._slots)
+        warnings = CertificateWarnings(database, outbox, settings.warnings)
+        self._warner = CertificateWarner(warnings, settings.clusters)
         sender = Sender(settings.public_url)
         self._deliverer = Deliverer(
             Deliveries(database), settings.webhooks, sender, limits.webhook_retry_delays_s, metrics
@@ -119,6 +123,7 @@ class Worker:
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
             asyncio.create_task(_every(_CVMS_EVERY_S, self._tell_of_cvms), name="CVMs"),
+            asyncio.create_task(_every(TELL_EVERY_S, self._warner.tell), name="warnings"),
             asyncio.create_task(_every(POLL_S, self._deliverer.send_due), name="webhooks"),
             asyncio.create_task(_every(END_UNSENDABLE_S, self._deliverer.end_unsendable), name="dead webhooks"),
         ]

@@ -121,6 +121,7 @@ def upgrade() -> None:
         _text("cluster", nullable=False),
         _time("not_after", nullable=False),
         sa.Column("days_before", sa.Integer(), autoincrement=False, nullable=False),
+        _flag("own_event", nullable=False),
         _time("warned_at", nullable=False, server_default=_NOW),
         sa.ForeignKeyConstraint(["vm_uuid", "cluster"], ["vm.vm_uuid", "vm.cluster"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("vm_uuid", "cluster", "not_after", "days_before"),

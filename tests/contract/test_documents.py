@@ -1,7 +1,7 @@
 import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
@@ -13,7 +13,8 @@ from app.api import schemas as answer_schemas
 from app.api.application import create_api
 from app.api.auth import SCOPES
 from app.api.openapi_plain import SOMEWHERE, plain_document
-from app.settings.webhooks import FACTS, Event
+from app.settings.event_facts import FACTS, facts_of
+from app.settings.webhooks import Event
 from tests.contract.documents import (
     BOTH,
     COMPLETE,
@@ -215,9 +216,20 @@ def test_no_webhook_shares_its_tag_with_an_operation() -> None:
     assert not of_webhooks & {operation["tags"][0] for operation in operations(document)}
 
 
-def test_the_facts_of_a_renewal_are_those_that_a_configuration_may_name() -> None:
-    of_the_delivery = {"event", "record", "work_notes"}
-    assert webhook_events.RenewalFacts.model_fields.keys() == FACTS - of_the_delivery
+@pytest.mark.parametrize(
+    ("model", "event"),
+    [
+        (webhook_events.RenewalFacts, Event.SUCCEEDED),
+        (webhook_events.CertificateFacts, Event.EXPIRING),
+        (webhook_events.CertificateFacts, Event.EXPIRED),
+        (webhook_events.DigestFacts, Event.DIGEST),
+    ],
+)
+def test_the_facts_of_an_event_are_those_that_a_configuration_may_name(model: type[BaseModel], event: Event) -> None:
+    # A list has no text that a field could hold: its text is a fact of its own.
+    texts = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is not list}
+    assert texts == facts_of(event) - {"event", "record"}
+    assert facts_of(event) | {"work_notes"} <= FACTS
 
 
 def test_every_event_has_a_webhook_with_the_body_that_names_it() -> None:

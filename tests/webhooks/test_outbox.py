@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from app.api.webhook_events import RenewalEventType, RenewalFacts
+from app.api.webhook_events import CertificateEventType, RenewalEventType, RenewalFacts
 from app.ngt.errors import Fault, FaultCode
-from app.settings.webhooks import FACTS, Event
+from app.settings.event_facts import FACTS
+from app.settings.webhooks import Event
 from app.store.database import Database
 from app.store.outbox import MOST_CALLBACKS
 from app.store.run_records import FenceLost
@@ -221,7 +222,7 @@ async def test_the_facts_are_those_that_the_openapi_document_describes(runner: R
 
 
 def test_the_events_are_those_that_the_openapi_document_describes() -> None:
-    assert {*RenewalEventType, Event.TEST} == set(Event)
+    assert {*RenewalEventType, *CertificateEventType, Event.DIGEST, Event.TEST} == set(Event)
 
 
 async def test_a_body_stays_small_whatever_a_cluster_said(runner: Runner, database: Database) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.settings.webhooks import FACTS, Event
+from app.api.webhook_events import CertificateDigest, CertificateEvent
+from app.settings.webhooks import Event
 from app.work.webhook_profiles import fields_of, hub_signature, message_for, standard_body, standard_signature
 from tests.docs.pages import PAGES, blocks, rows, words
 from tests.webhooks.samples import DELIVERY_ID, HAPPENED_AT, JOB_ID, SENT_AT, delivery, target
@@ -21,6 +22,14 @@ from tests.webhooks.samples import FACTS as SAMPLE
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 NEW_SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()
 PUBLIC_URL = "https://renewal.example/ngt/"
+# What is not known of the sample.
+EMPTY_COLUMNS = {
+    f"u_{fact}"
+    for fact in (
+        "event", "record", "error_code", "error_message", "error_action", "wait_reason", "remaining_action",
+        "correlation_id",
+    )
+}  # fmt: skip
 SYS_ID = "46d44a5dc0a8010e0000c7a8e2b3d101"
 
 
@@ -148,7 +157,7 @@ def test_the_import_profile_posts_flat_strings_with_dates_of_servicenow() -> Non
     assert (message.method, message.url) == ("POST", f"{url}/api/now/import/u_ngt_renewal")
     row = _json(message.body)
     assert all(isinstance(value, str) for value in row.values())
-    assert row.keys() == {f"u_{fact}" for fact in FACTS - {"work_notes"}}
+    assert row.keys() == {f"u_{fact}" for fact in SAMPLE} | EMPTY_COLUMNS
     expected = {
         "u_event": "ngt.renewal.succeeded",
         "u_job_id": JOB_ID,
@@ -254,9 +263,12 @@ def test_each_secret_makes_one_signature() -> None:
 
 
 def test_the_bodies_of_the_page_are_what_is_sent() -> None:
-    standard, table, row = map(json.loads, blocks("webhooks.md", "json"))
+    standard, certificate, digest, table, row = map(json.loads, blocks("webhooks.md", "json"))
     public_url = "https://renewal.example"
     assert _json(standard_body(delivery())) == standard
+    for shown, model in ((certificate, CertificateEvent), (digest, CertificateDigest)):
+        assert shown in model.model_json_schema()["examples"]
+        model.model_validate(shown, extra="forbid")
     fields = {"u_ngt_status": "{outcome}"}
     message = message_for(_table(fields=fields), delivery(), SENT_AT, sys_id=SYS_ID, public_url=public_url)
     assert _json(message.body) == table
