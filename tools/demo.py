@@ -1,6 +1,6 @@
-"""Shows the service at work: a simulated cluster, the service on its embedded database, and one VM renewed over HTTP.
+"""Shows the service at work: a simulated cluster, the service on its embedded database, a scan, and one VM renewed.
 
-python tools/demo.py          renews one VM, prints what happened, stops; exit status 0 only if it was renewed
+python tools/demo.py          scans, renews what expires next, prints what happened, stops; 0 only if it was renewed
 python tools/demo.py --keep   keeps the service and the cluster up to try things by hand, until Ctrl-C
 """
 
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-VM_NAME = "web01"
+EXPIRING_NEXT = "/vms?expired=false&limit=5"
 SCOPES = "vms:read,jobs:read,renew,jobs:cancel,clusters:scan,admin"
 START_LIMIT_S = 60.0
+SCAN_LIMIT_S = 60.0
 RENEW_LIMIT_S = 60.0
 KEPT_PORT = 8080
 # Nothing here leaves this machine, so a proxy of the environment is never asked.
@@ -49,11 +50,10 @@ def main() -> int:
     try:
         with running_site(folder) as configuration, running_service(folder, configuration, port) as key:
             url = f"http://127.0.0.1:{port}"
-            vms = json.loads((folder / "site" / "simulated.json").read_text(encoding="utf-8"))["vms"]["c1"]
-            vm_uuid = next(uuid for uuid, name in vms.items() if name == VM_NAME)
             if options.keep:
+                vms = json.loads((folder / "site" / "simulated.json").read_text(encoding="utf-8"))["vms"]["c1"]
                 return keep(url, key, vms)
-            return renew(url, key, vm_uuid)
+            return show(url, key)
     except DemoFailed as failed:
         print(f"\nThe demo failed: {failed}", file=sys.stderr)
         for log in sorted(folder.glob("*.log")):
@@ -168,9 +168,47 @@ def call(method: str, url: str, key: str) -> dict[str, Any]:
         raise DemoFailed(f"{method} {url} answered {refused.code}: {problem.get('detail')}") from refused
 
 
-def renew(url: str, key: str, vm_uuid: str) -> int:
+def show(url: str, key: str) -> int:
+    """Scans the cluster, renews the certificate that expires next, and shows that it does so no more."""
+    scan(url, key)
+    vms = expiring_next(url, key)
+    if not vms:
+        raise DemoFailed("the scan saw no certificate.")
+    first = vms[0]
+    renew(url, key, first["vm_uuid"], first["name"])
+    if any(vm["vm_uuid"] == first["vm_uuid"] for vm in expiring_next(url, key)):
+        raise DemoFailed(f"{first['name']} is still among the certificates that expire next.")
+    print("\nTo do it yourself: `make run`, then")
+    print_curl("$URL", "$KEY", first["vm_uuid"])
+    return 0
+
+
+def scan(url: str, key: str) -> None:
+    """Looks at all VMs of the cluster, and says what was seen."""
+    print("\n  POST /clusters/c1/scan\n")
+    started = call("POST", f"{url}/clusters/c1/scan", key)
+    limit = time.monotonic() + SCAN_LIMIT_S
+    while not started["done"]:
+        if time.monotonic() > limit:
+            raise DemoFailed(f"the scan was not done within {SCAN_LIMIT_S:.0f} s: {started['message']}")
+        started = call("GET", f"{url}/scans/{started['id']}?wait=10", key)
+    if started["outcome"] != "complete":
+        raise DemoFailed(f"the scan saw only a part: {started['message']}")
+    print("  " + started["message"].replace("; ", ";\n  "))
+
+
+def expiring_next(url: str, key: str) -> list[dict[str, Any]]:
+    """The five certificates that expire next, printed too."""
+    print(f"\n  GET {EXPIRING_NEXT}\n")
+    vms: list[dict[str, Any]] = call("GET", f"{url}{EXPIRING_NEXT}", key)["items"]
+    for vm in vms:
+        print(f"  {vm['not_after']}  in {vm['days_left']:>3} days  {vm['certificate_source']:<18} {vm['name']}")
+    return vms
+
+
+def renew(url: str, key: str, vm_uuid: str, vm_name: str) -> None:
     """Starts the renewal and prints each step as it happens."""
-    print(f"\n  POST /vms/{vm_uuid}/ngt/renew        ({VM_NAME})\n")
+    print(f"\n  POST /vms/{vm_uuid}/ngt/renew        ({vm_name})\n")
     job = call("POST", f"{url}/vms/{vm_uuid}/ngt/renew", key)
     shown = 0
     limit = time.monotonic() + RENEW_LIMIT_S
@@ -193,13 +231,13 @@ def renew(url: str, key: str, vm_uuid: str) -> int:
         print(f"  {when:<12}valid until {not_after}   serial {serial}")
     if job["outcome"] != "renewed":
         raise DemoFailed(f"{job.get('error_code')}: {job['message']}")
-    print("\nTo do it yourself: `make run`, then")
-    print_curl("$URL", "$KEY", vm_uuid)
-    return 0
 
 
 def print_curl(url: str, key: str, vm_uuid: str) -> None:
     print(f"""
+  curl -X POST -H "X-API-Key: {key}" {url}/clusters/c1/scan
+  curl -H "X-API-Key: {key}" "{url}/vms?expires_within_days=30"
+  curl -H "X-API-Key: {key}" {url}/vms/{vm_uuid}/ngt/diagnosis
   curl -X POST -H "X-API-Key: {key}" {url}/vms/{vm_uuid}/ngt/renew
   curl -H "X-API-Key: {key}" {url}/jobs/<id>
   curl -H "X-API-Key: {key}" {url}/jobs/<id>/result
