@@ -15,7 +15,7 @@ from app.simulator.host import Host
 from app.simulator.site import Site
 
 _VM_SWITCHES = ("slot_taken", "link_whatever_the_certificate", "agent_answers", "pickup_delay_s")
-_HOST_SWITCHES = ("login_refused", "session_limit", "gateway_down")
+_HOST_SWITCHES = ("login_refused", "session_limit", "gateway_down", "hangs")
 
 
 class Control:

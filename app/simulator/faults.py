@@ -85,9 +85,10 @@ class ToolFaults:
 
 @dataclass(slots=True)
 class HostFaults:
-    """How one CVM or guest misbehaves. `session_limit` is OpenSSH's MaxSessions."""
+    """How one CVM or guest misbehaves. `session_limit` is OpenSSH's MaxSessions; `hangs` is a guest's."""
 
     login_refused: bool = False
     session_limit: int = 10
     shell: Shell = Shell.BASH
     gateway_down: bool = False
+    hangs: bool = False

@@ -144,6 +144,8 @@ class _GuestSession(asyncssh.SSHServerSession[bytes]):
         record = host.journal.begin(
             Kind.GUEST, self._command, cluster=host.cluster, host=host.name, vm_uuids=(vm.uuid,)
         )
+        if host.faults.hangs:
+            return
         answer = self._guest.run(self._command)
         host.journal.end(record, str(answer.status))
         self._channel.write(answer.stdout.encode())
