@@ -35,6 +35,7 @@ from app.store.jobs import Jobs
 from app.store.keys import Keys
 from app.store.outbox import Outbox
 from app.store.pause import Pauses
+from app.store.pushed_certificates import PushedCertificates
 from app.store.queue import WakeUps, queue_app
 from app.store.scans import Scans
 from app.store.slots import SlotRules
@@ -153,6 +154,7 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
         deliveries=Deliveries(database),
         vms=Vms(database),
         scans=Scans(database, wakeups, changes),
+        pushed_certificates=PushedCertificates(database, wakeups),
         changes=changes,
         waiters=Waiters(settings.callers),
         metrics=metrics,

@@ -15,6 +15,7 @@ from starlette.types import Lifespan
 
 from app.api import (
     admin,
+    certificates,
     cluster_health,
     clusters,
     forecast,
@@ -39,6 +40,7 @@ _ROUTERS = (
     jobs.router,
     job_events.router,
     vms.router,
+    certificates.router,
     forecast.router,
     clusters.router,
     cluster_health.router,

@@ -25,6 +25,7 @@ SCOPES: dict[str, frozenset[Scope] | None] = {
     "listVms": frozenset({Scope.VMS_READ}),
     "getVm": frozenset({Scope.VMS_READ}),
     "getVmNgt": frozenset({Scope.VMS_READ}),
+    "putVmNgtCertificate": frozenset({Scope.CERTIFICATES_WRITE}),
     "getForecast": frozenset({Scope.VMS_READ}),
     "listClusters": ANY_KEY,
     "getClusterHealth": ANY_KEY,

@@ -16,6 +16,7 @@ from app.api.headers import check_headers
 from app.api.parts import parts_of
 from app.api.problems import invalid
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.masking import mask
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -127,7 +128,7 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """Of two members with one name only one would count, and nobody could say which was meant."""
     twice = next((name for name, times in Counter(name for name, _ in members).items() if times > 1), None)
     if twice is not None:
-        raise ValueError(f"the member {twice!r} stands twice")
+        raise ValueError(f"the member {mask(twice)!r} stands twice")
     return dict(members)
 
 

@@ -57,7 +57,7 @@ def shaped(document: Json) -> Json:
     components["headers"] = HEADERS
     for path in document["paths"].values():
         for method, operation in path.items():
-            _describe(operation, takes_body=method == "post")
+            _describe(operation, takes_body=method in {"post", "put"})
             _name_answers(operation["responses"], schemas)
     described = (document["paths"], document["webhooks"])
     _inline_words_of_parameters(document["paths"], schemas)
@@ -88,9 +88,10 @@ def _describe(operation: Json, *, takes_body: bool) -> None:
     for parameter in parameters:
         parameter["schema"].pop("description", None)
     if body := operation.get("requestBody"):
-        body["required"] = False
         # What no body means stands at each member.
-        body["content"]["application/json"]["schema"].pop("default")
+        is_optional = "default" in body["content"]["application/json"]["schema"]
+        body["required"] = not is_optional
+        body["content"]["application/json"]["schema"].pop("default", None)
     _describe_answers(name, operation["responses"], [*_codes(scopes), *(OF_BODIES if takes_body else ())])
     if scopes is not None:
         for status, answer in operation["responses"].items():

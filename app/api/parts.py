@@ -17,6 +17,7 @@ from app.store.job_events import JobEvents
 from app.store.jobs import Jobs
 from app.store.keys import Keys
 from app.store.pause import Pauses
+from app.store.pushed_certificates import PushedCertificates
 from app.store.queue import WakeUps
 from app.store.scans import Scans
 from app.store.vms import Vms
@@ -54,6 +55,7 @@ class Parts:
     deliveries: Deliveries
     vms: Vms
     scans: Scans
+    pushed_certificates: PushedCertificates
     changes: Changes
     waiters: Waiters
     metrics: Metrics

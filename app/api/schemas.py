@@ -206,9 +206,9 @@ class Job(_Answer):
     new_not_after: CertificateDate | MISSING = MISSING
     old_serial: Word | MISSING = MISSING
     new_serial: Word | MISSING = MISSING
-    verified_by: Annotated[Word | MISSING, Field(description="guest_certificate, cvm_expiry_date or link_only")] = (
-        MISSING
-    )
+    verified_by: Annotated[
+        Word | MISSING, Field(description="guest_certificate, pushed_certificate, cvm_expiry_date or link_only")
+    ] = MISSING
     link_active: bool | MISSING = MISSING
     vss_before: bool | MISSING = MISSING
     vss_after: bool | MISSING = MISSING

@@ -49,4 +49,5 @@ def _facts_of(vm: KnownVm) -> dict[str, Any]:
 
 
 def _shown_observation(one: SourceSaid) -> CertificateObservation:
-    return CertificateObservation(**{name: known(value) for name, value in asdict(one).items()})
+    said: dict[str, Any] = {name: fact for name, fact in asdict(one).items() if fact is not None}
+    return CertificateObservation(**said)

@@ -57,13 +57,11 @@ class VmQuery(BaseModel):
 
     def filter_on(self, allowed: tuple[str, ...]) -> VmFilter:
         """Only VMs on these clusters."""
-        name, begins = self.name, None
-        if name is not None and name.endswith("*"):
-            name, begins = None, name.removesuffix("*")
+        is_prefix = self.name is not None and self.name.endswith("*")
         return VmFilter(
             clusters=tuple(cluster for cluster in allowed if self.cluster in {None, cluster}),
-            name=name,
-            name_begins=begins,
+            name=None if is_prefix else self.name,
+            name_begins=self.name[:-1] if self.name is not None and is_prefix else None,
             expires_within_days=self.expires_within_days,
             expired=self.expired,
             unknown_expiry=self.unknown_expiry,

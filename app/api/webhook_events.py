@@ -43,9 +43,9 @@ class RenewalFacts(_Body):
     remaining_action: Annotated[Text | MISSING, Field(description="What is left to do by hand")] = MISSING
     old_not_after: CertificateDate | MISSING = MISSING
     new_not_after: CertificateDate | MISSING = MISSING
-    verified_by: Annotated[Word | MISSING, Field(description="guest_certificate, cvm_expiry_date or link_only")] = (
-        MISSING
-    )
+    verified_by: Annotated[
+        Word | MISSING, Field(description="guest_certificate, pushed_certificate, cvm_expiry_date or link_only")
+    ] = MISSING
     correlation_id: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     change_number: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     created_at: Instant

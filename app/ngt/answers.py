@@ -11,7 +11,7 @@ from typing import assert_never
 
 from app.ngt.commands import ChangeAnswer, ToolAnswer
 from app.ngt.errors import RULES, FaultCode
-from app.ngt.evidence import known_not_after, link_only, proof_by_expiry_date, proof_by_guest
+from app.ngt.evidence import known_not_after, link_only, proof_by_expiry_date, proof_by_guest, proof_by_push
 from app.ngt.output import is_success, read_ncli_error, read_results
 from app.ngt.procedure import MOST_LOST_ANSWERS
 from app.ngt.progress import (
@@ -23,6 +23,7 @@ from app.ngt.progress import (
     GuestSighting,
     Intent,
     Progress,
+    PushedCertificate,
     RestartAgent,
     Rules,
     Sighting,
@@ -45,10 +46,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """A worker took the job up; `sighting` is what the watch saw since, `reported`: a caller said to look now."""
+    """A worker took the job up; `sighting` is what the watch saw since, `reported`: a caller said to look now.
+
+    `pushed` is the last certificate that was handed in for the VM, also one that was before the job.
+    """
 
     sighting: Sighting | None
     reported: bool
+    pushed: PushedCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,10 @@ def _woken(p: Progress, woken: Woken, rules: Rules, now: datetime) -> Progress:
         p = replace(p, verify_by=_verify_by(p, rules, now))
     if woken.reported:
         p = replace(p, reported=True, retry_at=None)
+    pushed = woken.pushed
+    # The last one may be of years ago, and one that proves nothing is no news.
+    if pushed is not None and pushed != p.pushed and proof_by_push(p, pushed) is not None:
+        p = replace(p, pushed=pushed, news=True, retry_at=None)
     sighting = woken.sighting
     if sighting is None or p.mounted_at is None or sighting.at <= p.mounted_at:
         return p
@@ -447,6 +456,8 @@ def _verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Adv
     if answer.sighting is not None and answer.sighting.entity is None:
         return Advance(_gone(p, now), Verdict.NOT_YET, "the VM's tools entity is gone")
     proof = proof_by_guest(p, answer.guest) if answer.guest is not None else None
+    if proof is None and p.pushed is not None:
+        proof = proof_by_push(p, p.pushed)
     if proof is None and p.seen is not None:
         proof = proof_by_expiry_date(p, p.seen)
     if proof is None and p.seen is not None and accepts_link_only(p, rules, now):

@@ -1,6 +1,7 @@
 """A guest's `client-cert.pem` to facts. Public parts alone: text with a private key in it is refused unread."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC
 
 from cryptography import x509
@@ -17,22 +18,34 @@ _PRIVATE_KEY = re.compile(r"(?:BEGIN|END)[\sA-Z0-9]{0,40}PRIVATE\s{1,9}KEY", re.
 
 
 def read_certificate(pem: str) -> Certificate:
-    """The client's certificate of a PEM text: of a chain the first that is no CA's, else the first.
+    """The client's certificate of a PEM text: of a chain, in whatever order, the first that has issued no other.
 
-    VALIDATION_FAILED for a private key anywhere in the text, for more than `MAX_PEM_BYTES`, and for what is no
-    certificate. No message repeats any of the text.
+    PRIVATE_KEY_REFUSED for a private key anywhere in the text, BODY_TOO_LARGE for more than `MAX_PEM_BYTES`, and
+    VALIDATION_FAILED for what is no certificate. No message repeats any of the text.
     """
     if len(pem) > MAX_PEM_BYTES or len(pem.encode(errors="replace")) > MAX_PEM_BYTES:
-        raise _refused(f"a certificate has at most {MAX_PEM_BYTES} bytes")
-    if _PRIVATE_KEY.search(pem):
-        raise _refused("the text holds a private key; only the public certificate is ever wanted, and nothing was kept")
+        raise Fault(FaultCode.BODY_TOO_LARGE, f"a certificate has at most {MAX_PEM_BYTES} bytes")
+    refuse_private_key(pem)
     try:
-        chain = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
-        leaf = next((certificate for certificate in chain if not _is_ca(certificate)), chain[0])
-        return _facts(leaf)
+        return _facts(_leaf_of(x509.load_pem_x509_certificates(pem.encode(errors="replace"))))
     # The library reads lazily and has a family of errors for broken certificates, some of them no ValueError.
     except Exception:  # noqa: BLE001 - whatever it is, the text is no certificate that can be read.
-        raise _refused("the text is not a certificate in PEM form") from None
+        raise Fault(FaultCode.VALIDATION_FAILED, "the text is not a certificate in PEM form") from None
+
+
+def refuse_private_key(text: str) -> None:
+    """PRIVATE_KEY_REFUSED for a text with any part of a private key in PEM form."""
+    if _PRIVATE_KEY.search(text):
+        message = "the text holds a private key; only the public certificate is ever wanted, and nothing was kept"
+        raise Fault(FaultCode.PRIVATE_KEY_REFUSED, message)
+
+
+def _leaf_of(chain: Sequence[x509.Certificate]) -> x509.Certificate:
+    """Not every authority marks its own certificate as that of one: what has issued another is no leaf either."""
+    issuers = [certificate.issuer for certificate in chain if certificate.issuer != certificate.subject]
+    unmarked = [certificate for certificate in chain if not _is_ca(certificate)]
+    leaves = [certificate for certificate in unmarked if certificate.subject not in issuers]
+    return [*leaves, *unmarked, *chain][0]
 
 
 def _facts(certificate: x509.Certificate) -> Certificate:
@@ -51,7 +64,3 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
-
-
-def _refused(message: str) -> Fault:
-    return Fault(FaultCode.VALIDATION_FAILED, message)

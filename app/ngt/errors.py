@@ -70,6 +70,7 @@ class FaultCode(StrEnum):
     INSUFFICIENT_SCOPE = "insufficient-scope"
     TARGET_NOT_ALLOWED = "target-not-allowed"
     CALLBACK_NOT_ALLOWED = "callback-not-allowed"
+    PRIVATE_KEY_REFUSED = "private-key-refused"
     JOB_NOT_FOUND = "job-not-found"
     SCAN_NOT_FOUND = "scan-not-found"
     CLUSTER_NOT_FOUND = "cluster-not-found"
@@ -289,6 +290,12 @@ RULES: dict[FaultCode, FaultRule] = {
         "The callback is not allowed",
         "`GET /webhooks` lists the targets, and which of them take or need a record.",
     ),
+    _C.PRIVATE_KEY_REFUSED: FaultRule(
+        _CALLER,
+        False,
+        "The request holds a private key",
+        "Send `client-cert.pem` alone, never `client-key.pem`; and renew the VM's certificate, since its key was sent.",
+    ),
     _C.JOB_NOT_FOUND: FaultRule(
         _CALLER, False, "No such job", "Check the id; finished jobs are kept 90 days unless configured otherwise."
     ),
@@ -333,7 +340,10 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER, False, "The headers are too large", "Send shorter headers and a shorter query."
     ),
     _C.BODY_TOO_LARGE: FaultRule(
-        _CALLER, False, "The body is too large", "Send less: a renewal needs a few hundred bytes."
+        _CALLER,
+        False,
+        "The body is too large",
+        "Send less: a renewal needs a few hundred bytes, a certificate a few thousand.",
     ),
     _C.UNSUPPORTED_MEDIA_TYPE: FaultRule(
         _CALLER, False, "The body's media type is not supported", "Send `Content-Type: application/json`."

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.ngt.progress import GuestSighting, Progress, Proof, ProvedBy, Sighting
+from app.ngt.progress import GuestSighting, Progress, Proof, ProvedBy, PushedCertificate, Sighting
+from app.ngt.vocabulary import Certificate
 
 # How far the clocks of a guest and of the cluster may be apart.
 _CLOCK_TOLERANCE = timedelta(hours=24)
@@ -53,17 +54,34 @@ def _is_this_vms_guest(progress: Progress, guest: GuestSighting) -> bool:
 def proof_by_guest(progress: Progress, guest: GuestSighting) -> Proof | None:
     """The guest's own certificate is later than before and another one: the strongest proof."""
     new = guest.certificate
-    if new is None or progress.issued_at is None or not _is_this_vms_guest(progress, guest):
-        return None
-    before = progress.before.guest if progress.before is not None else None
-    old = before.certificate if before is not None else None
-    if old is not None:
-        newer = new.not_after > old.not_after and new.serial != old.serial
-    else:
-        newer = new.not_before >= progress.issued_at - _CLOCK_TOLERANCE
-    if not newer:
+    if new is None or not _is_newer(progress, new) or not _is_this_vms_guest(progress, guest):
         return None
     return Proof(ProvedBy.GUEST_CERTIFICATE, guest.at, new.not_after, new.not_before, new.serial)
+
+
+def proof_by_push(progress: Progress, pushed: PushedCertificate) -> Proof | None:
+    """What was handed in since the cluster issued is later than before and another one; its giver vouches for the rest.
+
+    Where only the date of the one from before is known, it is later than that, and was issued for this renewal.
+    """
+    new = pushed.certificate
+    if progress.issued_at is None or pushed.at <= progress.issued_at or not _is_newer(progress, new):
+        return None
+    old = known_not_after(progress)
+    if old is not None and new.not_after <= old:
+        return None
+    return Proof(ProvedBy.PUSHED_CERTIFICATE, pushed.at, new.not_after, new.not_before, new.serial)
+
+
+def _is_newer(progress: Progress, new: Certificate) -> bool:
+    """Later than the guest's own from before and of another serial; without one, issued for this renewal."""
+    if progress.issued_at is None:
+        return False
+    before = progress.before.guest if progress.before is not None else None
+    old = before.certificate if before is not None else None
+    if old is None:
+        return new.not_before >= progress.issued_at - _CLOCK_TOLERANCE
+    return new.not_after > old.not_after and new.serial != old.serial
 
 
 def proof_by_expiry_date(progress: Progress, sighting: Sighting) -> Proof | None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from app.ngt.commands import ToolCall, for_vm
 from app.ngt.errors import FaultCode
-from app.ngt.evidence import expiry_date
+from app.ngt.evidence import expiry_date, proof_by_push
 from app.ngt.progress import (
     EntityStage,
     Failure,
@@ -260,7 +260,8 @@ def _prove(p: Progress, rules: Rules, now: datetime) -> Action:
     by_ssh = restart_of(p, rules) is RestartAgent.SSH and p.vm.power is not PowerState.OFF
     if now >= p.verify_by and p.last_check:
         return _finish(p, rules, now, _not_proved(p))
-    if by_ssh and p.restarted_at is None and now < p.verify_by:
+    handed_in = p.news and p.pushed is not None and proof_by_push(p, p.pushed) is not None
+    if by_ssh and p.restarted_at is None and now < p.verify_by and not handed_in:
         return RestartTheAgent()
     read_due = _next_guest_read(p, rules)
     if p.news or p.reported or now >= p.verify_by or (read_due is not None and read_due <= now):

@@ -158,6 +158,15 @@ class GuestSighting:
 
 
 @dataclass(frozen=True, slots=True)
+class PushedCertificate:
+    """A certificate that somebody handed in as the one that the guest has: who, and when."""
+
+    at: datetime
+    certificate: Certificate
+    given_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Before:
     """The job's first reading. A retry does not read it anew."""
 
@@ -193,6 +202,7 @@ class ProvedBy(StrEnum):
     """What proves a renewal; `link_only` proves nothing and leads to the outcome `unverified`."""
 
     GUEST_CERTIFICATE = "guest_certificate"
+    PUSHED_CERTIFICATE = "pushed_certificate"
     CVM_EXPIRY_DATE = "cvm_expiry_date"
     LINK_ONLY = "link_only"
 
@@ -249,6 +259,7 @@ class Progress:
     guest: GuestSighting | None = None
     guest_reads: int = 0
     guest_read_at: datetime | None = None
+    pushed: PushedCertificate | None = None
     proof: Proof | None = None
     after: Sighting | None = None
     capabilities_tried: bool = False

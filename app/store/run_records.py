@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.ngt.progress import Progress, Sighting
+from app.ngt.progress import Progress, PushedCertificate, Sighting
 from app.ngt.vocabulary import VmUuid
 from app.store.records import Observation
 
@@ -33,6 +33,7 @@ class Claim:
     progress: Progress
     look_now: bool
     sighting: Sighting | None
+    pushed: PushedCertificate | None
     last_step: tuple[int, str, str] | None
 
 

@@ -18,7 +18,7 @@ from app.store.holds import Hold
 from app.store.job_ends import remember_end
 from app.store.job_rows import JOB_CHANNEL
 from app.store.outbox import Outbox
-from app.store.progress import dump, load, load_sighting
+from app.store.progress import dump, load, load_pushed, load_sighting
 from app.store.queue import WakeUps
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, State
 from app.store.slots import SlotRules, make_due_without_cluster, may_run, wake_held, why_not_change
@@ -36,6 +36,8 @@ WHERE id = :id AND NOT done AND due_at <= clock_timestamp() AND cluster IS NOT D
   AND (lease_until IS NULL OR lease_until < clock_timestamp())
 RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at, clock_timestamp(),
   (SELECT sighting FROM vm WHERE vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster),
+  (SELECT to_jsonb(o) FROM certificate_observation o
+    WHERE o.vm_uuid = job.vm_uuid AND o.cluster = job.cluster AND o.source = 'pushed_certificate'),
   (SELECT ARRAY[number::text, name, step.status] FROM step WHERE job_id = job.id ORDER BY number DESC LIMIT 1),
   pg_notify(:channel, CAST(id AS text))
 """)
@@ -82,6 +84,8 @@ _PUT_BACK = _update_job(
     "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
     " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
 )
+# Somebody said while it was at work that something changed; it does not know of that yet.
+_DUE_AT_ONCE = text("UPDATE job SET due_at = clock_timestamp() WHERE id = :id AND look_now RETURNING id")
 _FINISH = _update_job(
     "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
     " error_message = :error_message, remaining_action = :remaining_action, wait_reason = NULL,"
@@ -140,7 +144,7 @@ class Running:
         row = (await connection.execute(_CLAIM, values)).one_or_none()
         if row is None:
             return None
-        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, last_step, _ = row
+        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, pushed, last_step, _ = row
         if last_step is not None and last_step[2] == "running":
             await connection.execute(_ORPHANED_STEPS, {"id": job_id})
             last_step = [last_step[0], last_step[1], "lost"]
@@ -155,6 +159,7 @@ class Running:
             progress=load(progress),
             look_now=looked,
             sighting=load_sighting(sighting) if sighting is not None else None,
+            pushed=load_pushed(pushed) if pushed is not None else None,
             last_step=(int(last_step[0]), last_step[1], last_step[2]) if last_step is not None else None,
         )
 
@@ -235,7 +240,9 @@ class Running:
                 },
             )
             await self._outbox.tell_of_wait(connection, claim.job_id, back.reason)
-            if back.until is not None:
+            if await connection.scalar(_DUE_AT_ONCE, {"id": claim.job_id}) is not None:
+                await self._wakeups.wake(connection, claim.job_id, stranded=state.stranded)
+            elif back.until is not None:
                 await self._wakeups.wake(connection, claim.job_id, at=back.until, stranded=state.stranded)
             await self._wake_next(connection, claim, slots)
 

@@ -106,7 +106,7 @@ class JobRow(SQLModel, table=True):
     # A changing text may be at work on a CVM until then; nobody sends another one for this VM before.
     remote_until_at: datetime | None = Field(sa_column=_time())
     stranded_since: datetime | None = Field(sa_column=_time())
-    # A caller said that something changed: look at once.
+    # A caller said that something changed: look at once, or, if the job is at work, as soon as it is put back.
     look_now: bool = Field(sa_column=Column(Boolean, nullable=False))
 
     created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))

@@ -78,7 +78,9 @@ class Renewals:
     async def _run(self, claim: Claim) -> None:
         clock = DatabaseClock(claim.now)
         rules = self._rules(claim.cluster)
-        progress = advance(claim.progress, Woken(claim.sighting, claim.look_now), rules, clock.now()).progress
+        progress = advance(
+            claim.progress, Woken(claim.sighting, claim.look_now, claim.pushed), rules, clock.now()
+        ).progress
         deed: Deed | None = None
         while True:
             action = next_action(progress, rules, clock.now())

@@ -13,6 +13,7 @@ from app.store.records import Observation, Plan, Results
 
 _SOURCE_OF_PROOF = {
     ProvedBy.GUEST_CERTIFICATE: CertificateSource.GUEST_CERTIFICATE,
+    ProvedBy.PUSHED_CERTIFICATE: CertificateSource.PUSHED_CERTIFICATE,
     ProvedBy.CVM_EXPIRY_DATE: CertificateSource.CVM_EXPIRY_DATE,
     ProvedBy.LINK_ONLY: CertificateSource.COMPUTED,
 }
@@ -55,6 +56,9 @@ def certificate_of(p: Progress) -> Observation | None:
     if proof.not_after is None:
         assert p.issued_at is not None
         return Observation(p.vm_uuid, source, proof.at, p.issued_at + timedelta(days=CERTIFICATE_LIFETIME_DAYS))
+    if proof.by is ProvedBy.PUSHED_CERTIFICATE:
+        assert p.pushed is not None
+        return Observation(p.vm_uuid, source, proof.at, **asdict(p.pushed.certificate), given_by=p.pushed.given_by)
     shown = p.guest.certificate if p.guest is not None else None
     if shown is None or proof.serial != shown.serial:
         return Observation(p.vm_uuid, source, proof.at, proof.not_after, proof.not_before, proof.serial)

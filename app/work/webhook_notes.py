@@ -25,6 +25,7 @@ _HAPPENED: Mapping[str, str] = {
 }
 _PROVED_BY = {
     "guest_certificate": "The new certificate was read in the guest.",
+    "pushed_certificate": "The new certificate was handed in by those who manage the VM.",
     "cvm_expiry_date": "The cluster reports the new expiry date.",
     "link_only": "Only the communication link is known to be active.",
 }

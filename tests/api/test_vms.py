@@ -37,8 +37,12 @@ async def test_a_vm_is_shown_flat_and_without_a_null(service: Service, caller: h
         "issuer": "CN=NGT",
         "certificate_source": "guest_certificate",
     }
-    times = {name: datetime(2026, 11, 23, 1, 2, 3, 456_000, tzinfo=UTC) for name in _INSTANTS}
-    fault = {"guest_fault_code": "guest-not-reached", "guest_fault": "no answer", "guest_fault_at": times["renewed_at"]}
+    times: dict[str, Any] = {name: datetime(2026, 11, 23, 1, 2, 3, 456_000, tzinfo=UTC) for name in _INSTANTS}
+    fault: dict[str, Any] = {
+        "guest_fault_code": "guest-not-reached",
+        "guest_fault": "no answer",
+        "guest_fault_at": times["renewed_at"],
+    }
     vm = await add_vm(service, "web01", not_after=not_after, not_before=from_now(days=-988), **facts, **times, **fault)
     (shown,) = (await caller.get("/vms")).json()["items"]
     assert shown == {

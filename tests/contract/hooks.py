@@ -22,6 +22,8 @@ _REFUSED_FOR_A_REASON = {
     ("idempotency-key-reused", ""),
     # The configuration has no webhook target of that name, or it has no such records.
     ("callback-not-allowed", ""),
+    # A text that is a certificate is more than a text of some length.
+    ("validation-failed", "/body/certificate_pem"),
     # A cursor is what the service itself has given out.
     ("validation-failed", "/query/cursor"),
     # A pause ends in the future, at most a year from now.

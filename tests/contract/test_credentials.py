@@ -28,6 +28,7 @@ class Elsewhere(Enum):
 
     NO_JOB = FaultCode.JOB_NOT_FOUND
     NO_SCAN = FaultCode.SCAN_NOT_FOUND
+    NO_VM = FaultCode.VM_NOT_FOUND
     NO_WEBHOOK = FaultCode.WEBHOOK_NOT_FOUND
     NO_DELIVERY = FaultCode.DELIVERY_NOT_FOUND
     NOT_ALLOWED = FaultCode.TARGET_NOT_ALLOWED
@@ -46,6 +47,11 @@ OTHER_CLUSTER = {
     "cancelJob": Elsewhere.NO_JOB,
     "retryJob": Elsewhere.NO_JOB,
     "reportAgentRestarted": Elsewhere.NO_JOB,
+    "listVms": Elsewhere.FILTERED,
+    "getVm": Elsewhere.NO_VM,
+    "getVmNgt": Elsewhere.NO_VM,
+    "putVmNgtCertificate": Elsewhere.NO_VM,
+    "getForecast": Elsewhere.OWN_TEST,
     "listClusters": Elsewhere.FILTERED,
     "getClusterHealth": Elsewhere.NOT_ALLOWED,
     "scanCluster": Elsewhere.NOT_ALLOWED,
@@ -64,6 +70,7 @@ OTHER_CLUSTER = {
     "getMetrics": Elsewhere.NOT_ALLOWED,
     "getMeta": Elsewhere.THE_SAME,
 }
+FORECAST = OPERATIONS["getForecast"]
 # How the example's job must stand for an operation to be done; else it is queued.
 STANDING: dict[str, Json] = {
     "cancelJob": {"status": JobStatus.QUEUED, "done": False, "outcome": None},
@@ -299,6 +306,17 @@ async def test_renew_vm_ngt_certificate_searches_only_the_clusters_of_the_key(se
         assert started.json().keys() == unknown.json().keys()
         assert started.json()["cluster"] == unknown.json()["cluster"] == SECOND
     assert (await service.stored_request(started.json()["id"]))["clusters"] == [SECOND]
+
+
+async def test_get_forecast_counts_only_the_vms_of_the_clusters_of_the_key(service: Service) -> None:
+    async with (
+        service.client(await service.key(Scope.VMS_READ, clusters=frozenset({FIRST}))) as insider,
+        service.client(await service.key(Scope.VMS_READ, clusters=frozenset({SECOND}))) as outsider,
+    ):
+        seen, unseen = await FORECAST.call(insider), await FORECAST.call(outsider)
+        assert [(total["cluster"], total["vms"]) for total in seen.json()["clusters"]] == [(FIRST, 1)]
+        assert [(total["cluster"], total["vms"]) for total in unseen.json()["clusters"]] == [(SECOND, 0)]
+        assert_silent(unseen)
 
 
 async def test_renew_vm_ngt_certificate_does_not_name_a_job_of_another_cluster(service: Service) -> None:

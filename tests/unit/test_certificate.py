@@ -3,6 +3,7 @@
 from base64 import encodebytes
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
 from cryptography import x509
@@ -20,11 +21,11 @@ NOT_AFTER = NOT_BEFORE + timedelta(days=1000)
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def issue(name: str, *, ca: bool | None = None, serial: int = 0xAB12) -> x509.Certificate:
+def issue(name: str, *, ca: bool | None = None, serial: int = 0xAB12, by: str = "NGT CA") -> x509.Certificate:
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "NGT CA")]))
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, by)]))
         .public_key(KEY.public_key())
         .serial_number(serial)
         .not_valid_before(NOT_BEFORE)
@@ -47,10 +48,10 @@ PRIVATE_KEYS = [
 ]
 
 
-def refusal(text: str) -> str:
+def refusal(text: str, code: FaultCode = FaultCode.VALIDATION_FAILED) -> str:
     with pytest.raises(Fault) as raised:
         read_certificate(text)
-    assert raised.value.code is FaultCode.VALIDATION_FAILED
+    assert raised.value.code is code
     assert raised.value.__cause__ is None
     return raised.value.message
 
@@ -67,6 +68,20 @@ def test_the_facts_of_a_certificate_are_read() -> None:
 @pytest.mark.parametrize("chain", [(LEAF, CA), (CA, LEAF), (CA, CA, LEAF), (issue("no extension", serial=0xAB12), CA)])
 def test_of_a_chain_the_certificate_that_is_no_ca_counts(chain: tuple[x509.Certificate, ...]) -> None:
     assert read_certificate(pem(*chain)).serial == "ab12"
+
+
+@pytest.mark.parametrize("chain", list(permutations(["leaf", "authority", "root"])))
+def test_an_authority_that_is_not_marked_as_one_is_known_by_what_it_issued(chain: tuple[str, ...]) -> None:
+    certificates = {
+        "leaf": issue("guest", by="authority"),
+        "authority": issue("authority", by="root", serial=2),
+        "root": issue("root", by="root", serial=3),
+    }
+    assert read_certificate(pem(*(certificates[name] for name in chain))).serial == "ab12"
+
+
+def test_a_certificate_that_is_its_own_issuer_is_a_leaf_where_it_is_alone() -> None:
+    assert read_certificate(pem(issue("guest", by="guest"))).serial == "ab12"
 
 
 def test_of_certificate_authorities_alone_the_first_counts() -> None:
@@ -92,7 +107,7 @@ def test_a_private_key_anywhere_is_refused_and_never_repeated(key: str) -> None:
     escaped, shouting = key.replace("\n", "\\n"), key.lower()
     for part in (key, torn_end, torn_begin, escaped, shouting):
         for text in (part, certificate + part, part + certificate):
-            message = refusal(text)
+            message = refusal(text, FaultCode.PRIVATE_KEY_REFUSED)
             assert "private key" in message
             assert not any(line in message for line in key.split("\n") if line)
 
@@ -119,7 +134,7 @@ def test_what_is_too_large_is_refused(filler: str) -> None:
     size = len(filler.encode())
     room = MAX_PEM_BYTES - len(pem(LEAF))
     assert read_certificate(pem(LEAF) + filler * (room // size)).serial == "ab12"
-    assert "65536 bytes" in refusal(pem(LEAF) + filler * (room // size + 1))
+    assert "65536 bytes" in refusal(pem(LEAF) + filler * (room // size + 1), FaultCode.BODY_TOO_LARGE)
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")

@@ -5,9 +5,32 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.ngt.evidence import can_be_proved, known_not_after, link_only, proof_by_expiry_date, proof_by_guest
-from app.ngt.progress import Before, GuestSighting, Progress, ProvedBy, RenewalRequest, Sighting
-from app.ngt.vocabulary import Certificate, VmToolsEntity, parse_vm_uuid
+from app.ngt.answers import Verdict, Verified, Woken, advance
+from app.ngt.errors import FaultCode
+from app.ngt.evidence import (
+    can_be_proved,
+    known_not_after,
+    link_only,
+    proof_by_expiry_date,
+    proof_by_guest,
+    proof_by_push,
+)
+from app.ngt.procedure import RestartTheAgent, Verify, Wait, next_action
+from app.ngt.progress import (
+    Before,
+    EntityStage,
+    Failure,
+    FoundVm,
+    GuestSighting,
+    Progress,
+    ProvedBy,
+    PushedCertificate,
+    RenewalRequest,
+    RestartAgent,
+    Rules,
+    Sighting,
+)
+from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -144,3 +167,104 @@ def test_a_link_counts_only_after_somebody_restarted_the_agent() -> None:
 @pytest.mark.parametrize("link", [False, None])
 def test_a_link_that_is_not_active_counts_for_nothing(link: bool | None) -> None:
     assert link_only(replace(progress(), restarted_at=MOUNTED), Sighting(LATER, entity(link=link))) is None
+
+
+# Certificates that were handed in.
+
+
+def pushed(certificate: Certificate = NEW, *, at: datetime = LATER) -> PushedCertificate:
+    return PushedCertificate(at, certificate, "ansible")
+
+
+def test_a_later_certificate_of_another_serial_that_was_handed_in_since_the_issue_proves() -> None:
+    for known in (progress(before=guest(OLD)), progress(before=guest(None)), progress(expiry_before=OLD.not_after)):
+        proof = proof_by_push(known, pushed())
+        assert proof is not None
+        assert (proof.by, proof.at, proof.not_after, proof.not_before, proof.serial) == (
+            ProvedBy.PUSHED_CERTIFICATE,
+            LATER,
+            NEW.not_after,
+            NEW.not_before,
+            "02",
+        )
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        OLD,
+        replace(NEW, serial=OLD.serial),
+        replace(NEW, not_after=OLD.not_after),
+        replace(NEW, not_after=OLD.not_after - timedelta(days=1)),
+    ],
+)
+def test_handing_in_nothing_newer_proves_nothing(certificate: Certificate) -> None:
+    assert proof_by_push(progress(before=guest(OLD)), pushed(certificate)) is None
+
+
+def test_what_was_handed_in_before_the_issue_proves_nothing() -> None:
+    known = progress(before=guest(OLD))
+    assert proof_by_push(known, pushed(at=ISSUED)) is None
+    assert proof_by_push(known, pushed(at=NOW)) is None
+    assert proof_by_push(replace(known, issued_at=None), pushed()) is None
+
+
+def test_without_a_certificate_from_before_what_is_handed_in_was_issued_for_this_renewal() -> None:
+    hours_before = replace(NEW, not_before=ISSUED - timedelta(hours=23))
+    days_before = replace(NEW, not_before=ISSUED - timedelta(days=2))
+    for known in (progress(), progress(before=guest(None)), progress(expiry_before=OLD.not_after)):
+        assert proof_by_push(known, pushed(hours_before)) is not None
+        assert proof_by_push(known, pushed(days_before)) is None
+    # And it ends later than what the cluster showed, where that is all that is known.
+    assert proof_by_push(progress(expiry_before=NEW.not_after), pushed()) is None
+
+
+RULES = Rules(restart_agent=RestartAgent.MANUAL)
+
+
+def waiting(**more: object) -> Progress:
+    """It waits for its agent, whose guest nobody can reach."""
+    found = FoundVm("web01", PowerState.ON, (), None)
+    known = progress(before=guest(OLD))
+    stage = {"vm": found, "entity": EntityStage.ISSUED, "verify_by": NOW + timedelta(days=1)}
+    return replace(known, **(stage | more))  # type: ignore[arg-type]  # fields of Progress
+
+
+def test_a_waiting_renewal_ends_with_what_was_handed_in() -> None:
+    assert isinstance(next_action(waiting(), RULES, LATER), Wait)
+    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    assert next_action(woken, RULES, LATER) == Verify(look=False)
+    said = advance(woken, Verified(None, None, None, guest_asked=False), RULES, LATER)
+    assert (said.verdict, said.message) == (Verdict.DONE, "proved by pushed_certificate")
+    assert said.progress.proof == proof_by_push(waiting(), pushed())
+    assert said.progress.pushed == pushed()
+
+
+def test_the_guests_own_certificate_is_a_better_proof_than_one_that_was_handed_in() -> None:
+    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    said = advance(woken, Verified(None, None, guest(NEW), guest_asked=True), RULES, LATER)
+    assert said.progress.proof is not None
+    assert said.progress.proof.by is ProvedBy.GUEST_CERTIFICATE
+
+
+@pytest.mark.parametrize("nothing", [pushed(OLD), pushed(at=NOW)])
+def test_what_proves_nothing_is_no_news_to_a_waiting_renewal(nothing: PushedCertificate) -> None:
+    woken = advance(waiting(), Woken(None, reported=False, pushed=nothing), RULES, LATER).progress
+    assert woken == waiting()
+
+
+def test_what_was_handed_in_is_looked_at_before_the_agent_is_restarted_again() -> None:
+    rules = replace(RULES, restart_agent=RestartAgent.SSH)
+    tried = waiting(retry_at=LATER + timedelta(hours=1), tries=3, trouble=Failure(FaultCode.GUEST_NOT_REACHED, "away"))
+    assert isinstance(next_action(tried, rules, LATER), Wait)
+    assert isinstance(next_action(replace(tried, retry_at=None), rules, LATER), RestartTheAgent)
+    woken = advance(tried, Woken(None, reported=False, pushed=pushed()), rules, LATER).progress
+    assert next_action(woken, rules, LATER) == Verify(look=False)
+
+
+def test_an_entity_that_was_issued_anew_needs_a_certificate_that_was_handed_in_after_that() -> None:
+    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    again = replace(woken, issued_at=LATER + timedelta(seconds=1))
+    said = advance(again, Verified(None, None, None, guest_asked=False), RULES, LATER)
+    assert said.verdict is Verdict.NOT_YET
+    assert said.progress.proof is None

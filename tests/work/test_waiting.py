@@ -4,13 +4,17 @@ from typing import Any
 
 import pytest
 
+from app.ngt.certificate import read_certificate
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.progress import RestartAgent
-from app.simulator.certificates import issue
+from app.ngt.vocabulary import Certificate, VmUuid
+from app.simulator.certificates import issue, pem_of
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Kind
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, uniform_site
+from app.store.pushed_certificates import PushedCertificates
 from app.store.records import JobRecord
+from app.store.vms import Vms
 from tests.work.conftest import Begin
 from tests.work.service import OPERATOR, Service, shown
 
@@ -71,6 +75,65 @@ async def test_a_date_that_was_shown_before_the_iso_was_mounted_proves_nothing(b
     service = await begin(uniform_site(vms=2, traits=traits), guests=False, verify_timeout_s=2)
     job = await service.renewed("vm0001")
     assert (job.outcome, job.error_code) == ("failed", "certificate-not-renewed"), shown(job)
+
+
+# Certificates that are handed in.
+
+_SLOW = {"watch_first_interval_s": 600, "watch_last_interval_s": 600, "guest_read_delays_s": [600]}
+
+
+def _certificate_in(service: Service, vm: str) -> Certificate:
+    installed = service.site.vm_named(vm).installed
+    assert installed is not None
+    return read_certificate(pem_of(installed))
+
+
+async def _push(service: Service, vm: str, certificate: Certificate) -> None:
+    pushed = PushedCertificates(service.database, service.wakeups)
+    await pushed.push(VmUuid(service.uuid_of(vm)), "c1", certificate, "ansible")
+
+
+@pytest.mark.parametrize("guests", [True, False])
+async def test_a_certificate_that_is_handed_in_ends_a_job_that_waits_for_its_guest(begin: Begin, guests: bool) -> None:
+    service = await begin(limits=_SLOW, restart_agent="manual", guests=guests, verify_timeout_s=900)
+    old = _certificate_in(service, "web02")
+    job = await _waits(service, "web02", "agent_restart")
+    await service.site.guests[service.uuid_of("web02")].down()
+    await _push(service, "web02", old)
+    _restart(service, "web02")
+    new = _certificate_in(service, "web02")
+    await _push(service, "web02", new)
+    done = await service.done(job)
+    assert (done.outcome, done.results.verified_by) == ("renewed", "pushed_certificate"), shown(done)
+    assert (done.results.new_not_after, done.results.new_serial) == (new.not_after, new.serial)
+    assert done.results.old_not_after == old.not_after
+    known = await Vms(service.database).find_ngt(job.vm_uuid, ["c1"])
+    assert known is not None
+    assert (known.vm.certificate_source, known.vm.not_after) == ("pushed_certificate", new.not_after)
+    assert [(one.source, one.given_by) for one in known.said] == [("pushed_certificate", "ansible")]
+    assert known.vm.renewed_at is not None
+    assert (await service.jobs.counts()).awaiting_pickup == {}
+
+
+async def test_capabilities_are_put_back_also_where_the_proof_was_handed_in(begin: Begin) -> None:
+    site = SiteSpec((ClusterSpec("c1", 1, (VmSpec("web01", vss_snapshot=False, file_level_restore=True),)),))
+    service = await begin(site, limits=_SLOW, restart_agent="manual", guests=False, verify_timeout_s=900)
+    job = await _waits(service, "web01", "agent_restart")
+    _restart(service, "web01")
+    await _push(service, "web01", _certificate_in(service, "web01"))
+    done = await service.done(job)
+    assert (done.outcome, done.results.verified_by) == ("renewed", "pushed_certificate"), shown(done)
+    assert (done.results.vss_after, done.results.file_level_restore_after) == (False, True)
+
+
+async def test_handing_the_old_certificate_in_again_settles_nothing(begin: Begin) -> None:
+    service = await begin(limits={"verify_timeout_manual_s": 2}, restart_agent="manual", guests=False)
+    old = _certificate_in(service, "web02")
+    job = await _waits(service, "web02", "agent_restart")
+    await _push(service, "web02", old)
+    await service.jobs.report_agent_restarted(job.id)
+    done = await service.done(job)
+    assert (done.outcome, done.error_code) == ("failed", "link-not-active"), shown(done)
 
 
 # Agents that do not come back.

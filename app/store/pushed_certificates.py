@@ -1,0 +1,70 @@
+"""Certificates that callers hand in: kept with the VM, and told to its job where they can be what it waits for."""
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ngt.evidence import proof_by_push
+from app.ngt.progress import PICKUP_WAITS, PushedCertificate
+from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
+from app.store.database import Database
+from app.store.job_rows import change_job
+from app.store.observations import store_observations
+from app.store.progress import load
+from app.store.queue import WakeUps
+from app.store.records import JobStatus, Observation
+from app.store.tables import JOB
+
+_NOW = text("SELECT clock_timestamp()")
+
+
+class PushedCertificates:
+    """Those of one database. Every function raises Fault `database-unavailable` when it does not answer."""
+
+    def __init__(self, database: Database, wakeups: WakeUps) -> None:
+        self._database = database
+        self._wakeups = wakeups
+
+    async def push(self, vm_uuid: VmUuid, cluster: str, certificate: Certificate, given_by: str) -> None:
+        """Stores the certificate with a VM that is known there, and has its open job look if that can be proved by it.
+
+        Two transactions, since one would hold the VM and its job, which others lock in another order. Whoever dies
+        between them is asked again by the caller, and the job finds the certificate at its next turn.
+        """
+        async with self._database.transaction() as connection:
+            at = await connection.scalar(_NOW)
+            assert at is not None
+            pushed = PushedCertificate(at, certificate, given_by)
+            await store_observations(connection, cluster, [_observation(vm_uuid, pushed)])
+        async with self._database.transaction() as connection:
+            await self._tell_job(connection, vm_uuid, cluster, pushed)
+
+    async def _tell_job(
+        self, connection: AsyncConnection, vm_uuid: VmUuid, cluster: str, pushed: PushedCertificate
+    ) -> None:
+        """Waits for whoever is putting the job back at this moment, so that the news is never between the two."""
+        is_its = JOB.c.vm_uuid == vm_uuid, JOB.c.cluster == cluster, ~JOB.c.done, ~JOB.c.validate_only
+        found = select(JOB).where(*is_its).with_for_update(key_share=True)
+        job = (await connection.execute(found)).mappings().first()
+        if job is None or proof_by_push(load(job["progress"]), pushed) is None:
+            return
+        if job["status"] == JobStatus.WAITING and job["wait_reason"] in PICKUP_WAITS:
+            await connection.execute(change_job(job["id"], look_now=True, due_at=func.now()))
+            await self._wakeups.wake(connection, job["id"])
+        else:
+            await connection.execute(update(JOB).where(JOB.c.id == job["id"]).values(look_now=True))
+
+
+def _observation(vm_uuid: VmUuid, pushed: PushedCertificate) -> Observation:
+    of = pushed.certificate
+    return Observation(
+        vm_uuid=vm_uuid,
+        source=CertificateSource.PUSHED_CERTIFICATE,
+        observed_at=pushed.at,
+        not_after=of.not_after,
+        not_before=of.not_before,
+        serial=of.serial,
+        fingerprint=of.fingerprint,
+        subject=of.subject,
+        issuer=of.issuer,
+        given_by=pushed.given_by,
+    )
