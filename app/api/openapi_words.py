@@ -84,6 +84,7 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("getScan", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getScan", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("listVms", "200"): ("Link",),
+    ("getVmNgt", "200"): ("Location", "Retry-After", "Preference-Applied"),
     ("getJob", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJob", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJobResult", "200"): ("ETag", "Preference-Applied"),
@@ -130,6 +131,7 @@ REQUEST_HEADERS: dict[str, list[Json]] = {
     "getJob": [_IF_NONE_MATCH, _PREFER],
     "getJobResult": [_IF_NONE_MATCH, _PREFER],
     "listJobEvents": [_LAST_EVENT_ID],
+    "getVmNgt": [_PREFER],
     "getScan": [_IF_NONE_MATCH, _PREFER],
 }
 

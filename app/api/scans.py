@@ -28,7 +28,8 @@ from app.store.scans import ScanFilter
 router = APIRouter(route_class=GuardedRoute, tags=["scans"])
 
 ScanId = Annotated[UUID, Path(description="The scan's `id`", examples=["0199c1f2-8c20-7d11-9a00-1f3f0c9a0b6e"])]
-_POLL_S = 5
+SCAN_POLL_S = 5
+"""Seconds after which it is worth asking again for an open scan."""
 
 
 class ScanQuery(BaseModel):
@@ -114,7 +115,7 @@ async def _get_visible_scan(parts: Parts, scan_id: UUID, caller: Caller) -> Scan
 
 
 def _headers(scan: ScanRecord, wait: Wait | None = None) -> Mapping[str, str]:
-    open_again = {} if scan.done else {"Retry-After": str(_POLL_S)}
+    open_again = {} if scan.done else {"Retry-After": str(SCAN_POLL_S)}
     return {"ETag": _etag(scan), **open_again, **(wait.applied if wait is not None else {})}
 
 

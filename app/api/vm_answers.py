@@ -7,6 +7,7 @@ from app.api.answers import known
 from app.api.vm_schemas import CertificateObservation, Vm, VmNgt
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import PowerState, VmUuid
+from app.store.records import ScanRecord
 from app.store.vm_records import KnownNgt, KnownVm, SourceSaid
 
 # What the store calls otherwise.
@@ -27,8 +28,8 @@ def shown_vm(vm: KnownVm) -> Vm:
     return Vm(**_facts_of(vm))
 
 
-def shown_ngt(ngt: KnownNgt) -> VmNgt:
-    """All of its NGT as callers see it."""
+def shown_ngt(ngt: KnownNgt, scan: ScanRecord | None = None) -> VmNgt:
+    """All of its NGT as callers see it, and how the scan stands that looks at it."""
     return VmNgt(
         **_facts_of(ngt.vm),
         communication_type=known(ngt.vm.communication_type),
@@ -36,6 +37,7 @@ def shown_ngt(ngt: KnownNgt) -> VmNgt:
         observations=[_shown_observation(one) for one in ngt.said],
         last_job_status=known(ngt.last_job_status),
         last_job_outcome=known(ngt.last_job_outcome),
+        **({} if scan is None else _facts_of_scan(scan)),
     )
 
 
@@ -46,6 +48,12 @@ def _facts_of(vm: KnownVm) -> dict[str, Any]:
     facts["power"] = None if vm.power == PowerState.UNKNOWN else vm.power
     facts["last_job_id"] = None if vm.last_job_id is None else str(vm.last_job_id)
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _facts_of_scan(scan: ScanRecord) -> dict[str, Any]:
+    facts = {"id": str(scan.id), "status": scan.status, "done": scan.done, "outcome": scan.outcome}
+    facts |= {"error_code": scan.error_code, "error_message": scan.error_message}
+    return {f"scan_{name}": fact for name, fact in facts.items() if fact is not None}
 
 
 def _shown_observation(one: SourceSaid) -> CertificateObservation:

@@ -149,6 +149,12 @@ class VmNgt(Vm):
     observations: Annotated[list[CertificateObservation], Field(max_length=10, description="The best source first")]
     last_job_status: Word | MISSING = MISSING
     last_job_outcome: Annotated[Word | MISSING, Field(description="Once it is done")] = MISSING
+    scan_id: Annotated[Id | MISSING, Field(description="The scan that this request started or joined")] = MISSING
+    scan_status: Word | MISSING = MISSING
+    scan_done: Annotated[bool | MISSING, Field(description="true: what is shown is as the scan found it")] = MISSING
+    scan_outcome: Annotated[Word | MISSING, Field(description="complete, partial or failed; once it is done")] = MISSING
+    scan_error_code: Annotated[Word | MISSING, Field(description="Why the VM could not be looked at")] = MISSING
+    scan_error_message: Text | MISSING = MISSING
 
 
 class ForecastWeek(_Answer):

@@ -1,11 +1,12 @@
-"""What is known of the VMs and their certificates. Only what is stored is asked here, never a cluster."""
+"""What is known of the VMs and their certificates. No request looks at a cluster itself: a worker does, in a scan."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers import json_answer, known
-from app.api.auth import CallerOf
+from app.api.auth import CallerOf, InsufficientScope
 from app.api.candidates import allowed_clusters
 from app.api.cursor import link_to_next
 from app.api.guard import GuardedRoute
@@ -13,12 +14,15 @@ from app.api.headers import preferred_media_type
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
 from app.api.renewals import VmUuidInPath
+from app.api.scans import SCAN_POLL_S
 from app.api.vm_answers import no_such_vm, shown_ngt, shown_vm
 from app.api.vm_csv import CSV, CsvOfVms
 from app.api.vm_query import VmQuery, write_cursor
 from app.api.vm_schemas import Vm, VmList, VmNgt
+from app.api.waiting import WaitForScan, wait_until
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import VmUuid
+from app.store.records import ScanOrigin, Scope
 from app.store.vm_search import VmFilter
 
 router = APIRouter(route_class=GuardedRoute, tags=["vms"])
@@ -82,16 +86,52 @@ async def get_vm(caller: CallerOf, parts: PartsOf, vm_uuid: VmUuidInPath) -> Res
     return json_answer(shown_vm(vm))
 
 
+class NgtQuery(BaseModel):
+    """Whether to look again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    refresh: Annotated[
+        bool,
+        Field(description="Start a scan of this VM; the key needs the scope `clusters:scan` too. `wait` waits for it"),
+    ] = False
+
+
 @router.get(
     "/vms/{vm_uuid}/ngt",
     operation_id="getVmNgt",
     summary="Read all that is known of a VM's NGT",
     response_model=VmNgt,
-    responses=_ONE_VM,
+    responses={**_ONE_VM, **problem_responses(C.TOO_MANY_WAITS)},
 )
-async def get_vm_ngt(caller: CallerOf, parts: PartsOf, vm_uuid: VmUuidInPath) -> Response:
-    """The state of NGT, the link, the certificate, what each source last said of it, and the last renewal."""
-    ngt = await parts.vms.find_ngt(VmUuid(vm_uuid), allowed_clusters(parts.settings, caller))
+async def get_vm_ngt(
+    request: Request,
+    caller: CallerOf,
+    parts: PartsOf,
+    wait: WaitForScan,
+    vm_uuid: VmUuidInPath,
+    query: Annotated[NgtQuery, Query()],
+) -> Response:
+    """The state of NGT, the link, the certificate, what each source last said of it, and the last renewal.
+
+    With `refresh` a scan of the VM is started, or an open one joined: `Location` and `scan_id` name it. With `wait`
+    the answer comes with its end and shows what it found; else, and when it is not done in time, what was known before.
+    """
+    vm, clusters = VmUuid(vm_uuid), allowed_clusters(parts.settings, caller)
+    if query.refresh and Scope.CLUSTERS_SCAN not in caller.scopes:
+        raise InsufficientScope(frozenset({Scope.CLUSTERS_SCAN}))
+    ngt = await parts.vms.find_ngt(vm, clusters)
     if ngt is None:
-        raise no_such_vm(VmUuid(vm_uuid))
-    return json_answer(shown_ngt(ngt))
+        raise no_such_vm(vm)
+    # A HEAD asks for nothing to be done.
+    if not query.refresh or request.state.head_only:
+        return json_answer(shown_ngt(ngt), headers=wait.applied)
+    started = await parts.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
+    scan = started.scan
+    if wait.seconds:
+        with parts.scans.watch(scan.id) as watch:
+            scan = await parts.scans.find(scan.id) or scan
+            scan = await wait_until(request, watch, scan, lambda now: now.done, wait)
+        ngt = await parts.vms.find_ngt(vm, clusters) or ngt
+    again = {} if scan.done else {"Retry-After": str(SCAN_POLL_S)}
+    return json_answer(shown_ngt(ngt, scan), headers={"Location": f"/scans/{scan.id}", **again, **wait.applied})

@@ -1,16 +1,24 @@
 """Listing VMs, reading one, and the weeks in which their certificates expire."""
 
+import asyncio
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import update
 
-from app.store.records import Scope
+from app.ngt.errors import Fault, FaultCode
+from app.store.inventory import Inventory
+from app.store.records import ScanCounts, ScanOutcome, Scope
+from app.store.running_scans import RunningScans, ScanEnd
+from app.store.tables import VM as VM_TABLE
 from tests.api.conftest import RENEW, VM, Service, assert_problem
+from tests.api.server import until
 from tests.api.vms import add_vm, from_now, written
 
 
@@ -264,6 +272,113 @@ async def test_a_key_of_one_cluster_sees_only_its_vms(service: Service) -> None:
         forecast = (await client.get("/forecast")).json()
         assert [total["cluster"] for total in forecast["clusters"]] == ["c1"]
         assert [week["cluster"] for week in forecast["items"]] == ["c1"]
+
+
+# Looking again.
+
+
+End = Callable[..., Awaitable[None]]
+COMPLETE = ScanEnd(ScanOutcome.COMPLETE, "seen", ScanCounts(1, 0, 0, 1, 0, 0))
+
+
+@pytest.fixture
+def end(service: Service) -> End:
+    """Ends a scan as a worker does: `end(id, how)`."""
+    parts = service.parts
+    running = RunningScans(parts.database, parts.wakeups, runner="w1", lease_s=60)
+
+    async def end_scan(scan_id: str, how: ScanEnd = COMPLETE) -> None:
+        claim = await running.claim(UUID(scan_id))
+        assert claim is not None
+        await Inventory(parts.database).finish(claim, how, datetime.now(UTC))
+
+    return end_scan
+
+
+async def test_a_refresh_starts_a_scan_of_the_vm_and_shows_what_was_known(
+    service: Service, caller: httpx.AsyncClient, end: End
+) -> None:
+    await add_vm(service, "web01", vm_uuid=VM, cluster="c2")
+    answer = await caller.get(f"/vms/{VM}/ngt?refresh=true")
+    ngt = answer.json()
+    assert answer.status_code == 200
+    assert (ngt["name"], ngt["scan_status"], ngt["scan_done"]) == ("web01", "queued", False)
+    assert answer.headers["location"] == f"/scans/{ngt['scan_id']}"
+    assert int(answer.headers["retry-after"]) > 0
+    scan = (await caller.get(answer.headers["location"])).json()
+    assert (scan["vm_uuid"], scan["cluster"], scan["origin"], scan["done"]) == (VM, "c2", "refresh", False)
+    # Whoever asks for the same meanwhile gets the same.
+    assert (await caller.get(f"/vms/{VM}/ngt?refresh=true")).json()["scan_id"] == ngt["scan_id"]
+    await end(ngt["scan_id"])
+    assert (await caller.get(f"/vms/{VM}/ngt?refresh=true")).json()["scan_id"] != ngt["scan_id"]
+
+
+async def test_without_refresh_nothing_is_started_and_nobody_waits(service: Service, caller: httpx.AsyncClient) -> None:
+    await add_vm(service, "web01", vm_uuid=VM)
+    for query in ("", "?refresh=false", "?wait=20"):
+        answer = await caller.get(f"/vms/{VM}/ngt{query}")
+        assert "scan_id" not in answer.json()
+        assert "location" not in answer.headers
+    assert (await caller.head(f"/vms/{VM}/ngt?refresh=true")).status_code == 200
+    assert (await caller.get("/scans")).json() == {"items": []}
+
+
+async def test_a_refresh_that_waits_shows_what_the_scan_found(
+    service: Service, caller: httpx.AsyncClient, end: End
+) -> None:
+    await add_vm(service, "web01", vm_uuid=VM)
+    await service.parts.changes.listening()
+    waiting = asyncio.create_task(caller.get(f"/vms/{VM}/ngt?refresh=true&wait=20"))
+    await until(lambda: service.parts.changes.watched() == 1)
+    (scan,) = (await caller.get("/scans")).json()["items"]
+    async with service.parts.database.transaction() as connection:
+        await connection.execute(update(VM_TABLE).values(name="renamed"))
+    await end(scan["id"])
+    async with asyncio.timeout(10):
+        answer = await waiting
+    ngt = answer.json()
+    assert (ngt["name"], ngt["scan_id"], ngt["scan_done"], ngt["scan_outcome"]) == (
+        "renamed", scan["id"], True, "complete",
+    )  # fmt: skip
+    assert "retry-after" not in answer.headers
+
+
+async def test_a_refresh_that_failed_says_why_and_shows_what_was_known(
+    service: Service, caller: httpx.AsyncClient, end: End
+) -> None:
+    await add_vm(service, "web01", vm_uuid=VM)
+    await service.parts.changes.listening()
+    headers = {"Prefer": "wait=60"}
+    waiting = asyncio.create_task(caller.get(f"/vms/{VM}/ngt?refresh=true", headers=headers))
+    await until(lambda: service.parts.changes.watched() == 1)
+    (scan,) = (await caller.get("/scans")).json()["items"]
+    fault = Fault(FaultCode.CVM_UNREACHABLE, "no CVM of c1 answered")
+    await end(scan["id"], ScanEnd(ScanOutcome.FAILED, "nothing was stored", fault=fault))
+    async with asyncio.timeout(10):
+        answer = await waiting
+    ngt = answer.json()
+    assert (ngt["name"], ngt["scan_outcome"], ngt["scan_error_code"]) == ("web01", "failed", "cvm-unreachable")
+    assert ngt["scan_error_message"] == "no CVM of c1 answered"
+    assert answer.headers["preference-applied"] == "wait=20"
+
+
+async def test_a_refresh_needs_the_scope_of_scans_too(service: Service) -> None:
+    await add_vm(service, vm_uuid=VM)
+    async with service.client(await service.key(Scope.VMS_READ)) as client:
+        for vm_uuid in (VM, uuid4()):
+            refused = await client.get(f"/vms/{vm_uuid}/ngt?refresh=true")
+            assert_problem(refused, 403, "insufficient-scope")
+            assert 'scope="clusters:scan"' in refused.headers["www-authenticate"]
+        assert (await client.get(f"/vms/{VM}/ngt")).status_code == 200
+    async with service.client(await service.key(Scope.VMS_READ, Scope.CLUSTERS_SCAN)) as client:
+        assert (await client.get(f"/vms/{VM}/ngt?refresh=true")).status_code == 200
+        assert_problem(await client.get(f"/vms/{uuid4()}/ngt?refresh=true"), 404, "vm-not-found")
+
+
+@pytest.mark.parametrize("query", ["refresh=maybe", "refresh=", "wait=21", "wait=-1", "reload=true"])
+async def test_what_is_no_way_to_look_again_is_refused(service: Service, caller: httpx.AsyncClient, query: str) -> None:
+    await add_vm(service, vm_uuid=VM)
+    assert_problem(await caller.get(f"/vms/{VM}/ngt?{query}"), 422, "validation-failed")
 
 
 # The forecast.
