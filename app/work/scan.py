@@ -266,8 +266,10 @@ def _with_entities(
     listing: Listing, vms: Sequence[VmRecord], claim: ScanClaim, query: Query, clock: DatabaseClock
 ) -> _Look:
     found = query.entities
+    # The listing that one VM was found in may be older than the last look at it; what the query shows is not.
+    read_s = query.read_s if claim.vm_uuid is not None and vms else listing.read_s
     seen = Seen(
-        at=clock.at(listing.read_s),
+        at=clock.at(read_s),
         vms=[_seen_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms],
         has_entities=True,
         absent=_absent_of(claim, vms),
