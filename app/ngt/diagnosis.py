@@ -41,6 +41,8 @@ EXPIRES_SOON_DAYS = 30
 
 _ORDER = {code: (list(Severity).index(rule.severity), place) for place, (code, rule) in enumerate(FINDINGS.items())}
 _GRAVE = frozenset({Severity.ERROR, Severity.WARNING})
+# Sources that show what is in the guest, whatever the cluster knows of it.
+_OF_GUEST = frozenset({CertificateSource.GUEST_CERTIFICATE, CertificateSource.PUSHED_CERTIFICATE})
 _OUTAGE = "application-consistent snapshots and self-service restore do not work for it"
 
 
@@ -100,11 +102,12 @@ def _rows(f: Facts, now: datetime) -> tuple[_Row, ...]:
     expired, good = is_expired(vm.certificate, now), is_good(vm.certificate, now)
     soon = good and days_left(vm.certificate, now) < EXPIRES_SOON_DAYS
     computed = vm.certificate is not None and vm.certificate.source is CertificateSource.COMPUTED
-    another = usable and names_another(vm, job)
+    named = names_another(vm, job)
+    another = usable and not awaiting and named
     ours = absent and job is not None and job.done and job.delete_begun and not job.issued
     had_one = vm.renewed_at is not None or vm.awaiting_pickup_since is not None or (job is not None and job.issued)
     had_one = had_one or CertificateSource.CVM_EXPIRY_DATE in vm.date_sources
-    cloned = CertificateSource.GUEST_CERTIFICATE in vm.date_sources
+    cloned = bool(_OF_GUEST & vm.date_sources) or (job is not None and job.guest_names is not None)
     job_id, said = (job.id, sentence(job.message)) if job is not None else ("", "")
     date, seen_on = date_of(vm.certificate), day(vm.seen_at)
     trouble = _trouble(f)
@@ -148,8 +151,9 @@ def _rows(f: Facts, now: datetime) -> tuple[_Row, ...]:
         _Row(
             another,
             code.GUEST_NAMES_ANOTHER_ENTITY,
-            f"The guest at an address of {name} named another tools entity than the VM's own: it carries its source's "
-            f"certificate as a clone does, or the address belongs to another VM; {_OUTAGE}.",
+            f"The guest at an address of {name} names another tools entity than the VM's own: it has its source's "
+            "certificate as a clone has, or the address is another VM's, or somebody renewed by hand and the agent was "
+            f"not restarted; {_OUTAGE}.",
         ),
         _Row(
             here and expired,
@@ -160,7 +164,7 @@ def _rows(f: Facts, now: datetime) -> tuple[_Row, ...]:
             usable and runs and vm.link_active is False and not (expired or awaiting or another),
             code.LINK_NOT_ACTIVE,
             f"The agent of {name} was not connected when it was looked at on {seen_on}"
-            + (f", although its certificate is good ({date}): {_OUTAGE}." if good else f": {_OUTAGE}."),
+            + (f", although its certificate is {date}: {_OUTAGE}." if good else f": {_OUTAGE}."),
         ),
         _Row(
             here and trouble is not None,
@@ -209,14 +213,14 @@ def _rows(f: Facts, now: datetime) -> tuple[_Row, ...]:
             f"{', '.join(vm.addresses)} now: the cluster knows it by its certificate together with its address.",
         ),
         _Row(
-            usable and vm.certificate is None,
+            usable and vm.certificate is None and not awaiting,
             code.DATE_UNKNOWN,
             f"No source has shown a date of the certificate of {name}: nobody can say whether it is good.",
         ),
         _Row(
             usable and computed,
             code.DATE_COMPUTED,
-            f"The certificate of {name} should be good until {date}; nobody has seen it, so this proves nothing.",
+            f"The certificate of {name} should be {date}; nobody has seen it, so this proves nothing.",
         ),
         _Row(
             usable and vm.link_active is True and is_serial(vm) and not good,
@@ -225,10 +229,9 @@ def _rows(f: Facts, now: datetime) -> tuple[_Row, ...]:
             f"whatever the certificate: {'it has expired' if expired else 'its date was not seen'}.",
         ),
         _Row(
-            here and runs and vm.guest_fault is not None,
+            here and runs and vm.guest_fault is not None and not named,
             code.GUEST_NOT_READABLE,
-            f"The guest of {name} was not read over SSH: {sentence(vm.guest_fault or '')} Its agent could not be "
-            "restarted by this service either.",
+            f"The certificate in the guest of {name} was not read over SSH: {sentence(vm.guest_fault or '')}",
             step_after_look(vm.guest_fault_code),
         ),
         _Row(
@@ -271,7 +274,7 @@ def _all_is_well(f: Facts, now: datetime) -> Finding:
     """What was checked; a VM without any grave finding was seen, runs, and has a link and a good certificate."""
     vm, job = f.vm, f.job
     checked = (
-        (True, f"its certificate is good for {days_left(vm.certificate, now)} days ({date_of(vm.certificate)})"),
+        (True, f"its certificate has {days_left(vm.certificate, now)} days left ({date_of(vm.certificate)})"),
         (vm.link_active is True, "its agent is connected"),
         (vm.has_entity is True, "it has its tools entity"),
         (vm.ngt_enabled is True, "NGT is switched on"),

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.ngt.diagnosis_facts import Facts, KnownJob, KnownVm
+from app.ngt.diagnosis_facts import Facts, JobFacts, VmFacts, was_reached
 from app.ngt.errors import RULES
 from app.ngt.findings import Call, CallKind
 from app.ngt.progress import PICKUP_WAITS, Mode, RestartAgent
@@ -27,12 +27,12 @@ def call_for(kind: CallKind, facts: Facts, now: datetime) -> Call | None:
     return Call("POST", f"/vms/{vm.vm_uuid}/ngt/renew", _renewal(facts, now))
 
 
-def can_be_retried(job: KnownJob) -> bool:
+def can_be_retried(job: JobFacts) -> bool:
     again = job.error_code is not None and RULES[job.error_code].retryable
     return job.done and job.outcome in {"failed", "cancelled"} and again
 
 
-def awaits_pickup(vm: KnownVm) -> bool:
+def awaits_pickup(vm: VmFacts) -> bool:
     return vm.awaiting_pickup_since is not None and vm.has_entity is not False
 
 
@@ -41,7 +41,8 @@ def _renewal(facts: Facts, now: datetime) -> tuple[tuple[str, str | bool], ...]:
     vm, cluster = facts.vm, facts.cluster
     off = vm.power is PowerState.OFF
     absent = vm.has_entity is False
-    readable = cluster.guest_access and (off or vm.guest_fault is None)
+    reached = vm.guest_fault is None or was_reached(vm)
+    readable = cluster.guest_access and (off or reached)
     # A cluster shows the date of an entity; a new entity has no date from before that it could be later than.
     provable = readable or (CertificateSource.CVM_EXPIRY_DATE in vm.date_sources and not absent)
     rows: tuple[tuple[bool, str, str | bool], ...] = (

@@ -16,7 +16,7 @@ OLD_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCertificate:
+class CertificateFacts:
     """The best that is known of the VM's certificate."""
 
     source: CertificateSource
@@ -25,7 +25,7 @@ class KnownCertificate:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownVm:
+class VmFacts:
     """The VM as it was last seen on its cluster. `seen_at` None: only a job has named it so far.
 
     `date_sources`: all sources that have said a date. `has_entity` None: the query was not answered.
@@ -46,14 +46,14 @@ class KnownVm:
     communication_type: str | None = None
     guest_fault_code: str | None = None
     guest_fault: str | None = None
-    certificate: KnownCertificate | None = None
+    certificate: CertificateFacts | None = None
     date_sources: frozenset[CertificateSource] = frozenset()
     renewed_at: datetime | None = None
     awaiting_pickup_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class KnownJob:
+class JobFacts:
     """The VM's last renewal that was to change something, and what it learnt.
 
     `deletes_begun`, `issued`: what it did to the entity. `guest_names`: the entity that the guest itself named when it
@@ -78,7 +78,7 @@ class KnownJob:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCvm:
+class CvmFacts:
     """A CVM as the workers last found it."""
 
     address: str
@@ -87,7 +87,7 @@ class KnownCvm:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCluster:
+class ClusterFacts:
     """What the configuration says of the cluster, and what is remembered of it.
 
     `guest_access`: the configuration has SSH access to this VM's guest. `scan_fault`: why the last scan failed.
@@ -97,7 +97,7 @@ class KnownCluster:
     restart_agent: RestartAgent = RestartAgent.SSH
     accept_unverified: bool = False
     guest_access: bool = False
-    cvms: tuple[KnownCvm, ...] = ()
+    cvms: tuple[CvmFacts, ...] = ()
     scan_fault: str | None = None
     scan_fault_at: datetime | None = None
     paused_at: datetime | None = None
@@ -108,9 +108,9 @@ class KnownCluster:
 class Facts:
     """All of it. `look_failed`: the look that was made for this diagnosis met this."""
 
-    vm: KnownVm
-    cluster: KnownCluster
-    job: KnownJob | None = None
+    vm: VmFacts
+    cluster: ClusterFacts
+    job: JobFacts | None = None
     look_failed: Failure | None = None
     service_paused_at: datetime | None = None
     service_pause_reason: str | None = None
@@ -119,15 +119,15 @@ class Facts:
 # What they come to.
 
 
-def is_expired(certificate: KnownCertificate | None, now: datetime) -> bool:
+def is_expired(certificate: CertificateFacts | None, now: datetime) -> bool:
     return _is_seen(certificate) and certificate is not None and certificate.not_after <= now
 
 
-def is_good(certificate: KnownCertificate | None, now: datetime) -> bool:
+def is_good(certificate: CertificateFacts | None, now: datetime) -> bool:
     return _is_seen(certificate) and certificate is not None and certificate.not_after > now
 
 
-def _is_seen(certificate: KnownCertificate | None) -> bool:
+def _is_seen(certificate: CertificateFacts | None) -> bool:
     """A computed date is nobody's observation: it is never called valid, nor expired."""
     return certificate is not None and certificate.source is not CertificateSource.COMPUTED
 
@@ -136,25 +136,32 @@ def is_old(at: datetime | None, now: datetime) -> bool:
     return at is not None and now - at > timedelta(days=OLD_DAYS)
 
 
-def is_serial(vm: KnownVm) -> bool:
+def is_serial(vm: VmFacts) -> bool:
     return "serial" in (vm.communication_type or "").lower()
 
 
-def names_another(vm: KnownVm, job: KnownJob | None) -> bool:
+def was_reached(vm: VmFacts) -> bool:
+    """The guest was reached over SSH the last time, although its certificate does not count or is not there."""
+    return vm.guest_fault_code in {FaultCode.GUEST_NAMES_ANOTHER_ENTITY, FaultCode.GUEST_CERTIFICATE_MISSING}
+
+
+def names_another(vm: VmFacts, job: JobFacts | None) -> bool:
     """The guest named an entity that was none of this VM's; after a renewal that was proved it has its own."""
+    if vm.guest_fault_code == FaultCode.GUEST_NAMES_ANOTHER_ENTITY:
+        return True
     if job is None or job.guest_names is None or job.outcome == "renewed":
         return False
     own = job.entities | ({vm.ngt_uuid} if vm.ngt_uuid is not None else set())
     return bool(own) and job.guest_names not in own
 
 
-def has_moved(vm: KnownVm, job: KnownJob | None) -> bool:
+def has_moved(vm: VmFacts, job: JobFacts | None) -> bool:
     if job is None or job.guest_address is None:
         return False
     return bool(vm.addresses) and job.guest_address not in vm.addresses
 
 
-def ended_badly(vm: KnownVm, job: KnownJob | None, *, good: bool) -> bool:
+def ended_badly(vm: VmFacts, job: JobFacts | None, *, good: bool) -> bool:
     """Unless it was mended since: a certificate that is good was seen after the job, and the agent is connected."""
     if job is None or not job.done:
         return False

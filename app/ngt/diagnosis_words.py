@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.ngt.diagnosis_facts import KnownCertificate, KnownJob, KnownVm
+from app.ngt.diagnosis_facts import CertificateFacts, JobFacts, VmFacts
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.vocabulary import CertificateSource
 
@@ -16,11 +16,11 @@ _SOURCES = {
 }
 
 
-def days_left(certificate: KnownCertificate | None, now: datetime) -> int:
+def days_left(certificate: CertificateFacts | None, now: datetime) -> int:
     return 0 if certificate is None else (certificate.not_after - now) // DAY
 
 
-def name_of(vm: KnownVm) -> str:
+def name_of(vm: VmFacts) -> str:
     return f"VM {vm.name!r}" if vm.name else f"VM {vm.vm_uuid}"
 
 
@@ -32,19 +32,19 @@ def day(at: datetime | None) -> str:
     return "an unknown day" if at is None else f"{at:%Y-%m-%d}"
 
 
-def date_of(certificate: KnownCertificate | None) -> str:
+def date_of(certificate: CertificateFacts | None) -> str:
     if certificate is None:
         return "an unknown day"
     source = _SOURCES[certificate.source]
-    return f"until {certificate.not_after:%Y-%m-%d}, {source} on {certificate.observed_at:%Y-%m-%d}"
+    return f"good until {certificate.not_after:%Y-%m-%d}, {source} on {certificate.observed_at:%Y-%m-%d}"
 
 
-def ago(certificate: KnownCertificate | None, now: datetime) -> str:
+def ago(certificate: CertificateFacts | None, now: datetime) -> str:
     days = 0 if certificate is None else (now - certificate.not_after) // DAY
     return _count(days) + " ago" if days else "less than a day ago"
 
 
-def in_days(certificate: KnownCertificate | None, now: datetime) -> str:
+def in_days(certificate: CertificateFacts | None, now: datetime) -> str:
     days = days_left(certificate, now)
     return f"in {_count(days)}" if days else "in less than a day"
 
@@ -53,17 +53,17 @@ def _count(number: int) -> str:
     return "1 day" if number == 1 else f"{number} days"
 
 
-def link_of(vm: KnownVm) -> str:
+def link_of(vm: VmFacts) -> str:
     shown = {True: "active all the same, which proves nothing", False: "not active", None: "unknown"}
     return f"The link is {shown[vm.link_active]}."
 
 
-def iso_of(vm: KnownVm) -> str:
+def iso_of(vm: VmFacts) -> str:
     shown = {True: "Its ISO is mounted", False: "Its ISO is not mounted", None: "Whether its ISO is mounted is unknown"}
     return f"{shown[vm.iso_mounted]}."
 
 
-def end_of(job: KnownJob | None) -> str:
+def end_of(job: JobFacts | None) -> str:
     if job is None:
         return ""
     why = job.error_message or job.message
@@ -72,7 +72,7 @@ def end_of(job: KnownJob | None) -> str:
     )
 
 
-def step_after(job: KnownJob | None) -> str | None:
+def step_after(job: JobFacts | None) -> str | None:
     """What is left to do after a job; None: nothing is known."""
     if job is None:
         return None

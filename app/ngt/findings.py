@@ -120,8 +120,8 @@ FINDINGS: dict[FindingCode, FindingRule] = {
     ),
     _C.GUEST_NAMES_ANOTHER_ENTITY: FindingRule(
         _ERROR,
-        "the guest has the certificate of another VM's tools entity",
-        "See whether the VM is a clone, or its address was another's; renew to give it a certificate of its own.",
+        "the guest has the certificate of another tools entity than the VM's own",
+        "If somebody renewed it by hand, restart the agent; else renew, which gives it a certificate of its own.",
         _RENEW,
     ),
     _C.CERTIFICATE_EXPIRED: FindingRule(_ERROR, "the certificate has expired", "Renew the certificate.", _RENEW),
@@ -193,7 +193,7 @@ FINDINGS: dict[FindingCode, FindingRule] = {
     _C.GUEST_NOT_READABLE: FindingRule(
         _WARNING,
         "the guest's certificate could not be read over SSH",
-        "Mend what the message names; until then a person has to restart the agent at a renewal.",
+        "Mend what the message names; where the guest is not reached, a person has to restart its agent.",
     ),
     _C.ENTITY_NOT_SHOWN: FindingRule(
         _WARNING,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ngt.diagnosis import diagnose
-from app.ngt.diagnosis_facts import Facts, KnownCertificate, KnownCluster, KnownCvm, KnownJob, KnownVm
+from app.ngt.diagnosis_facts import CertificateFacts, ClusterFacts, CvmFacts, Facts, JobFacts, VmFacts
 from app.ngt.errors import FaultCode
 from app.ngt.findings import FINDINGS, CallKind, Finding, FindingCode, Severity
 from app.ngt.progress import Failure, Mode, RestartAgent, WaitReason
@@ -28,11 +28,11 @@ def days(number: float) -> timedelta:
     return timedelta(days=number)
 
 
-def certificate(left: float = 500, *, source: CertificateSource = GUEST, ago: float = 0.1) -> KnownCertificate:
-    return KnownCertificate(source, NOW - days(ago), NOW + days(left))
+def certificate(left: float = 500, *, source: CertificateSource = GUEST, ago: float = 0.1) -> CertificateFacts:
+    return CertificateFacts(source, NOW - days(ago), NOW + days(left))
 
 
-WELL = KnownVm(
+WELL = VmFacts(
     vm_uuid=VM,
     cluster="c1",
     name="web01",
@@ -47,9 +47,9 @@ WELL = KnownVm(
     certificate=certificate(),
     date_sources=frozenset({GUEST, CVM}),
 )
-WITH_GUESTS = KnownCluster(guest_access=True)
-OPEN = KnownJob(JOB, done=False, message="recreating the VM tools entity")
-FAILED = KnownJob(
+WITH_GUESTS = ClusterFacts(guest_access=True)
+OPEN = JobFacts(JOB, done=False, message="recreating the VM tools entity")
+FAILED = JobFacts(
     JOB,
     done=True,
     outcome="failed",
@@ -66,7 +66,7 @@ GONE: dict[str, Any] = {
 }
 
 
-def facts(job: KnownJob | None = None, cluster: KnownCluster = WITH_GUESTS, **vm: Any) -> Facts:
+def facts(job: JobFacts | None = None, cluster: ClusterFacts = WITH_GUESTS, **vm: Any) -> Facts:
     return Facts(replace(WELL, **vm), cluster, job)
 
 
@@ -102,7 +102,7 @@ EXAMPLES: list[tuple[FindingCode, Facts, str | None, dict[str, Any]]] = [
         None,
         {},
     ),
-    (_C.NEVER_SEEN, Facts(KnownVm(VM, "c1"), WITH_GUESTS), None, {}),
+    (_C.NEVER_SEEN, Facts(VmFacts(VM, "c1"), WITH_GUESTS), None, {}),
     (_C.SEEN_LONG_AGO, facts(seen_at=NOW - days(20)), None, {}),
     (
         _C.NO_FREE_CDROM,
@@ -135,7 +135,7 @@ EXAMPLES: list[tuple[FindingCode, Facts, str | None, dict[str, Any]]] = [
     (_C.RENEWAL_OPEN, facts(OPEN), None, {}),
     (_C.ISO_MOUNTED, facts(iso_mounted=True), None, {}),
     (_C.DATE_OLD, facts(certificate=certificate(ago=21)), None, {}),
-    (_C.CLUSTER_PAUSED, facts(cluster=KnownCluster(paused_at=NOW - days(1), pause_reason="AOS upgrade")), None, {}),
+    (_C.CLUSTER_PAUSED, facts(cluster=ClusterFacts(paused_at=NOW - days(1), pause_reason="AOS upgrade")), None, {}),
     (_C.SERVICE_PAUSED, replace(facts(), service_paused_at=NOW - days(1)), None, {}),
     (_C.NOTHING_IS_WRONG, facts(), None, {}),
 ]  # fmt: skip
@@ -168,7 +168,8 @@ def test_a_cause_keeps_its_consequences_quiet() -> None:
     assert codes(facts(**GONE)) == [_C.ENTITY_GONE]
     assert codes(facts(**_OFF)) == [_C.VM_NOT_RUNNING]
     assert codes(facts(vanished_at=NOW, **GONE)) == [_C.VM_VANISHED]
-    assert codes(facts(link_active=False, **_AWAITS)) == [_C.AWAITING_PICKUP]
+    for seen in (dict[str, Any](), {"link_active": False}, {"certificate": None}):
+        assert codes(facts(**seen, **_AWAITS)) == [_C.AWAITING_PICKUP]
 
 
 def test_a_healthy_vm_is_told_with_what_was_checked() -> None:
@@ -177,9 +178,9 @@ def test_a_healthy_vm_is_told_with_what_was_checked() -> None:
     assert diagnosis.summary == "VM 'web01': nothing is wrong with its NGT, as far as it was checked."
     (finding,) = diagnosis.findings
     assert finding.message == (
-        "As VM 'web01' was seen on 2026-11-24: its certificate is good for 500 days (until 2028-04-07, as it was read "
-        "in the guest on 2026-11-24), its agent is connected, it has its tools entity, NGT is switched on, it runs, "
-        "its last renewal was proved."
+        "As VM 'web01' was seen on 2026-11-24: its certificate has 500 days left (good until 2028-04-07, as it was "
+        "read in the guest on 2026-11-24), its agent is connected, it has its tools entity, NGT is switched on, it "
+        "runs, its last renewal was proved."
     )
 
 
@@ -213,15 +214,16 @@ def test_the_days_of_a_certificate_are_told(left: float, said: str) -> None:
 @pytest.mark.parametrize(
     ("known", "body"),
     [
-        (facts(cluster=KnownCluster(guest_access=True)), {}),
-        (facts(cluster=KnownCluster()), {"restart_agent": "manual"}),
-        (facts(cluster=KnownCluster(restart_agent=RestartAgent.MANUAL)), {}),
+        (facts(cluster=ClusterFacts(guest_access=True)), {}),
+        (facts(cluster=ClusterFacts()), {"restart_agent": "manual"}),
+        (facts(cluster=ClusterFacts(restart_agent=RestartAgent.MANUAL)), {}),
         (
-            facts(cluster=KnownCluster(), date_sources=frozenset({PUSHED})),
+            facts(cluster=ClusterFacts(), date_sources=frozenset({PUSHED})),
             {"restart_agent": "manual", "accept_unverified": True},
         ),
-        (facts(cluster=KnownCluster(accept_unverified=True), date_sources=_NO_DATES), {"restart_agent": "manual"}),
+        (facts(cluster=ClusterFacts(accept_unverified=True), date_sources=_NO_DATES), {"restart_agent": "manual"}),
         (facts(guest_fault="does not answer"), {"restart_agent": "manual"}),
+        (facts(guest_fault="no certificate", guest_fault_code="guest-certificate-missing"), {}),
         (facts(**_OFF), {"when_powered_off": "proceed"}),
         (facts(**_OFF, guest_fault="does not answer", date_sources=_NO_DATES), {"when_powered_off": "proceed"}),
         (facts(renewed_at=NOW - days(0.5)), {"force": True}),
@@ -236,7 +238,7 @@ def test_a_renewal_is_called_so_that_it_is_not_refused(known: Facts, body: dict[
 
 
 def test_a_refresh_creates_no_entity_so_it_is_called_to_recreate() -> None:
-    call = found(facts(cluster=KnownCluster(mode=Mode.REFRESH, guest_access=True), **GONE), _C.ENTITY_GONE).call
+    call = found(facts(cluster=ClusterFacts(mode=Mode.REFRESH, guest_access=True), **GONE), _C.ENTITY_GONE).call
     assert call is not None
     assert dict(call.body) == {"create_if_absent": True, "mode": "recreate"}
 
@@ -258,7 +260,7 @@ def test_an_issued_certificate_is_picked_up_and_not_issued_again() -> None:
 
 def test_a_job_that_cannot_be_retried_is_followed_by_a_renewal() -> None:
     refused = replace(FAILED, error_code=FaultCode.NOT_VERIFIABLE, error_message="no date is shown")
-    known = facts(refused, cluster=KnownCluster(), date_sources=_NO_DATES, certificate=None)
+    known = facts(refused, cluster=ClusterFacts(), date_sources=_NO_DATES, certificate=None)
     finding = found(known, _C.RENEWAL_NOT_ENDED_WELL)
     assert finding.call is not None
     assert (finding.call.path, dict(finding.call.body)["accept_unverified"]) == (RENEW, True)
@@ -285,6 +287,12 @@ def test_a_cancelled_renewal_says_what_is_left_to_do() -> None:
     assert codes(facts(replace(cancelled, remaining_action=None))) == [_C.NOTHING_IS_WRONG]
 
 
+def test_a_guest_that_names_another_entity_in_a_scan_has_no_certificate_of_its_own() -> None:
+    named: dict[str, Any] = {"guest_fault_code": "guest-names-another-entity", "guest_fault": "it names another"}
+    assert codes(facts(**named, link_active=False)) == [_C.GUEST_NAMES_ANOTHER_ENTITY]
+    assert codes(facts(**named, **_AWAITS)) == [_C.AWAITING_PICKUP]
+
+
 def test_a_guest_that_names_its_entity_of_before_has_only_not_picked_up_yet() -> None:
     own = replace(FAILED, guest_names="old", entities=frozenset({"old", "new"}))
     assert _C.GUEST_NAMES_ANOTHER_ENTITY not in codes(facts(own, ngt_uuid="new"))
@@ -295,8 +303,8 @@ def test_a_guest_that_names_its_entity_of_before_has_only_not_picked_up_yet() ->
 @pytest.mark.parametrize(
     ("cluster", "told"),
     [
-        ({"cvms": (KnownCvm("10.0.0.31", is_up=False, fault="timed out"), KnownCvm("10.0.0.32", is_up=True))}, None),
-        ({"cvms": (KnownCvm("10.0.0.31", is_up=False, fault="timed out"),)}, "no CVM of it answers (10.0.0.31: timed"),
+        ({"cvms": (CvmFacts("10.0.0.31", is_up=False, fault="timed out"), CvmFacts("10.0.0.32", is_up=True))}, None),
+        ({"cvms": (CvmFacts("10.0.0.31", is_up=False, fault="timed out"),)}, "no CVM of it answers (10.0.0.31: timed"),
         ({"scan_fault": "Prism is down", "scan_fault_at": NOW - days(2)}, None),
         ({"scan_fault": "Prism is down", "scan_fault_at": NOW}, "Prism is down."),
     ],
@@ -304,7 +312,7 @@ def test_a_guest_that_names_its_entity_of_before_has_only_not_picked_up_yet() ->
 def test_a_cluster_that_is_silent_now_is_told_and_one_that_was_is_not(
     cluster: dict[str, Any], told: str | None
 ) -> None:
-    known = facts(cluster=KnownCluster(**cluster))
+    known = facts(cluster=ClusterFacts(**cluster))
     if told is None:
         assert codes(known) == [_C.NOTHING_IS_WRONG]
     else:
@@ -324,10 +332,10 @@ _words = st.sampled_from([None, "one", "two"])
 _times = st.none() | st.sampled_from([-2000, -21, -3, -0.2, 0, 0.1, 400]).map(lambda left: NOW + days(left))
 _sources = st.sampled_from(list(CertificateSource))
 _certificates = st.builds(
-    KnownCertificate, _sources, _times.map(lambda at: at or NOW), _times.map(lambda at: at or NOW)
+    CertificateFacts, _sources, _times.map(lambda at: at or NOW), _times.map(lambda at: at or NOW)
 )
 _vms = st.builds(
-    KnownVm,
+    VmFacts,
     vm_uuid=st.just(VM),
     cluster=st.just("c1"),
     name=_words,
@@ -341,7 +349,7 @@ _vms = st.builds(
     iso_mounted=_flags,
     link_active=_flags,
     communication_type=st.sampled_from([None, "kSerialPort", "kIPv4", "3"]),
-    guest_fault_code=st.sampled_from([None, "guest-not-reached", "a-word-of-tomorrow"]),
+    guest_fault_code=st.sampled_from([None, "guest-not-reached", "guest-names-another-entity", "a-word-of-tomorrow"]),
     guest_fault=_words,
     certificate=st.none() | _certificates,
     date_sources=st.frozensets(_sources),
@@ -349,7 +357,7 @@ _vms = st.builds(
     awaiting_pickup_since=_times,
 )
 _jobs = st.builds(
-    KnownJob,
+    JobFacts,
     id=st.just(JOB),
     done=st.booleans(),
     message=st.text(max_size=20),
@@ -367,12 +375,12 @@ _jobs = st.builds(
     guest_address=st.sampled_from([None, "10.1.0.5", "10.1.0.9"]),
 )
 _clusters = st.builds(
-    KnownCluster,
+    ClusterFacts,
     mode=st.sampled_from(list(Mode)),
     restart_agent=st.sampled_from(list(RestartAgent)),
     accept_unverified=st.booleans(),
     guest_access=st.booleans(),
-    cvms=st.lists(st.builds(KnownCvm, st.just("10.0.0.31"), st.booleans(), _words), max_size=2).map(tuple),
+    cvms=st.lists(st.builds(CvmFacts, st.just("10.0.0.31"), st.booleans(), _words), max_size=2).map(tuple),
     scan_fault=_words,
     scan_fault_at=_times,
     paused_at=_times,
