@@ -30,6 +30,7 @@ from app.store.changes import Changes
 from app.store.clusters import Clusters
 from app.store.database import Database
 from app.store.deliveries import Deliveries
+from app.store.diagnosis_facts import DiagnosisFacts
 from app.store.job_events import JobEvents
 from app.store.jobs import Jobs
 from app.store.keys import Keys
@@ -155,6 +156,7 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
         vms=Vms(database),
         scans=Scans(database, wakeups, changes),
         pushed_certificates=PushedCertificates(database, wakeups),
+        diagnosis_facts=DiagnosisFacts(database),
         changes=changes,
         waiters=Waiters(settings.callers),
         metrics=metrics,

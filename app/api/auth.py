@@ -27,6 +27,7 @@ SCOPES: dict[str, frozenset[Scope] | None] = {
     "getVmNgt": frozenset({Scope.VMS_READ}),
     "putVmNgtCertificate": frozenset({Scope.CERTIFICATES_WRITE}),
     "getForecast": frozenset({Scope.VMS_READ}),
+    "diagnoseVmNgt": frozenset({Scope.VMS_READ}),
     "listClusters": ANY_KEY,
     "getClusterHealth": ANY_KEY,
     "scanCluster": frozenset({Scope.CLUSTERS_SCAN}),

@@ -90,6 +90,7 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("getJobResult", "200"): ("ETag", "Preference-Applied"),
     ("getJobResult", "202"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getJobResult", "304"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("diagnoseVmNgt", "200"): ("Preference-Applied",),
     ("cancelJob", "202"): ("ETag",),
     ("retryJob", "202"): _JOB_HEADERS,
     ("retryJob", "409"): ("Location",),
@@ -133,6 +134,7 @@ REQUEST_HEADERS: dict[str, list[Json]] = {
     "listJobEvents": [_LAST_EVENT_ID],
     "getVmNgt": [_PREFER],
     "getScan": [_IF_NONE_MATCH, _PREFER],
+    "diagnoseVmNgt": [_PREFER],
 }
 
 _TO_THE_JOB: Json = {"job_id": "$response.body#/id"}

@@ -13,6 +13,7 @@ from app.store.changes import Changes
 from app.store.clusters import Clusters
 from app.store.database import Database
 from app.store.deliveries import Deliveries
+from app.store.diagnosis_facts import DiagnosisFacts
 from app.store.job_events import JobEvents
 from app.store.jobs import Jobs
 from app.store.keys import Keys
@@ -56,6 +57,7 @@ class Parts:
     vms: Vms
     scans: Scans
     pushed_certificates: PushedCertificates
+    diagnosis_facts: DiagnosisFacts
     changes: Changes
     waiters: Waiters
     metrics: Metrics

@@ -52,6 +52,7 @@ OTHER_CLUSTER = {
     "getVmNgt": Elsewhere.NO_VM,
     "putVmNgtCertificate": Elsewhere.NO_VM,
     "getForecast": Elsewhere.OWN_TEST,
+    "diagnoseVmNgt": Elsewhere.NO_VM,
     "listClusters": Elsewhere.FILTERED,
     "getClusterHealth": Elsewhere.NOT_ALLOWED,
     "scanCluster": Elsewhere.NOT_ALLOWED,
