@@ -101,8 +101,9 @@ fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the docum
 	  FUZZ_EXAMPLES=400 FUZZ_SEED=$$seed $(BIN)/python -m pytest -s tests/contract/test_service.py
 
 .PHONY: docs
-docs: $(INSTALLED) ## Write docs/errors.md and docs/clients.md anew
+docs: $(INSTALLED) ## Write docs/errors.md, docs/diagnosis.md and docs/clients.md anew
 	$(BIN)/python tools/errors_page.py
+	$(BIN)/python tools/diagnosis_page.py
 	$(BIN)/python -m tests.clients.page
 
 .PHONY: migration

@@ -17,6 +17,7 @@ from app.ngt.progress import StepName, WaitReason
 from app.store.records import JobStatus, Scope
 from app.work.renewal import _STATUS_OF_OUTCOME
 from tests.docs.pages import PAGES, ROOT, command_lines, rows, section, words
+from tools import diagnosis_page
 from tools.errors_page import PAGE, page
 
 # Words of other programs, which the code does not use.
@@ -34,6 +35,10 @@ FORBIDDEN = (
 
 def test_the_page_of_errors_is_fresh() -> None:
     assert PAGE.read_text("utf-8") == page(), "run `make docs`"
+
+
+def test_the_page_of_diagnoses_is_fresh() -> None:
+    assert diagnosis_page.PAGE.read_text("utf-8") == diagnosis_page.page(), "run `make docs`"
 
 
 def test_the_scopes_are_those_that_the_operations_ask_for() -> None:
