@@ -57,7 +57,6 @@ async def test_every_curl_line_is_answered_well(tmp_path: Path, database: Databa
     assert len(lines) >= 7
     commands = Commands(tmp_path, {"DATABASE_URL": database_url, "NGT_RENEWAL_PORT": "0"})
     _, key = await Keys(database).create("docs", frozenset(Scope))
-    _, key = await Keys(database).create("docs", frozenset({Scope.RENEW, Scope.JOBS_READ, Scope.VMS_READ}))
     async with Site.running(SITE, tmp_path / "site") as site:
         write_configuration(site, commands.configuration, {})
         async with commands.running("serve") as service, httpx.AsyncClient(timeout=LIMIT_S, trust_env=False) as client:

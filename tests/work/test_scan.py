@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 async def stored(service: Service, table: Any, **equal: object) -> list[Row]:
     async with service.database.transaction() as connection:
         conditions = [table.c[name] == value for name, value in equal.items()]
-        return list[Row]((await connection.execute(select(table).where(*conditions))).mappings().all())
+        return [dict(row) for row in (await connection.execute(select(table).where(*conditions))).mappings()]
 
 
 async def vm_row(service: Service, vm: str | Vm, cluster: str = "c1") -> Row:
