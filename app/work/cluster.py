@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,9 @@ from app.store.slots import SlotRules
 from app.work.clock import DatabaseClock
 
 _Read = TypeVar("_Read")
+_LARGE = 128 * 1024
+# Several would not be faster together, and the loop would have to wait for each of them.
+_READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
 _LISTED_AS_ABSENT = "(the VM is not in the answer)"
 
 
@@ -137,8 +141,7 @@ class WorkedCluster:
             if asked.cvm in causes:
                 continue
             try:
-                # A listing may have megabytes; the loop serves others meanwhile.
-                return await asyncio.to_thread(read, asked)
+                return await _read_aside(read, asked)
             except Fault as cause:
                 causes[asked.cvm] = cause
         raise next(iter(causes.values()))
@@ -183,6 +186,13 @@ class WorkedCluster:
     def guest_host(self, guest: GuestSettings, address: str) -> Host:
         """Where to log in for this guest."""
         return Host(address, guest.port, guest.username, guest.key_file, guest.known_hosts, sessions=2)
+
+
+async def _read_aside(read: Callable[[Asked], _Read], asked: Asked) -> _Read:
+    """What `read` makes of the answer. A listing may have megabytes, and the loop serves others meanwhile."""
+    if len(asked.answer.stdout) < _LARGE:
+        return read(asked)
+    return await asyncio.get_running_loop().run_in_executor(_READER, read, asked)
 
 
 def _took_too_long(asked: Asked, limit_s: float) -> Fault:
