@@ -202,7 +202,7 @@ class Inventory:
 
 
 async def _store_some(connection: AsyncConnection, cluster: str, seen: Seen, vms: Sequence[SeenVm]) -> int:
-    rows = json.dumps([asdict(vm) for vm in vms])
+    rows = json.dumps([{name: getattr(vm, name) for name in SeenVm.__slots__} for vm in vms])
     values = {"cluster": cluster, "at": seen.at, "seen": rows, "whole": seen.has_entities}
     return int(await connection.scalar(_STORE, values) or 0)
 

@@ -12,7 +12,7 @@ from app.store.job_search import JobFilter
 from app.store.jobs import Jobs
 from app.store.records import IdempotencyKey, JobRecord
 from app.store.retention import KeptDays, Removed, prune
-from app.store.tables import DELIVERY, IDEMPOTENCY, STEP
+from app.store.tables import DELIVERY, IDEMPOTENCY, SCAN, STEP
 from tests.store.conftest import Leave, renewal
 
 KEPT = KeptDays(jobs=90, idempotency=7, deliveries=14, scans=14)
@@ -87,6 +87,22 @@ async def test_finished_deliveries_go_and_those_still_to_be_made_never(
     assert await prune(database, KEPT) == Removed(deliveries=1)
     async with database.transaction() as connection:
         assert set((await connection.scalars(select(DELIVERY.c.id))).all()) == {fresh, pending, replayed}
+
+
+async def test_finished_scans_go_and_open_ones_never(database: Database) -> None:
+    async def scan(cluster: str, **more: Any) -> UUID:
+        fixed = {"origin": "requested", "caller_id": "", "caller": "", "message": "", "version": 1, "fence": 0}
+        row = {"id": uuid4(), "cluster": cluster, "status": "succeeded", "done": True, **fixed, **more}
+        async with database.transaction() as connection:
+            await connection.execute(insert(SCAN).values(**row))
+        return UUID(str(row["id"]))
+
+    await scan("c1", created_at=ago(15), finished_at=ago(14.1))
+    fresh = await scan("c1", created_at=ago(15), finished_at=ago(13.9))
+    still_open = await scan("c1", created_at=ago(100), done=False, status="queued")
+    assert await prune(database, KEPT) == Removed(scans=1)
+    async with database.transaction() as connection:
+        assert set((await connection.scalars(select(SCAN.c.id))).all()) == {fresh, still_open}
 
 
 async def test_a_job_stays_until_its_receivers_were_told(jobs: Jobs, leave: Leave, database: Database) -> None:
