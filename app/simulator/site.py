@@ -193,7 +193,9 @@ class Site:
             lines += [f"{inner} = {_toml(value)}" for inner, value in table.items()]
         if guests:
             windows = [
-                f"{self.guests[vm.uuid].ip}/32" for vm in self.clusters[name].vms.values() if vm.os is Os.WINDOWS
+                f"{self.guests[vm.uuid].ip}/32"
+                for vm in self.clusters[name].vms.values()
+                if vm.os is Os.WINDOWS and vm.uuid in self.guests
             ]
             for os, networks in (("windows", windows), ("linux", ["127.0.0.0/8"])):
                 if networks:
@@ -223,11 +225,12 @@ class Site:
         for index in range(spec.cvms):
             host = self._host(f"{spec.name}-cvm{index}", spec.name, f"127.0.{number}.{index + 1}")
             self.cvms.setdefault(spec.name, []).append(host)
-        base = ipaddress.IPv4Address(f"127.{number}.0.0")
+        has_servers = self.spec.guests_reachable
+        base = ipaddress.IPv4Address(f"{127 if has_servers else 10}.{number}.0.0")
         for index, vm_spec in enumerate(spec.vms, 1):
             ip = str(base + index)
             vm = cluster.add_vm(vm_spec, addresses=vm_spec.addresses or (ip,))
-            if not vm.controller_vm:
+            if has_servers and not vm.controller_vm:
                 self.guests[vm.uuid] = self._guest(vm, cluster, ip)
 
     def _host(self, name: str, cluster: str, ip: str) -> Host:

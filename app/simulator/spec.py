@@ -85,10 +85,14 @@ class ClusterSpec:
 
 @dataclass(frozen=True, slots=True)
 class SiteSpec:
-    """A whole site. `latency_s` is what each tool takes, by its name; `REAL_LATENCY_S` is what real ones take."""
+    """A whole site. `latency_s` is what each tool takes, by its name; `REAL_LATENCY_S` is what real ones take.
+
+    Guests that are not reachable have addresses and no server, so that a site may have tens of thousands.
+    """
 
     clusters: tuple[ClusterSpec, ...]
     latency_s: dict[str, float] = field(default_factory=dict)
+    guests_reachable: bool = True
 
 
 REAL_LATENCY_S = {"nutanix_guest_tools_cli": 0.1, "ncli": 2.0}
@@ -113,15 +117,24 @@ def demo_site() -> SiteSpec:
     return SiteSpec((ClusterSpec("c1", 3, vms),))
 
 
-def uniform_site(
+WAVES = (-20.0, 5.0, 25.0, 60.0, 200.0, 400.0, 700.0, 950.0)
+"""Days until the certificates of a large site expire: they were issued in waves, so they expire in waves."""
+
+
+def uniform_site(  # noqa: PLR0913 - what differs between sites whose VMs are all alike
     *,
     vms: int,
     cvms: int = 3,
     clusters: int = 1,
     traits: Traits | None = None,
     latency_s: dict[str, float] | None = None,
+    waves: tuple[float, ...] = (12,),
+    guests_reachable: bool = True,
 ) -> SiteSpec:
-    """Clusters named `c1`, `c2` and so on, with `vms` Linux VMs each, named `vm0001`, `vm0002` and so on."""
-    named = tuple(VmSpec(f"vm{number:04}") for number in range(1, vms + 1))
+    """Clusters named `c1`, `c2` and so on, with `vms` Linux VMs each, named `vm0001`, `vm0002` and so on.
+
+    `waves` are the days that are left of their certificates, of one VM after the other.
+    """
+    named = tuple(VmSpec(f"vm{number:04}", expires_in_days=waves[number % len(waves)]) for number in range(1, vms + 1))
     made = (ClusterSpec(f"c{number}", cvms, named, traits or Traits()) for number in range(1, clusters + 1))
-    return SiteSpec(tuple(made), latency_s or {})
+    return SiteSpec(tuple(made), latency_s or {}, guests_reachable)

@@ -6,9 +6,10 @@ from statistics import median
 
 from tests.bench.measure import AT_A_TIME, Pair, Race, Turn, Waiting
 from tests.bench.polls import JOBS, POLLS, Polls
+from tests.bench.scans import Scanned
 
 
-def write_report(race: Race, waiting: Waiting, polls: Polls, ansible: str, load: str) -> str:
+def write_report(race: Race, waiting: Waiting, polls: Polls, scans: list[Scanned], ansible: str, load: str) -> str:
     """The whole page."""
     turns = [pair.service for pair in race.free]
     loops = [pair.loop for pair in race.free]
@@ -30,6 +31,7 @@ def write_report(race: Race, waiting: Waiting, polls: Polls, ansible: str, load:
         (f"Memory with {waiting.jobs:,} waiting jobs", f"{waiting.waiting_mib:.0f} MiB", "", ""),
         (f"CPU with {waiting.jobs:,} waiting jobs", f"{waiting.cpu_s_per_minute:.1f} s per minute", "", ""),
         *_poll_rows(polls),
+        *(row for scanned in scans for row in _scan_rows(scanned)),
     ]
     table = ["| | service | bare loop | aim |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join([_head(race, load), *table, "", ansible, "", *_turns_table(race), ""])
@@ -72,6 +74,15 @@ def _poll_rows(polls: Polls) -> list[tuple[str, str, str, str]]:
             "the same as without",
         ),
     ]
+
+
+def _scan_rows(scan: Scanned) -> list[tuple[str, str, str, str]]:
+    many = f"{scan.clusters} clusters of {scan.vms:,} VMs" if scan.clusters > 1 else f"a cluster of {scan.vms:,} VMs"
+    spent = f"CPU {scan.cpu.service_s:.1f} s, and PostgreSQL {scan.cpu.postgres_s:.1f} s"
+    memory = f"at most {scan.peak_mib - scan.before_mib:.0f} MiB more, {scan.peak_mib:.0f} MiB in all"
+    stop = f"longest answer to `/livez` {scan.stop_ms:.0f} ms (without: {scan.idle_ms:.0f} ms)"
+    aim = "CPU ≤ 3 s, ≤ 150 MiB more" if scan.clusters == 1 else "≤ 150 MiB more"
+    return [(f"Scan of {many}, 5 KB each in the listing", f"{scan.seconds:.1f} s; {spent}; {memory}; {stop}", "", aim)]
 
 
 def _each_ms(turns: list[Turn], name: str) -> float:

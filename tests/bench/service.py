@@ -62,6 +62,15 @@ class Service:
     def rss_mib(self) -> float:
         return float(self.process.memory_info().rss) / 2**20
 
+    def forget_peak(self) -> None:
+        """From now on `peak_mib` is of what comes."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+
     def client(self, *, connections: int = 20) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=connections)
         return httpx.AsyncClient(base_url=self.url, headers={"X-API-Key": self.key}, timeout=60, limits=limits)

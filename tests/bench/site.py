@@ -1,7 +1,8 @@
 """What both contenders work on: simulated clusters behind a real OpenSSH server, and simulated guests.
 
 The tools are small programs on the PATH of the configured profile; what they do to the cluster is the simulator's, in a
-process of its own (`python -m tests.bench.site <directory> <clusters> <vms>`), so a renewal really renews.
+process of its own (`python -m tests.bench.site <directory> <clusters> <vms>`), so a renewal really renews. For scans
+the VMs are as large as real ones are in a listing, and their guests have no servers.
 """
 
 import asyncio
@@ -11,19 +12,23 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.settings import ClusterSettings
 from app.simulator.control import order
-from app.simulator.spec import uniform_site
+from app.simulator.spec import WAVES, Traits, uniform_site
 from app.simulator.standalone import CONFIGURATION_FILE, CONTROL_FILE, run_site
 from tests.ssh.sshd import Sshd, running_sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_LIMIT_S = 120.0
+# OpenSSH listens at sixteen, of which 127.0.0.1 is always one.
+_MOST_ADDRESSES = 15
+# A real record of `ncli vm ls -json=true` takes 5 KB.
+_PADDING_BYTES = 4400
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +59,41 @@ class BenchSite:
 
 
 @contextmanager
-def running_bench_site(folder: Path, *, clusters: int, vms: int) -> Iterator[BenchSite]:
+def running_bench_site(folder: Path, *, clusters: int, vms: int, for_scans: bool = False) -> Iterator[BenchSite]:
     """`clusters` clusters of `vms` VMs each; each cluster's one CVM is an address of the same `sshd`."""
     site = folder / "site"
-    arguments = [sys.executable, "-m", "tests.bench.site", str(site), str(clusters), str(vms)]
+    kind = ["scans"] if for_scans else []
+    arguments = [sys.executable, "-m", "tests.bench.site", str(site), str(clusters), str(vms), *kind]
     with (folder / "site.log").open("wb") as log:
         process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
         control = _control_of(site / CONTROL_FILE, process)
-        addresses = [f"127.0.0.{number + 1}" for number in range(1, clusters)]
-        lines = [f"ListenAddress {address}" for address in addresses]
-        with running_sshd(folder / "sshd", lines=["MaxSessions 10", *lines]) as sshd:
-            own = sshd.known_hosts.read_text("ascii")
-            sshd.known_hosts.write_text(own + "".join(own.replace("127.0.0.1", address) for address in addresses))
-            simulated = tomllib.loads((site / CONFIGURATION_FILE).read_text("utf-8"))["clusters"]
-            tables = {
-                name: _behind_sshd(table, sshd, address, site / f"profile.{name}-cvm0")
-                for (name, table), address in zip(simulated.items(), ["127.0.0.1", *addresses], strict=True)
-            }
+        simulated = tomllib.loads((site / CONFIGURATION_FILE).read_text("utf-8"))["clusters"]
+        with ExitStack() as servers:
+            tables: dict[str, dict[str, Any]] = {}
+            places = [f"127.0.0.{number}" for number in range(1, clusters + 1)]
+            sshds = [
+                servers.enter_context(_sshd_at(folder / f"sshd{first}", places[first : first + _MOST_ADDRESSES]))
+                for first in range(0, clusters, _MOST_ADDRESSES)
+            ]
+            for number, (name, table) in enumerate(simulated.items()):
+                sshd = sshds[number // _MOST_ADDRESSES]
+                tables[name] = _behind_sshd(table, sshd, places[number], site / f"profile.{name}-cvm0")
             uuids = {name: list(names) for name, names in control["vms"].items()}
-            yield BenchSite(control["control_port"], uuids, tables, sshd)
+            yield BenchSite(control["control_port"], uuids, tables, sshds[0])
     finally:
         process.terminate()
         process.wait(timeout=_START_LIMIT_S)
+
+
+@contextmanager
+def _sshd_at(folder: Path, addresses: list[str]) -> Iterator[Sshd]:
+    """One server at all of these, the first of which is 127.0.0.1 or not the server's own."""
+    lines = [f"ListenAddress {address}" for address in addresses if address != "127.0.0.1"]
+    with running_sshd(folder, lines=["MaxSessions 10", *lines]) as sshd:
+        own = sshd.known_hosts.read_text("ascii")
+        sshd.known_hosts.write_text(own + "".join(own.replace("127.0.0.1", address) for address in addresses))
+        yield sshd
 
 
 def _control_of(path: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -101,9 +118,19 @@ def _behind_sshd(table: dict[str, Any], sshd: Sshd, address: str, profile: Path)
     }
 
 
-def main(directory: str, clusters: str, vms: str) -> None:
+def main(directory: str, clusters: str, vms: str, kind: str = "renewals") -> None:
     """Runs the simulated part until it is ended."""
-    spec = uniform_site(vms=int(vms), cvms=1, clusters=int(clusters))
+    if kind == "scans":
+        spec = uniform_site(
+            vms=int(vms),
+            cvms=1,
+            clusters=int(clusters),
+            traits=Traits(listing_padding_bytes=_PADDING_BYTES),
+            waves=WAVES,
+            guests_reachable=False,
+        )
+    else:
+        spec = uniform_site(vms=int(vms), cvms=1, clusters=int(clusters))
     asyncio.run(run_site(Path(directory), spec, lambda _: None))
 
 

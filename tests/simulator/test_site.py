@@ -4,13 +4,14 @@ import asyncio
 import json
 import stat
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from app.simulator.control import Control, order
 from app.simulator.site import Site
-from app.simulator.spec import Traits, demo_site, uniform_site
+from app.simulator.spec import WAVES, Traits, demo_site, uniform_site
 from app.simulator.standalone import CONFIGURATION_FILE, CONTROL_FILE, run_standalone
 from tests.simulator.conftest import log_in, run, until
 
@@ -82,6 +83,21 @@ async def test_a_standalone_site_announces_its_configuration_and_takes_orders(tm
     finally:
         standing.cancel()
         await asyncio.gather(standing, return_exceptions=True)
+
+
+async def test_a_large_site_has_guests_that_expire_in_waves_and_no_server_for_each(tmp_path: Path) -> None:
+    traits = Traits(listing_padding_bytes=4500)
+    spec = uniform_site(vms=3000, cvms=1, traits=traits, waves=WAVES, guests_reachable=False)
+    async with Site.running(spec, tmp_path) as site:
+        assert site.guests == {}
+        answer = await run(site, site.cvms["c1"][0], ". /etc/profile; ncli vm ls -json=true")
+        listing = str(answer.stdout)
+        assert len(listing) > 14_000_000
+        listed = json.loads(listing)["data"]
+    assert len(listed) == 3000
+    assert listed[2999]["ipAddresses"] == ["10.1.11.184"]
+    expiries = Counter(vm.installed.not_after // 86_400 for vm in site.clusters["c1"].vms.values() if vm.installed)
+    assert set(expiries.values()) == {3000 // len(WAVES)}
 
 
 async def test_the_journal_can_be_read_from_another_process(site: Site) -> None:
