@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from app.api.application import create_api
 from app.api.connection import BoundedConnection
+from app.api.inventory_metrics import InventoryMetrics
 from app.api.limits import CallLimits
 from app.api.logins import Logins
 from app.api.oidc import Issuer
@@ -26,6 +27,7 @@ from app.api.parts import Parts
 from app.api.waiters import Waiters
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
+from app.store.certificate_counts import CertificateCounts
 from app.store.changes import Changes
 from app.store.clusters import Clusters
 from app.store.database import Database
@@ -160,6 +162,9 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
         changes=changes,
         waiters=Waiters(settings.callers),
         metrics=metrics,
+        inventory=InventoryMetrics(
+            CertificateCounts(database), tuple(settings.clusters), per_vm=settings.metrics_per_vm
+        ),
     )
     try:
         async with queue.open_async(), parts.changes, issuer or nullcontext():

@@ -35,6 +35,7 @@ _MASK = "***"
 
 _JOB_BUCKETS_S = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400, 604800)
 _STEP_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 30)
 _COMMAND_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 
 
@@ -163,6 +164,14 @@ class Metrics:
             "Commands for CVMs, from asking for a session to the last byte of the answer.",
             ["command"],
             buckets=_COMMAND_BUCKETS_S,
+            registry=registry,
+        )
+        # The name and labels are those of OpenTelemetry's semantic conventions, as its exporter writes them.
+        self.request_seconds = Histogram(
+            "http_server_request_duration_seconds",
+            "Requests, from their head to the end of the answer.",
+            ["http_route", "http_request_method", "http_response_status_code"],
+            buckets=_REQUEST_BUCKETS_S,
             registry=registry,
         )
         self.deliveries_total = Counter(

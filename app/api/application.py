@@ -23,6 +23,7 @@ from app.api import (
     health,
     job_events,
     jobs,
+    metrics,
     renewals,
     scans,
     vms,
@@ -50,6 +51,7 @@ _ROUTERS = (
     webhooks.router,
     admin.router,
     health.router,
+    metrics.router,
 )
 
 

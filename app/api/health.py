@@ -1,18 +1,13 @@
-"""Whether the service lives and works, what it counts, and which version it is. None of it asks a CVM."""
+"""Whether the service lives and works, and which version it is. None of it asks a CVM."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from pydantic import MISSING, BeforeValidator
 
 from app.api.answers import json_answer, known
-from app.api.auth import CallerOf
 from app.api.guard import GuardedRoute
 from app.api.headers import LONGEST_WAIT_S
 from app.api.openapi_words import OF_KEYS
@@ -21,14 +16,9 @@ from app.api.problems import answer_not_ready, problem_responses
 from app.api.schemas import Check, Health, Meta
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
-from app.store.jobs import JobCounts
-from app.store.records import JobStatus
 from app.store.schema import current_revision, is_at_head
 
 router = APIRouter(route_class=GuardedRoute, tags=["health"])
-
-# The text format 0.0.4, which every Prometheus reads.
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def _named_alone(given: object) -> object:
@@ -73,33 +63,6 @@ async def get_readiness(
     return json_answer(Health(status="ready", checks=[Check(name=name, passed=True) for name in checks], paused=paused))
 
 
-@router.get(
-    "/metrics",
-    operation_id="getMetrics",
-    summary="Metrics for Prometheus",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "The text format of Prometheus",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
-        },
-        **problem_responses(C.TARGET_NOT_ALLOWED),
-    },
-)
-async def get_metrics(parts: PartsOf, caller: CallerOf) -> Response:
-    """Jobs, stranded VMs and VMs that await pickup are counted in the database; the rest by this process.
-
-    All clusters are counted, so a key that is limited to some of them does not get to see this.
-    """
-    if caller.clusters is not None:
-        raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
-    stored = CollectorRegistry()
-    paused = (await parts.pauses.state()).pause is not None
-    stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters), paused=paused))
-    stored.register(_PendingDeliveries(*await parts.deliveries.count_pending()))
-    return Response(generate_latest(parts.metrics.registry) + generate_latest(stored), media_type=_METRICS_TYPE)
-
-
 @router.get("/meta", operation_id="getMeta", summary="Which service this is", response_model=Meta)
 async def get_meta(parts: PartsOf) -> Response:
     """Its version, that of its database, where its documents are, what it keeps to, and whether it is paused."""
@@ -139,54 +102,3 @@ async def _checks(parts: Parts) -> AsyncIterator[tuple[str, Fault | None]]:
     stopped = Fault(C.INTERNAL_ERROR, "The worker of this process has stopped.")
     yield "worker", None if parts.worker_alive() else stopped
     yield "draining", Fault(C.DRAINING, "The service is stopping.") if parts.draining.begun else None
-
-
-class _StoredCounts(Collector):
-    """What the database counted, at one moment. A cluster without any is a zero: alerts need the series."""
-
-    def __init__(self, counts: JobCounts, clusters: Iterable[str], *, paused: bool) -> None:
-        self._counts = counts
-        self._clusters = clusters
-        self._paused = paused
-
-    def collect(self) -> Iterator[Metric]:
-        jobs = GaugeMetricFamily("ngt_renew_jobs", "Open jobs.", labels=["status"])
-        for status in (JobStatus.QUEUED, JobStatus.WAITING, JobStatus.RUNNING):
-            jobs.add_metric([status], self._counts.open_by_status.get(status, 0))
-        yield jobs
-        yield self._by_cluster("ngt_stranded_vms", "VMs without their tools entity.", self._counts.stranded)
-        yield self._by_cluster(
-            "ngt_vms_awaiting_pickup",
-            "VMs whose new certificate was not seen in them yet.",
-            self._counts.awaiting_pickup,
-        )
-        oldest = GaugeMetricFamily(
-            "ngt_renew_oldest_queued_timestamp_seconds", "When the oldest queued job was created; absent without one."
-        )
-        if self._counts.oldest_queued_at is not None:
-            oldest.add_metric([], self._counts.oldest_queued_at.timestamp())
-        yield oldest
-        yield GaugeMetricFamily("ngt_executions_paused", "1 while the whole service is paused.", float(self._paused))
-
-    def _by_cluster(self, name: str, documentation: str, counted: Mapping[str, int]) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(name, documentation, labels=["cluster"])
-        for cluster in sorted({*self._clusters, *counted}):
-            family.add_metric([cluster], counted.get(cluster, 0))
-        return family
-
-
-class _PendingDeliveries(Collector):
-    """What webhook targets were not told yet."""
-
-    def __init__(self, count: int, oldest_at: datetime | None) -> None:
-        self._count = count
-        self._oldest_at = oldest_at
-
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("ngt_webhook_pending", "Deliveries to be made, now or later.", value=self._count)
-        oldest = GaugeMetricFamily(
-            "ngt_webhook_oldest_pending_timestamp_seconds", "When the oldest of them was written; absent without one."
-        )
-        if self._oldest_at is not None:
-            oldest.add_metric([], self._oldest_at.timestamp())
-        yield oldest

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.api.inventory_metrics import InventoryMetrics
 from app.api.logins import Logins
 from app.api.waiters import Waiters
 from app.settings import Settings
@@ -61,6 +62,7 @@ class Parts:
     changes: Changes
     waiters: Waiters
     metrics: Metrics
+    inventory: InventoryMetrics
     draining: Draining = field(default_factory=Draining)
     worker_alive: Callable[[], bool] = no_worker_here
 

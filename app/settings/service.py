@@ -45,6 +45,8 @@ class Settings(Table):
     worker_concurrency: Annotated[int, Field(ge=1, le=200)] = 16
     drain_timeout_s: Seconds = 60
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    # Off: a site of tens of thousands of VMs has no series for each of them, only the counts of its clusters.
+    metrics_per_vm: bool = True
     limits: Limits = Limits()
     callers: Callers = Callers()
     oidc: Oidc | None = None

@@ -16,7 +16,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from uuid_utils.compat import uuid7
 
 from app.ngt.errors import RULES, Fault, FaultCode
-from app.ngt.progress import PERSON_WAITS, PICKUP_WAITS
+from app.ngt.progress import PERSON_WAITS, PICKUP_WAITS, WaitReason
 from app.ngt.standing import begin_retry, remaining_action, takes_slot
 from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
@@ -31,6 +31,8 @@ from app.store.tables import CORRELATION, EXCHANGE, IDEMPOTENCY, JOB, VM
 
 _OPEN = text("NOT done AND NOT validate_only")
 _RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+_HERE = VM.c.vanished_at.is_(None)
+_PAUSED = (WaitReason.SERVICE_PAUSED, WaitReason.CLUSTER_PAUSED)
 _TELLS_NOBODY = Outbox()
 
 
@@ -44,7 +46,10 @@ class VmBusy(Fault):
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """How many jobs and VMs there are of what an operator watches; the last two by cluster."""
+    """How many jobs and VMs there are of what an operator watches; the last two by cluster.
+
+    `oldest_queued_at` is that of the jobs which no pause holds.
+    """
 
     open_by_status: dict[JobStatus, int]
     oldest_queued_at: datetime | None
@@ -199,9 +204,13 @@ class Jobs:
 
     async def counts(self) -> JobCounts:
         """The present numbers, for metrics."""
-        by_status = select(JOB.c.status, func.count(), func.min(JOB.c.created_at)).where(~JOB.c.done)
+        held_by_pause = func.coalesce(JOB.c.wait_reason.in_(_PAUSED), False)
+        oldest = func.min(JOB.c.created_at).filter(~held_by_pause)
+        by_status = select(JOB.c.status, func.count(), oldest).where(~JOB.c.done)
         stranded = select(JOB.c.cluster, func.count()).where(~JOB.c.done, JOB.c.stranded_since.is_not(None))
-        awaiting = select(VM.c.cluster, func.count()).where(VM.c.awaiting_pickup_since.is_not(None))
+        awaiting = select(VM.c.cluster, func.count()).where(
+            VM.c.awaiting_pickup_since.is_not(None), VM.c.vanished_at.is_(None)
+        )
         async with self._database.transaction() as connection:
             statuses = (await connection.execute(by_status.group_by(JOB.c.status))).all()
             stranded_rows = (await connection.execute(stranded.group_by(JOB.c.cluster))).all()

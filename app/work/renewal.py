@@ -6,6 +6,7 @@ find nothing to do. Whatever dies: what is committed is true, and what was begun
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import product
 from uuid import UUID, uuid4
 
 import structlog
@@ -49,6 +50,9 @@ class Renewals:
         self._metrics = metrics
         self._draining = False
         self._slots = {name: cluster.slots for name, cluster in clusters.items()}
+        # A counter that is not there before its first job would hide that job from every rate.
+        for cluster, outcome in product(clusters, _STATUS_OF_OUTCOME):
+            metrics.jobs_total.labels(cluster=cluster, outcome=outcome)
         # Before the cluster is known only looks are made, by the rules that all clusters share.
         self._rules_before = Rules(
             retry_first_s=limits.retry_first_s,

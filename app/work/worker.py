@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import procrastinate
 import structlog
 from procrastinate.jobs import DeleteJobCondition
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.ngt.errors import Fault
@@ -230,6 +230,11 @@ class _CvmStates(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("ngt_cvm_up", "1 while a connection to the CVM stands.", labels=["cluster", "cvm"])
         connections = GaugeMetricFamily("ngt_cvm_ssh_connections", "SSH connections.", labels=["cluster", "cvm"])
+        keys = CounterMetricFamily(
+            "ngt_cvm_host_key_changes",
+            "Times that a CVM showed another host key than the known one.",
+            labels=["cluster", "cvm"],
+        )
         states = {state.host: state for state in self._pool.state()}
         for name, cluster in self._clusters.items():
             for cvm, host in cluster.ssh.hosts.items():
@@ -237,8 +242,10 @@ class _CvmStates(Collector):
                 if state is not None and state.reachable is not Reachable.UNKNOWN:
                     up.add_metric([name, cvm], float(state.reachable is Reachable.UP))
                 connections.add_metric([name, cvm], state.connections if state is not None else 0)
+                keys.add_metric([name, cvm], state.host_key_mismatches if state is not None else 0)
         yield up
         yield connections
+        yield keys
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
