@@ -2,13 +2,11 @@ from dataclasses import replace
 
 import httpx
 import psycopg
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.limits import CallLimits
 from app.api.logins import Logins
 from app.store.database import Database
 from app.store.keys import Keys
-from app.store.records import JobStatus
 from tests.api.conftest import RENEW, Service, assert_problem
 
 NOWHERE = "postgresql://nobody@/nothing?host=/nonexistent"
@@ -66,19 +64,6 @@ async def test_without_a_database_nothing_is_started_and_the_caller_may_come_aga
     await gone.close()
 
 
-async def test_metrics_count_what_is_stored(service: Service, caller: httpx.AsyncClient) -> None:
-    job = (await caller.post(RENEW, json={"cluster": "c1"})).json()
-    text = await caller.get("/metrics")
-    assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert _samples(text.text, "ngt_renew_jobs") == {"queued": 1, "waiting": 0, "running": 0}
-    assert _samples(text.text, "ngt_renew_oldest_queued_timestamp_seconds").keys() == {""}
-    await service.leave(job["id"], status=JobStatus.WAITING, stranded_since=job["created_at"])
-    text = await caller.get("/metrics")
-    assert _samples(text.text, "ngt_stranded_vms") == {"c1": 1, "c2": 0, "c3": 0}
-    assert _samples(text.text, "ngt_vms_awaiting_pickup") == {"c1": 0, "c2": 0, "c3": 0}
-    assert not _samples(text.text, "ngt_renew_oldest_queued_timestamp_seconds")
-
-
 async def test_metrics_and_meta_need_any_key_and_no_scope(service: Service) -> None:
     async with service.client() as stranger, service.client(await service.key()) as nobody:
         for path in ("/metrics", "/meta", "/clusters"):
@@ -87,8 +72,3 @@ async def test_metrics_and_meta_need_any_key_and_no_scope(service: Service) -> N
         meta = (await nobody.get("/meta")).json()
     assert (meta["name"], meta["docs"], meta["openapi"]) == ("ngt-renewal", "/docs", "/openapi.json")
     assert meta["database_revision"]
-
-
-def _samples(text: str, name: str) -> dict[str, float]:
-    families = (family for family in text_string_to_metric_families(text) if family.name == name)
-    return {next(iter(sample.labels.values()), ""): sample.value for family in families for sample in family.samples}

@@ -122,11 +122,16 @@ async def test_the_numbers_for_metrics(jobs: Jobs, database: Database, leave: Le
     await leave(stranded.id, status="waiting", stranded_since=DAY_1)
     await leave(done.id, status="failed", done=True, stranded_since=DAY_1)
     async with database.transaction() as connection:
-        for cluster, since in (("c1", DAY_1), ("c1", DAY_1), ("c2", None)):
-            vm = {"vm_uuid": new_vm(), "cluster": cluster, "awaiting_pickup_since": since}
+        for cluster, since, gone in (
+            ("c1", DAY_1, None), ("c1", DAY_1, None), ("c1", DAY_1, DAY_1), ("c2", None, None),
+        ):  # fmt: skip
+            vm = {"vm_uuid": new_vm(), "cluster": cluster, "awaiting_pickup_since": since, "vanished_at": gone}
             await connection.execute(insert(VM).values(**vm))
     counts = await jobs.counts()
     assert counts.open_by_status == {JobStatus.QUEUED: 2, JobStatus.WAITING: 1}
     assert counts.oldest_queued_at == DAY_1
     assert counts.stranded == {"c2": 1}
     assert counts.awaiting_pickup == {"c1": 2}
+    for job, pause in zip(queued, ("cluster_paused", "service_paused"), strict=True):
+        await leave(job.id, wait_reason=pause)
+    assert (await jobs.counts()).oldest_queued_at is None

@@ -76,6 +76,7 @@ class Service:
     scans: Scans
     changes: Changes
     worker: Worker = field(init=False)
+    metrics: Metrics = field(init=False)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -154,7 +155,8 @@ class Service:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Service"]:
         """With a worker, as every service has one."""
-        self.worker = Worker(self.settings, self.database, self.queue, Metrics())
+        self.metrics = Metrics()
+        self.worker = Worker(self.settings, self.database, self.queue, self.metrics)
         async with self.worker.at_work():
             yield self
 

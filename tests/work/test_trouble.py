@@ -85,6 +85,9 @@ async def test_a_cvm_with_another_host_key_is_sent_nothing(begin: Begin) -> None
     job = await service.renewed("vm0001")
     assert job.error_code == "ssh-host-key-mismatch", shown(job)
     assert service.site.journal.of(Kind.EXEC, cluster="c1") == []
+    for cvm_name in service.settings.clusters["c1"].cvms:
+        labels = {"cluster": "c1", "cvm": cvm_name}
+        assert service.metrics.registry.get_sample_value("ngt_cvm_host_key_changes_total", labels) == 1
 
 
 async def test_a_refused_login_is_not_tried_a_second_time(begin: Begin) -> None:
