@@ -58,7 +58,7 @@ async def get_metrics(request: Request, parts: PartsOf, caller: CallerOf) -> Res
     stored.register(_PendingDeliveries(*await parts.deliveries.count_pending()))
     inventory = await parts.inventory.text()
     own = generate_latest(parts.metrics.registry) + generate_latest(stored)
-    compressed = await asyncio.to_thread(inventory.with_end, own)
+    compressed = inventory.with_end(own)
     if _takes_gzip(request):
         return Response(compressed, media_type=_METRICS_TYPE, headers={**_VARIES, "Content-Encoding": "gzip"})
     text = await asyncio.to_thread(zlib.decompress, compressed, GZIP_BITS)

@@ -11,13 +11,14 @@ import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import Metric
+from prometheus_client import Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, insert, update
 
-from app.api.inventory_metrics import CompressedBeginning, InventoryMetrics
+from app.api.inventory_metrics import _OF_VMS, CompressedBeginning, InventoryMetrics, _Alone, _pieces
 from app.settings import Settings
-from app.store.certificate_counts import CertificateCounts
+from app.store.certificate_counts import CertificateCounts, Counted, VmTimes
 from app.store.records import JobStatus
 from app.store.tables import CLUSTER, VM
 from tests.api.conftest import EVERYTHING, RENEW, Service, assert_problem, serving
@@ -240,8 +241,29 @@ async def test_requests_are_timed_by_the_template_of_their_route(service: Servic
     }
 
 
+@given(st.lists(st.tuples(st.text(), st.floats(allow_nan=False)), max_size=20))
+def test_the_lines_of_vms_are_read_as_the_clients_own_lines_are(named: list[tuple[str, float]]) -> None:
+    vms = [
+        VmTimes(name, str(number), name, value, value, None, value if number % 2 else None)
+        for number, (name, value) in enumerate(named)
+    ]
+    for name, meaning, place in _OF_VMS:
+        own = GaugeMetricFamily(name, meaning, labels=["cluster", "vm_uuid", "vm_name"])
+        for vm in vms:
+            value = vm[place]
+            if isinstance(value, float):
+                own.add_metric(vm[:3], value)
+        counted = Counted((), vms, {})
+        text = b"".join(_pieces(counted)).decode()
+        (found,) = (family for family in text_string_to_metric_families(text) if family.name == name)
+        (expected,) = text_string_to_metric_families(generate_latest(_Alone(own)).decode())
+        assert found == expected
+
+
 @given(st.lists(st.binary(max_size=2000), max_size=5), st.lists(st.binary(max_size=200), min_size=1, max_size=3))
 def test_a_kept_beginning_takes_any_number_of_ends(pieces: list[bytes], ends: list[bytes]) -> None:
-    beginning = CompressedBeginning(pieces)
+    beginning = CompressedBeginning()
+    for piece in pieces:
+        beginning.add(piece)
     for end in ends:
         assert gzip.decompress(beginning.with_end(end)) == b"".join(pieces) + end

@@ -1,4 +1,4 @@
-"""The whole measurement, printed and written to docs/bench.md. It takes about six minutes on two cores."""
+"""The whole measurement, printed and written to docs/bench.md. It takes about eight minutes on two cores."""
 
 import argparse
 import os
@@ -16,6 +16,7 @@ from tests.bench.measure import memory, race
 from tests.bench.polls import measure_polls
 from tests.bench.report import write_report
 from tests.bench.scans import SITES, Scanned, measure_scans
+from tests.bench.scrape import measure_scrapes
 from tests.bench.site import ROOT
 
 
@@ -40,7 +41,9 @@ def main() -> None:
     for clusters, vms in SITES:
         with _folder() as folder:
             scans += uvloop.run(measure_scans(folder, clusters=clusters, vms=vms))
-    report = write_report(raced, waiting, polls, scans, ansible, load)
+    with _folder() as folder:
+        scrapes = uvloop.run(measure_scrapes(folder))
+    report = write_report(raced, waiting, polls, scans, scrapes, ansible, load)
     options.output.write_text(report, encoding="utf-8")
     sys.stdout.write(report)
 

@@ -35,7 +35,7 @@ class Polls:
 
 async def measure_polls(folder: Path) -> Polls:
     """On jobs of a paused cluster, which a caller cancels."""
-    with running_service(folder, {"c1": _cluster(folder)}, workers=4, settings=(_ANY_NUMBER,)) as service:
+    with running_service(folder, {"c1": unused_cluster(folder)}, workers=4, settings=(_ANY_NUMBER,)) as service:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(service.client())
             pollers = await stack.enter_async_context(service.client(connections=POLLS))
@@ -78,9 +78,9 @@ async def _late_ms(client: httpx.AsyncClient, job_id: str) -> float:
     return (arrived_at - datetime.fromisoformat(job["finished_at"]).timestamp()) * 1000
 
 
-def _cluster(folder: Path) -> dict[str, object]:
-    """Nobody connects to it: it is paused before its first job."""
+def unused_cluster(folder: Path, cvm: str = "127.0.0.1:9") -> dict[str, object]:
+    """Nobody connects to it: it is paused before its first job, or has none."""
     key_file = folder / "unused_key"
     key_file.touch(mode=0o600)
     files = {"key_file": str(key_file), "known_hosts": str(key_file)}
-    return {"cvms": ["127.0.0.1:9"], "restart_agent": "manual", **files}
+    return {"cvms": [cvm], "restart_agent": "manual", **files}

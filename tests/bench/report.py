@@ -7,9 +7,12 @@ from statistics import median
 from tests.bench.measure import AT_A_TIME, Pair, Race, Turn, Waiting
 from tests.bench.polls import JOBS, POLLS, Polls
 from tests.bench.scans import Scanned
+from tests.bench.scrape import CLUSTERS, VMS, Scrapes
 
 
-def write_report(race: Race, waiting: Waiting, polls: Polls, scans: list[Scanned], ansible: str, load: str) -> str:
+def write_report(
+    race: Race, waiting: Waiting, polls: Polls, scans: list[Scanned], scrapes: Scrapes, ansible: str, load: str
+) -> str:
     """The whole page."""
     turns = [pair.service for pair in race.free]
     loops = [pair.loop for pair in race.free]
@@ -32,6 +35,7 @@ def write_report(race: Race, waiting: Waiting, polls: Polls, scans: list[Scanned
         (f"CPU with {waiting.jobs:,} waiting jobs", f"{waiting.cpu_s_per_minute:.1f} s per minute", "", ""),
         *_poll_rows(polls),
         *(row for scanned in scans for row in _scan_rows(scanned)),
+        *_scrape_rows(scrapes),
     ]
     table = ["| | service | bare loop | aim |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join([_head(race, load), *table, "", ansible, "", *_turns_table(race), ""])
@@ -83,6 +87,25 @@ def _scan_rows(scan: Scanned) -> list[tuple[str, str, str, str]]:
     stop = f"longest answer to `/livez` {scan.stop_ms:.0f} ms (without: {scan.idle_ms:.0f} ms)"
     aim = "CPU ≤ 3 s, ≤ 150 MiB more" if scan.clusters == 1 else "≤ 150 MiB more"
     return [(f"Scan of {many}, 5 KB each in the listing", f"{scan.seconds:.1f} s; {spent}; {memory}; {stop}", "", aim)]
+
+
+def _scrape_rows(scrapes: Scrapes) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for scrape, what in ((scrapes.per_vm, "a series for each"), (scrapes.counts, "`metrics_per_vm = false`")):
+        spent = f"CPU {scrape.cpu.service_s:.2f} s, and PostgreSQL {scrape.cpu.postgres_s:.2f} s"
+        memory = f"at most {scrape.peak_mib - scrape.before_mib:.0f} MiB more"
+        size = f"{scrape.size / 2**20:.2f} MiB, compressed {scrape.compressed_size / 2**20:.2f} MiB"
+        said = f"{scrape.wall_s:.2f} s (shared: {scrape.shared_s * 1000:.0f} ms); {spent}; {memory}; {size}"
+        rows += [
+            (f"Scrape of {VMS:,} VMs on {CLUSTERS} clusters, {what}", said, "", ""),
+            (
+                "Longest answer to `/livez` meanwhile",
+                f"{scrape.stop_ms:.0f} ms (without: {scrape.idle_ms:.0f} ms)",
+                "",
+                "the same as without",
+            ),
+        ]
+    return rows
 
 
 def _each_ms(turns: list[Turn], name: str) -> float:

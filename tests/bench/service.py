@@ -45,6 +45,7 @@ class Service:
     postgres: psutil.Process
     url: str
     key: str
+    database_url: str
 
     def cpu(self) -> Cpu:
         service = self.process.cpu_times()
@@ -101,12 +102,15 @@ def running_service(
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(url, process, log)
-        postmaster = int((folder / "data" / _pid_file(folder / "data")).read_text().splitlines()[0])
+        postmaster, _, _, port_of_socket, socket_folder, *_ = (
+            next((folder / "data").rglob("postmaster.pid")).read_text().splitlines()
+        )
+        database_url = f"postgresql://postgres@/ngt?host={socket_folder}&port={port_of_socket}"
         key = subprocess.run(
             [sys.executable, "-m", "app", "keys", "create", "--config", str(configuration), "--scopes", _SCOPES],
             cwd=ROOT, env=_environment(), check=True, capture_output=True, text=True, timeout=_START_LIMIT_S,
         ).stdout.strip()  # fmt: skip
-        yield Service(psutil.Process(process.pid), psutil.Process(postmaster), url, key)
+        yield Service(psutil.Process(process.pid), psutil.Process(int(postmaster)), url, key, database_url)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=_START_LIMIT_S)
@@ -178,10 +182,6 @@ async def _get(client: httpx.AsyncClient, path: str, **query: str) -> dict[str, 
     answer.raise_for_status()
     body: dict[str, Any] = answer.json()
     return body
-
-
-def _pid_file(data: Path) -> Path:
-    return next(data.rglob("postmaster.pid")).relative_to(data)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
