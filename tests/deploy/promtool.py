@@ -1,0 +1,37 @@
+"""Prometheus' own tool, which says whether rules and queries are good."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.docs.pages import ROOT
+
+RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+RULE_TESTS = ROOT / "deploy" / "prometheus" / "rules.test.yml"
+_METRIC = re.compile(r"\b(?:ngt|http_server)_[a-z0-9_]+\b")
+_LIMIT_S = 100
+
+
+def promtool(*arguments: str | Path) -> tuple[bool, str]:
+    """Whether it finds all well, and what it says."""
+    program = shutil.which("promtool")
+    assert program is not None, "run `tools/need-promtool`"
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def check_queries(queries: Mapping[str, str], folder: Path) -> tuple[bool, str]:
+    """Whether Prometheus can read them all, each as a rule under its name."""
+    rules = [{"record": f"q{number}", "expr": query} for number, query in enumerate(queries.values())]
+    path = folder / "queries.yml"
+    # YAML reads JSON.
+    path.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}), "utf-8")
+    return promtool("check", "rules", path)
+
+
+def metrics_in(query: str) -> set[str]:
+    """The names of series in a query, without what stands in braces."""
+    return set(_METRIC.findall(re.sub(r"\{[^{}]*\}|\b(?:by|on|without|ignoring) *\([^()]*\)", "", query)))
