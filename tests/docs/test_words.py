@@ -21,7 +21,7 @@ from tools import diagnosis_page
 from tools.errors_page import PAGE, page
 
 # Words of other programs, which the code does not use.
-FOREIGN = {"python3-venv", "pg_dump"}
+FOREIGN = {"python3-venv", "pg_dump", "rule_files", "runbook_url"}
 # What the repository must not speak of: paths of one machine, people's addresses, where packages came from.
 FORBIDDEN = (
     r"(?<![\w.])/(?:work|root|Users)/[a-z]",

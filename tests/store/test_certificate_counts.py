@@ -66,7 +66,11 @@ async def test_a_vanished_vm_and_one_of_another_cluster_are_counted_nowhere(
     database: Database, clusters: Clusters
 ) -> None:
     expired = timedelta(days=-1)
-    times = {"certificate_observed_at": DAY_1, "certificate_source": "guest_certificate", "link_active": True}
+    times: dict[str, Any] = {
+        "certificate_observed_at": DAY_1,
+        "certificate_source": "guest_certificate",
+        "link_active": True,
+    }
     await add_vm(database, left=expired, vanished_at=DAY_2, awaiting_pickup_since=DAY_1, **times)
     await add_vm(database, left=expired, cluster="removed", awaiting_pickup_since=DAY_1, **times)
     counted = await read(database, per_vm=True)
@@ -81,7 +85,7 @@ async def test_the_times_of_a_cluster_are_the_first_or_the_last_of_its_vms(
     database: Database, clusters: Clusters
 ) -> None:
     for day in (DAY_2, DAY_1):
-        seen = {"certificate_observed_at": day, "certificate_source": "cvm_expiry_date"}
+        seen: dict[str, Any] = {"certificate_observed_at": day, "certificate_source": "cvm_expiry_date"}
         await add_vm(database, **seen, awaiting_pickup_since=day, renewed_at=day, not_after=day)
     await add_vm(database, certificate_observed_at=DAY_1 - timedelta(days=9), certificate_source="computed")
     counts = await cluster_1(database)
