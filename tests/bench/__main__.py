@@ -14,10 +14,11 @@ import uvloop
 from tests.bench.ansible import measure_ansible
 from tests.bench.measure import memory, race
 from tests.bench.polls import measure_polls
-from tests.bench.report import write_report
-from tests.bench.scans import SITES, Scanned, measure_scans
+from tests.bench.report import Row, rows_of_scan, rows_of_scrapes, write_report
+from tests.bench.scans import SITES, measure_scans
 from tests.bench.scrape import measure_scrapes
 from tests.bench.site import ROOT
+from tests.bench.vms import measure_vms, rows_of_vms
 
 
 def main() -> None:
@@ -37,13 +38,16 @@ def main() -> None:
         waiting = uvloop.run(memory(folder, clusters=10, vms=options.waiting // 10))
     with _folder() as folder:
         polls = uvloop.run(measure_polls(folder))
-    scans: list[Scanned] = []
+    more: list[Row] = []
     for clusters, vms in SITES:
         with _folder() as folder:
-            scans += uvloop.run(measure_scans(folder, clusters=clusters, vms=vms))
+            scans = uvloop.run(measure_scans(folder, clusters=clusters, vms=vms))
+            more += (row for scanned in scans for row in rows_of_scan(scanned))
     with _folder() as folder:
-        scrapes = uvloop.run(measure_scrapes(folder))
-    report = write_report(raced, waiting, polls, scans, scrapes, ansible, load)
+        more += rows_of_vms(uvloop.run(measure_vms(folder)))
+    with _folder() as folder:
+        more += rows_of_scrapes(uvloop.run(measure_scrapes(folder)))
+    report = write_report(raced, waiting, polls, more, ansible, load)
     options.output.write_text(report, encoding="utf-8")
     sys.stdout.write(report)
 

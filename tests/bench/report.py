@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from statistics import median
 
 from tests.bench.measure import AT_A_TIME, Pair, Race, Turn, Waiting
@@ -9,11 +10,11 @@ from tests.bench.polls import JOBS, POLLS, Polls
 from tests.bench.scans import Scanned
 from tests.bench.scrape import CLUSTERS, VMS, Scrapes
 
+Row = tuple[str, str, str, str]
 
-def write_report(
-    race: Race, waiting: Waiting, polls: Polls, scans: list[Scanned], scrapes: Scrapes, ansible: str, load: str
-) -> str:
-    """The whole page."""
+
+def write_report(race: Race, waiting: Waiting, polls: Polls, more: Iterable[Row], ansible: str, load: str) -> str:
+    """The whole page; `more` are the rows of what was measured beside renewals."""
     turns = [pair.service for pair in race.free]
     loops = [pair.loop for pair in race.free]
     rows = [
@@ -34,11 +35,20 @@ def write_report(
         (f"Memory with {waiting.jobs:,} waiting jobs", f"{waiting.waiting_mib:.0f} MiB", "", ""),
         (f"CPU with {waiting.jobs:,} waiting jobs", f"{waiting.cpu_s_per_minute:.1f} s per minute", "", ""),
         *_poll_rows(polls),
-        *(row for scanned in scans for row in _scan_rows(scanned)),
-        *_scrape_rows(scrapes),
+        *more,
     ]
     table = ["| | service | bare loop | aim |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join([_head(race, load), *table, "", ansible, "", *_turns_table(race), ""])
+
+
+def rows_of_scan(scan: Scanned) -> list[Row]:
+    """The rows of what was measured of a scan."""
+    many = f"{scan.clusters} clusters of {scan.vms:,} VMs" if scan.clusters > 1 else f"a cluster of {scan.vms:,} VMs"
+    spent = f"CPU {scan.cpu.service_s:.1f} s, and PostgreSQL {scan.cpu.postgres_s:.1f} s"
+    memory = f"at most {scan.peak_mib - scan.before_mib:.0f} MiB more, {scan.peak_mib:.0f} MiB in all"
+    stop = f"longest answer to `/livez` {scan.stop_ms:.0f} ms (without: {scan.idle_ms:.0f} ms)"
+    aim = "CPU ≤ 3 s, ≤ 150 MiB more" if scan.clusters == 1 else "≤ 150 MiB more"
+    return [(f"Scan of {many}, 5 KB each in the listing", f"{scan.seconds:.1f} s; {spent}; {memory}; {stop}", "", aim)]
 
 
 def _head(race: Race, load: str) -> str:
@@ -80,17 +90,9 @@ def _poll_rows(polls: Polls) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _scan_rows(scan: Scanned) -> list[tuple[str, str, str, str]]:
-    many = f"{scan.clusters} clusters of {scan.vms:,} VMs" if scan.clusters > 1 else f"a cluster of {scan.vms:,} VMs"
-    spent = f"CPU {scan.cpu.service_s:.1f} s, and PostgreSQL {scan.cpu.postgres_s:.1f} s"
-    memory = f"at most {scan.peak_mib - scan.before_mib:.0f} MiB more, {scan.peak_mib:.0f} MiB in all"
-    stop = f"longest answer to `/livez` {scan.stop_ms:.0f} ms (without: {scan.idle_ms:.0f} ms)"
-    aim = "CPU ≤ 3 s, ≤ 150 MiB more" if scan.clusters == 1 else "≤ 150 MiB more"
-    return [(f"Scan of {many}, 5 KB each in the listing", f"{scan.seconds:.1f} s; {spent}; {memory}; {stop}", "", aim)]
-
-
-def _scrape_rows(scrapes: Scrapes) -> list[tuple[str, str, str, str]]:
-    rows = []
+def rows_of_scrapes(scrapes: Scrapes) -> list[Row]:
+    """The rows of what was measured of scrapes."""
+    rows: list[Row] = []
     for scrape, what in ((scrapes.per_vm, "a series for each"), (scrapes.counts, "`metrics_per_vm = false`")):
         spent = f"CPU {scrape.cpu.service_s:.2f} s, and PostgreSQL {scrape.cpu.postgres_s:.2f} s"
         memory = f"at most {scrape.peak_mib - scrape.before_mib:.0f} MiB more"
