@@ -4,6 +4,7 @@ A mistake in a configuration must not wait for the night of the first renewal: e
 the network is checked here, and all faults are told at once, one sentence each.
 """
 
+from app.settings.auto_renew import AutoRenew, RenewWindow
 from app.settings.callers import Callers
 from app.settings.cluster import (
     ClusterSettings,
@@ -23,6 +24,7 @@ from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 
 __all__ = [
+    "AutoRenew",
     "Callers",
     "ClusterSettings",
     "CommandSettings",
@@ -30,6 +32,7 @@ __all__ = [
     "GuestSettings",
     "Limits",
     "Oidc",
+    "RenewWindow",
     "Retention",
     "Scan",
     "Settings",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.settings.auto_renew import faults_of_auto_renew
 from app.settings.cluster import split_address
 from app.settings.limits import Limits
 from app.settings.secret_files import (
@@ -37,6 +38,7 @@ def faults_between_tables(tables: dict[str, Any]) -> Iterator[str]:
                 f"Nothing could restart the agents of the cluster {name}: add a `guests` table with SSH access to its "
                 'guests, or set `restart_agent = "manual"`.'
             )
+        yield from faults_of_auto_renew(name, cluster)
     for name, target in _tables(tables, "webhooks"):
         clusters = target.get("clusters")
         for unknown in (

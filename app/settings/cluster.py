@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator, model_validator
 
+from app.settings.auto_renew import AutoRenew
 from app.settings.limits import Seconds, Table, at_least_one
 
 SSH_PORT = 22
@@ -172,6 +173,7 @@ class ClusterSettings(Table):
     verify_timeout_s: Seconds | None = None
     commands: CommandSettings = CommandSettings()
     guests: tuple[GuestSettings, ...] = ()
+    auto_renew: AutoRenew = AutoRenew()
 
     @field_validator("cvms")
     @classmethod

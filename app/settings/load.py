@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from app.settings.auto_renew import AutoRenew, RenewWindow
 from app.settings.callers import Callers
 from app.settings.checks import faults_between_tables, faults_of_files
 from app.settings.cluster import ClusterSettings, CommandSettings, GuestMatch, GuestSettings
@@ -172,6 +173,10 @@ def _table_at(location: tuple[int | str, ...]) -> type[BaseModel]:
             return ClusterSettings
         case ("clusters", _, "commands"):
             return CommandSettings
+        case ("clusters", _, "auto_renew"):
+            return AutoRenew
+        case ("clusters", _, "auto_renew", "windows", _):
+            return RenewWindow
         case ("clusters", _, "guests", _):
             return GuestSettings
         case ("clusters", _, "guests", _, "match"):

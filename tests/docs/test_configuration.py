@@ -9,12 +9,14 @@ from pydantic import BaseModel
 
 from app.ngt.commands import Tools
 from app.settings import (
+    AutoRenew,
     Callers,
     ClusterSettings,
     CommandSettings,
     GuestSettings,
     Limits,
     Oidc,
+    RenewWindow,
     Retention,
     Scan,
     Settings,
@@ -109,7 +111,7 @@ def test_the_keys_of_a_cluster_have_their_real_defaults() -> None:
     (cluster, *_) = blocks(PAGE, "toml")
     shown = tomllib.loads(cluster)["clusters"]["c1"]
     fields = ClusterSettings.model_fields
-    assert shown.keys() | {"verify_timeout_s", "guests"} == fields.keys()
+    assert shown.keys() | {"verify_timeout_s", "guests", "auto_renew"} == fields.keys()
     assert "# verify_timeout_s = " in cluster
     for key, field in fields.items():
         if isinstance(field.default, bool | int | float | str):
@@ -128,6 +130,15 @@ def test_the_keys_of_guests_have_their_real_defaults() -> None:
         assert {words(row[0])[0]: words(row[1])[0] for row in documented} == made.model_dump(
             include={"restart_command", "read_certificate", "read_config"}
         )
+
+
+def test_the_keys_of_automatic_renewal_have_their_real_defaults() -> None:
+    tables = rows(section(PAGE, "Renewing by itself"))
+    documented = {words(row[0])[0]: row[1] for row in tables if not row[0].startswith("key of ")}
+    for model in (AutoRenew, RenewWindow):
+        for key, field in model.model_fields.items():
+            assert documented.pop(key) == ("needed" if field.is_required() else _shown(field.default)), key
+    assert documented == {}
 
 
 def _with_real_files(toml: str, folder: Path) -> Path:
