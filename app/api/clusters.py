@@ -42,7 +42,7 @@ async def list_clusters(caller: CallerOf, parts: PartsOf) -> Response:
     names = allowed_clusters(parts.settings, caller)
     remembered = {record.name: record for record in await parts.clusters.list(names)}
     return json_answer(
-        ClusterList(items=[_shown(name, parts.settings.clusters[name], remembered.get(name)) for name in names])
+        ClusterList(items=[shown_cluster(name, parts.settings.clusters[name], remembered.get(name)) for name in names])
     )
 
 
@@ -63,7 +63,7 @@ async def pause_cluster(
     configured = get_cluster(parts.settings, caller, cluster)
     await parts.clusters.ensure([cluster])
     record = await parts.clusters.pause(cluster, body.reason or None, caller.name)
-    return json_answer(_shown(cluster, configured, record))
+    return json_answer(shown_cluster(cluster, configured, record))
 
 
 @router.post(
@@ -77,10 +77,10 @@ async def resume_cluster(caller: CallerOf, parts: PartsOf, cluster: ClusterName)
     """Also after the service paused the cluster by itself, because several renewals in a row proved nothing."""
     configured = get_cluster(parts.settings, caller, cluster)
     await parts.clusters.ensure([cluster])
-    return json_answer(_shown(cluster, configured, await parts.clusters.resume(cluster, parts.wakeups)))
+    return json_answer(shown_cluster(cluster, configured, await parts.clusters.resume(cluster, parts.wakeups)))
 
 
-def _shown(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:
+def shown_cluster(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:
     record = record or _never_used(name)
     return Cluster(
         name=name,
@@ -93,6 +93,11 @@ def _shown(name: str, configured: ClusterSettings, record: ClusterRecord | None)
         mode=configured.mode,
         restart_agent=configured.restart_agent,
         max_running=configured.max_running,
+        auto_renew=configured.auto_renew.enabled,
+        auto_renew_stopped=record.auto_stopped_at is not None,
+        auto_renew_stopped_at=known(record.auto_stopped_at),
+        auto_renew_stopped_reason=known(record.auto_stopped_reason),
+        auto_renew_failures_in_a_row=record.auto_failures_in_a_row,
     )
 
 
@@ -105,4 +110,7 @@ def _never_used(name: str) -> ClusterRecord:
         proven_at=None,
         unproven_in_a_row=0,
         watched_at=None,
+        auto_failures_in_a_row=0,
+        auto_stopped_at=None,
+        auto_stopped_reason=None,
     )

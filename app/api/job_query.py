@@ -44,6 +44,9 @@ class JobQuery(BaseModel):
     cluster: Annotated[_ClusterName | None, Field(description="Jobs on this cluster")] = None
     correlation_id: Annotated[_Note | None, Field(description="The id that the request gave")] = None
     change_number: Annotated[_ChangeNumber | None, Field(description="The change that the request named")] = None
+    automatic: Annotated[
+        bool | None, Field(description="true: jobs that the service started by itself; false: those somebody asked for")
+    ] = None
     created_after: Annotated[_Time | None, Field(description="At this time or later")] = None
     created_before: Annotated[_Time | None, Field(description="Earlier than this time")] = None
     job_ids: Annotated[
@@ -63,6 +66,7 @@ class JobQuery(BaseModel):
             cluster=self.cluster,
             correlation_id=self.correlation_id,
             change_number=self.change_number,
+            automatic=self.automatic,
             created_after=self.created_after,
             created_before=self.created_before,
             job_ids=None if self.job_ids is None else tuple(UUID(job_id) for job_id in self.job_ids.split(",")),

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api.webhook_events import (
+    AutoRenewStopped,
     CertificateDigest,
     CertificateEvent,
     CertificateEventType,
@@ -23,6 +24,7 @@ EVENT_TAG: Json = {
 }
 
 _DIGEST = "ngt.certificate.digest"
+_AUTO_RENEW_STOPPED = "ngt.auto_renew.stopped"
 _TEST = "webhook.test"
 # Each event with the name of its operation, what it says, and its body.
 _EVENTS: dict[str, tuple[str, str, type[BaseModel]]] = {
@@ -36,6 +38,11 @@ _EVENTS: dict[str, tuple[str, str, type[BaseModel]]] = {
     CertificateEventType.EXPIRING: ("onCertificateExpiring", "A certificate comes to its end", CertificateEvent),
     CertificateEventType.EXPIRED: ("onCertificateExpired", "A certificate has expired", CertificateEvent),
     _DIGEST: ("onCertificateDigest", "The certificates of a cluster, once a day", CertificateDigest),
+    _AUTO_RENEW_STOPPED: (
+        "onAutoRenewStopped",
+        "Automatic renewals of a cluster were stopped after failures",
+        AutoRenewStopped,
+    ),
     _TEST: ("onWebhookTest", "An operator tries the webhook", WebhookTest),
 }
 

@@ -141,6 +141,7 @@ class Job(_Answer):
             "progress_percent": 100,
             "attempt": 1,
             "caller": "ServiceNow production",
+            "automatic": False,
             "change_number": "CHG0030123",
             "created_at": "2026-11-23T01:02:03.000Z",
             "started_at": "2026-11-23T01:02:03.010Z",
@@ -194,6 +195,8 @@ class Job(_Answer):
     correlation_display: Word | MISSING = MISSING
     change_number: Word | MISSING = MISSING
     requested_by: Annotated[Word | MISSING, Field(description="Who asked, as the request claims")] = MISSING
+    automatic: Annotated[bool, Field(description="Nobody asked: the service started it by a rule")]
+    automatic_rule: Annotated[Text | MISSING, Field(description="By which rule, in a sentence")] = MISSING
 
     created_at: Instant
     started_at: Instant | MISSING = MISSING
@@ -274,7 +277,17 @@ class Cluster(_Answer):
     """A configured cluster. Until one renewal was proved on it, one runs at a time."""
 
     model_config = _example(
-        {"name": "c1", "paused": False, "proven": True, "mode": "recreate", "restart_agent": "ssh", "max_running": 3}
+        {
+            "name": "c1",
+            "paused": False,
+            "proven": True,
+            "mode": "recreate",
+            "restart_agent": "ssh",
+            "max_running": 3,
+            "auto_renew": True,
+            "auto_renew_stopped": False,
+            "auto_renew_failures_in_a_row": 0,
+        }
     )
 
     name: Word
@@ -287,6 +300,11 @@ class Cluster(_Answer):
     mode: Word
     restart_agent: Word
     max_running: Count
+    auto_renew: Annotated[bool, Field(description="Whether automatic renewal is switched on")]
+    auto_renew_stopped: Annotated[bool, Field(description="Too many in a row failed; see `resumeAutoRenew`")]
+    auto_renew_stopped_at: Instant | MISSING = MISSING
+    auto_renew_stopped_reason: Text | MISSING = MISSING
+    auto_renew_failures_in_a_row: Count
 
 
 class ClusterList(_Answer):

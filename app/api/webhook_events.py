@@ -48,6 +48,8 @@ class RenewalFacts(_Body):
     ] = MISSING
     correlation_id: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     change_number: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
+    automatic: Annotated[bool, Field(description="Nobody asked: the service started the job by a rule")]
+    automatic_rule: Annotated[Text | MISSING, Field(description="By which rule, in a sentence")] = MISSING
     created_at: Instant
     started_at: Instant | MISSING = MISSING
     finished_at: Instant | MISSING = MISSING
@@ -76,6 +78,7 @@ class RenewalEvent(_Body):
                         "new_not_after": "2029-08-19T02:11:04Z",
                         "verified_by": "guest_certificate",
                         "change_number": "CHG0030123",
+                        "automatic": False,
                         "created_at": "2026-11-23T01:02:03.000Z",
                         "finished_at": "2026-11-23T01:02:44.120Z",
                         "link": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
@@ -252,6 +255,55 @@ class CertificateDigest(_Body):
     type: Literal["ngt.certificate.digest"]
     timestamp: Annotated[Instant, Field(description="When it was made")]
     data: DigestFacts
+
+
+class AutoRenewStoppedFacts(_Body):
+    """The cluster, and the last of the jobs that failed."""
+
+    cluster: Word
+    message: Annotated[Text, Field(description="For a person")]
+    failures_in_a_row: Count
+    stopped_at: Instant
+    job_id: Id
+    vm_uuid: Id
+    vm_name: Text | MISSING = MISSING
+    error_code: Word | MISSING = MISSING
+    error_message: Text | MISSING = MISSING
+    error_action: Annotated[Text | MISSING, Field(description="What to do, and who can do it")] = MISSING
+    link: Annotated[Word, Field(description="The path of the cluster's plan")]
+
+
+class AutoRenewStopped(_Body):
+    """Too many automatic renewals in a row failed on a cluster: none begins there before somebody resumes them."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "ngt.auto_renew.stopped",
+                    "timestamp": "2026-11-23T01:02:44.120Z",
+                    "data": {
+                        "cluster": "c1",
+                        "message": "No more automatic renewals begin on c1: 3 automatic renewals in a row failed, "
+                        "the last one for VM web01 (20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11): no CVM of c1 answers",
+                        "failures_in_a_row": 3,
+                        "stopped_at": "2026-11-23T01:02:44.120Z",
+                        "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+                        "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+                        "vm_name": "web01",
+                        "error_code": "cvm-unreachable",
+                        "error_message": "No CVM of c1 answers.",
+                        "link": "/clusters/c1/auto-renew/plan",
+                    },
+                }
+            ]
+        },
+    )
+
+    type: Literal["ngt.auto_renew.stopped"]
+    timestamp: Annotated[Instant, Field(description="When it happened")]
+    data: AutoRenewStoppedFacts
 
 
 class WebhookTestFacts(_Body):

@@ -19,6 +19,8 @@ RENEWAL_FACTS = frozenset(
         "verified_by",
         "correlation_id",
         "change_number",
+        "automatic",
+        "automatic_rule",
         "created_at",
         "started_at",
         "finished_at",
@@ -67,15 +69,31 @@ DIGEST_FACTS = frozenset(
         "link",
     }
 )
+AUTO_RENEW_FACTS = frozenset(
+    {
+        "cluster",
+        "message",
+        "failures_in_a_row",
+        "stopped_at",
+        "job_id",
+        "vm_uuid",
+        "vm_name",
+        "error_code",
+        "error_message",
+        "error_action",
+        "link",
+    }
+)
 # Of every event, beside what it says of its subject.
 _OF_DELIVERY = frozenset({"event", "record"})
 _OF_EVENTS = {
     "ngt.certificate.expiring": CERTIFICATE_FACTS,
     "ngt.certificate.expired": CERTIFICATE_FACTS,
     "ngt.certificate.digest": DIGEST_FACTS,
+    "ngt.auto_renew.stopped": AUTO_RENEW_FACTS,
 }
 
-FACTS = RENEWAL_FACTS | CERTIFICATE_FACTS | DIGEST_FACTS | _OF_DELIVERY | {"work_notes"}
+FACTS = RENEWAL_FACTS | CERTIFICATE_FACTS | DIGEST_FACTS | AUTO_RENEW_FACTS | _OF_DELIVERY | {"work_notes"}
 """Everything that a template may name; what the event does not have is empty. `work_notes` is made of the others."""
 
 

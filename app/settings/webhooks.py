@@ -36,6 +36,7 @@ class Event(StrEnum):
     EXPIRING = "ngt.certificate.expiring"
     EXPIRED = "ngt.certificate.expired"
     DIGEST = "ngt.certificate.digest"
+    AUTO_RENEW_STOPPED = "ngt.auto_renew.stopped"
     TEST = "webhook.test"
 
 

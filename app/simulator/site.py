@@ -282,5 +282,9 @@ class Site:
 
 
 def _toml(value: object) -> str:
-    # JSON's strings, numbers, booleans and lists of them are TOML's too.
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # JSON's strings, numbers and booleans are TOML's too.
     return json.dumps(value, ensure_ascii=False)

@@ -61,6 +61,12 @@ class Clusters:
                 await wakeups.wake(connection, job_id)
             return cluster
 
+    async def resume_auto_renew(self, name: str) -> ClusterRecord:
+        """Let automatic renewals begin again, and forget those that failed. Raises Fault `cluster-not-found`."""
+        again = {"auto_failures_in_a_row": 0, "auto_stopped_at": None, "auto_stopped_reason": None}
+        async with self._database.transaction() as connection:
+            return await _change(connection, name, update(CLUSTER).values(**again))
+
 
 async def _change(connection: AsyncConnection, name: str, change: Update) -> ClusterRecord:
     changed = change.where(CLUSTER.c.name == name).returning(CLUSTER)

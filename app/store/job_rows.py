@@ -97,6 +97,7 @@ def job_record(job: JobValues, steps: tuple[StepRecord, ...] = ()) -> JobRecord:
         correlation_display=job["correlation_display"],
         change_number=job["change_number"],
         requested_by=job["requested_by"],
+        automatic_rule=job["automatic_rule"],
         created_at=job["created_at"],
         started_at=job["started_at"],
         finished_at=job["finished_at"],

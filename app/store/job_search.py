@@ -27,6 +27,7 @@ class JobFilter:
     cluster: str | None = None
     correlation_id: str | None = None
     change_number: str | None = None
+    automatic: bool | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     job_ids: tuple[UUID, ...] | None = None
@@ -63,6 +64,9 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     if wanted.correlation_id is not None:
         asked = select(CORRELATION.c.job_id).where(CORRELATION.c.correlation_id == wanted.correlation_id)
         conditions.append(JOB.c.id.in_(asked))
+    if wanted.automatic is not None:
+        by_rule = JOB.c.automatic_rule.is_not(None)
+        conditions.append(by_rule if wanted.automatic else ~by_rule)
     if wanted.created_after is not None:
         conditions.append(JOB.c.created_at >= wanted.created_after)
     if wanted.created_before is not None:

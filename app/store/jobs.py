@@ -322,6 +322,7 @@ async def _insert_job(
         correlation_display=new.correlation_display,
         change_number=new.change_number,
         requested_by=new.requested_by,
+        automatic_rule=new.automatic_rule,
         callback=null() if (callback := stored_callback(new)) is None else [callback],
         progress=new_progress(new.vm_uuid, new.request),
         version=1,

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.progress import PERSON_WAITS, WaitReason
 from app.settings.webhooks import Event, WebhookTarget
+from app.store.job_ends import AutoStop
 from app.store.job_rows import JobValues, job_record
 from app.store.records import Callback, DeliveryStatus, JobRecord, NewRenewal
 from app.store.tables import DELIVERY, JOB
@@ -89,6 +90,14 @@ class Outbox:
         ]
         if rows:
             await connection.execute(WRITE_DELIVERY, rows)
+
+    async def tell_of_auto_stop(self, connection: AsyncConnection, job_id: UUID, stop: AutoStop) -> None:
+        """The automatic renewals of a cluster have just been stopped, by the end of that job."""
+        if not self.targets:
+            return
+        row = (await connection.execute(select(JOB).where(JOB.c.id == job_id))).mappings().one()
+        facts = _facts_of_auto_stop(job_record(row), stop)
+        await self.tell_of_cluster(connection, stop.cluster, [(Event.AUTO_RENEW_STOPPED, facts)])
 
     async def _tell(self, connection: AsyncConnection, job_id: UUID, event: Event) -> None:
         if not self.targets:
@@ -193,12 +202,29 @@ def facts_of(job: JobRecord, message: str) -> dict[str, Any]:
             "verified_by": job.results.verified_by,
             "correlation_id": job.correlation_id,
             "change_number": job.change_number,
+            "automatic": job.automatic_rule is not None,
+            "automatic_rule": cut_fact(job.automatic_rule),
             "created_at": fact_time(job.created_at, "milliseconds"),
             "started_at": fact_time(job.started_at, "milliseconds"),
             "finished_at": fact_time(job.finished_at, "milliseconds"),
             "link": f"/jobs/{job.id}",
         }
     )
+
+
+def _facts_of_auto_stop(job: JobRecord, stop: AutoStop) -> dict[str, Any]:
+    """Of the job that failed last what says why."""
+    named = ("job_id", "vm_uuid", "vm_name", "error_code", "error_message", "error_action")
+    of_job = {name: fact for name, fact in facts_of(job, job.message).items() if name in named}
+    said = f"No more automatic renewals begin on {stop.cluster}: {stop.reason}"
+    return {
+        **of_job,
+        "cluster": stop.cluster,
+        "message": cut_fact(said),
+        "failures_in_a_row": stop.failures_in_a_row,
+        "stopped_at": fact_time(stop.stopped_at, "milliseconds"),
+        "link": f"/clusters/{stop.cluster}/auto-renew/plan",
+    }
 
 
 def known_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class NewRenewal:
     """A renewal to store.
 
     `request` is `app.ngt.procedure.RenewalRequest` as JSON, with every default filled in;
-    `asked` is what the caller literally asked for, by which two requests are compared for joining.
+    `asked` is what the caller literally asked for, by which two requests are compared for joining. `automatic_rule` is
+    the rule by which the service asks by itself.
     """
 
     vm_uuid: VmUuid
@@ -120,6 +121,7 @@ class NewRenewal:
     change_number: str | None = None
     requested_by: str | None = None
     callback: Callback | None = None
+    automatic_rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,7 @@ class JobRecord:
     correlation_display: str | None
     change_number: str | None
     requested_by: str | None
+    automatic_rule: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -327,6 +330,9 @@ class ClusterRecord:
     proven_at: datetime | None
     unproven_in_a_row: int
     watched_at: datetime | None
+    auto_failures_in_a_row: int
+    auto_stopped_at: datetime | None
+    auto_stopped_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

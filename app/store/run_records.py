@@ -92,7 +92,8 @@ class PutBack:
 class Ended:
     """The job is done. `proven`: True and False count for the cluster, None does not.
 
-    `certificate` is what the end says of the VM's certificate, and of what it is known.
+    `certificate` is what the end says of the VM's certificate, and of what it is known. `stop_after_failures`: so many
+    automatic jobs of the cluster that failed in a row stop these.
     """
 
     status: str
@@ -105,6 +106,7 @@ class Ended:
     pause_after_unproven: int
     certificate: Observation | None = None
     picked_up: bool = False
+    stop_after_failures: int = 3
 
 
 @dataclass(frozen=True, slots=True)

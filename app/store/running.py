@@ -15,7 +15,7 @@ from app.ngt.vocabulary import VmUuid
 from app.store.database import Database
 from app.store.exchanges import store_answers, store_text
 from app.store.holds import Hold
-from app.store.job_ends import remember_end
+from app.store.job_ends import AutoStop, remember_end
 from app.store.job_rows import JOB_CHANNEL
 from app.store.outbox import Outbox
 from app.store.progress import dump, load, load_pushed, load_sighting
@@ -246,8 +246,12 @@ class Running:
                 await self._wakeups.wake(connection, claim.job_id, at=back.until, stranded=state.stranded)
             await self._wake_next(connection, claim, slots)
 
-    async def finish(self, claim: Claim, state: State, ended: Ended, slots: SlotRules | None) -> None:
-        """The job ends, with everything that follows from it, in one transaction. Raises FenceLost."""
+    async def finish(self, claim: Claim, state: State, ended: Ended, slots: SlotRules | None) -> AutoStop | None:
+        """The job ends, with everything that follows from it, in one transaction. Raises FenceLost.
+
+        Answers whether that stopped the automatic renewals of its cluster.
+        """
+        stop = None
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
             await self._update(
@@ -266,8 +270,11 @@ class Running:
             )
             await self._outbox.tell_of_end(connection, claim.job_id, ended.outcome)
             if claim.cluster is not None:
-                await remember_end(connection, claim, ended)
+                stop = await remember_end(connection, claim, ended)
+            if stop is not None:
+                await self._outbox.tell_of_auto_stop(connection, claim.job_id, stop)
             await self._wake_next(connection, claim, slots)
+        return stop
 
     async def _store_answer(self, connection: AsyncConnection, claim: Claim, state: State) -> None:
         """The step's verdict and the texts; the row itself is written by the caller's `_update`."""

@@ -15,7 +15,7 @@ from app.ngt import procedure, standing
 from app.ngt.answers import Advance, Woken, advance
 from app.ngt.procedure import Action, Finish, LookAtEntity, MakeChange, Wait, next_action
 from app.ngt.progress import EntityStage, Progress, ProvedBy, Rules
-from app.settings import Limits
+from app.settings import AutoRenew, Limits
 from app.store.job_rows import dump_results
 from app.store.records import JobStatus
 from app.store.run_records import Begun, Claim, Ended, FenceLost, Held, PutBack, Sent, State
@@ -114,6 +114,10 @@ class Renewals:
         worked = self._clusters.get(cluster) if cluster is not None else None
         return worked.rules if worked is not None else self._rules_before
 
+    def _stop_after_failures(self, cluster: str | None) -> int:
+        worked = self._clusters.get(cluster) if cluster is not None else None
+        return (worked.settings.auto_renew if worked is not None else AutoRenew()).stop_after_failures
+
     def _begin(
         self, progress: Progress, action: Action, rules: Rules, clock: DatabaseClock
     ) -> tuple[Progress, Sent | None]:
@@ -179,12 +183,15 @@ class Renewals:
             pause_after_unproven=self._limits.unproven_in_a_row,
             certificate=certificate_of(progress),
             picked_up=progress.proof is not None,
+            stop_after_failures=self._stop_after_failures(claim.cluster),
         )
-        await self._running.finish(claim, state, ended, self._slots.get(claim.cluster or ""))
+        stop = await self._running.finish(claim, state, ended, self._slots.get(claim.cluster or ""))
         labels = {"cluster": claim.cluster or "", "outcome": finish.outcome}
         self._metrics.jobs_total.labels(**labels).inc()
         self._metrics.job_seconds.labels(**labels).observe((now - claim.created_at).total_seconds())
         log.info("the job ended", outcome=finish.outcome, error_code=ended.error_code)
+        if stop is not None:
+            log.error("automatic renewal was stopped on the cluster", reason=stop.reason)
 
     def _state(self, progress: Progress, deed: Deed | None) -> State:
         return State(

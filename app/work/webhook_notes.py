@@ -21,6 +21,10 @@ _HAPPENED: Mapping[str, str] = {
     Event.EXPIRING: "The NGT client certificate of {vm} comes to its end.",
     Event.EXPIRED: "The NGT client certificate of {vm} has expired.",
     Event.DIGEST: "This is the daily digest of NGT client certificates.",
+    Event.AUTO_RENEW_STOPPED: (
+        "Automatic renewal of NGT client certificates was stopped on a cluster, because too many in a row failed; "
+        "the last one was that of {vm}."
+    ),
     Event.TEST: "This is a test of the way to this record. Nothing happened to any VM.",
 }
 _PROVED_BY = {
@@ -59,6 +63,8 @@ def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
             yield f"The reason{code}: {_sentence(said or 'not given')}"
     elif event not in _SAID_ALREADY and facts["message"]:
         yield f"The service says: {_sentence(facts['message'])}"
+    if facts["automatic_rule"]:
+        yield f"The service started the job by itself: {_sentence(facts['automatic_rule'])}"
 
 
 def _until_when(facts: Mapping[str, str]) -> Iterator[str]:

@@ -22,10 +22,12 @@ from app.settings import Limits, Settings
 from app.settings.scan import OFF
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool, Reachable
+from app.store.auto_renewal import AutoRenewals
 from app.store.cvms import Cvms
 from app.store.database import Database, read_clock
 from app.store.deliveries import Deliveries
 from app.store.inventory import Inventory
+from app.store.jobs import Jobs
 from app.store.outbox import Outbox
 from app.store.pause import Pauses
 from app.store.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
@@ -37,6 +39,7 @@ from app.store.warnings import CertificateWarnings
 from app.store.watching import Watching
 from app.telemetry import Metrics
 from app.work.acts import Acts
+from app.work.auto_renewal import START_EVERY_S, AutoRenewal
 from app.work.clock import DatabaseClock
 from app.work.cluster import WorkedCluster
 from app.work.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
@@ -82,6 +85,12 @@ class Worker:
         self._pauses = Pauses(database, wakeups, self._slots)
         warnings = CertificateWarnings(database, outbox, settings.warnings)
         self._warner = CertificateWarner(warnings, settings.clusters)
+        self._auto_renewal = AutoRenewal(
+            AutoRenewals(database),
+            Jobs(database, wakeups, outbox),
+            settings.clusters,
+            max_queued=settings.callers.max_queued_jobs,
+        )
         sender = Sender(settings.public_url)
         self._deliverer = Deliverer(
             Deliveries(database), settings.webhooks, sender, limits.webhook_retry_delays_s, metrics
@@ -121,6 +130,7 @@ class Worker:
         others = [
             asyncio.create_task(_every(self._watch.tick_s, self._watch.look), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
+            asyncio.create_task(_every(START_EVERY_S, self._auto_renewal.start_due), name="automatic renewal"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
             asyncio.create_task(_every(_CVMS_EVERY_S, self._tell_of_cvms), name="CVMs"),
             asyncio.create_task(_every(TELL_EVERY_S, self._warner.tell), name="warnings"),
@@ -248,7 +258,7 @@ class _CvmStates(Collector):
         yield keys
 
 
-async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
     """Until cancelled; a database that is away now is asked again the next time."""
     while True:
         try:

@@ -16,6 +16,9 @@ async def test_clusters_are_listed_by_name_with_what_is_configured(caller: httpx
         "mode": "recreate",
         "restart_agent": "manual",
         "max_running": 3,
+        "auto_renew": False,
+        "auto_renew_stopped": False,
+        "auto_renew_failures_in_a_row": 0,
     }
 
 

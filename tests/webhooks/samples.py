@@ -25,6 +25,7 @@ FACTS: dict[str, Any] = {
     "new_not_after": "2029-08-19T02:11:04Z",
     "verified_by": "guest_certificate",
     "change_number": "CHG0030123",
+    "automatic": False,
     "created_at": "2026-11-23T01:02:03.000Z",
     "started_at": "2026-11-23T01:02:03.500Z",
     "finished_at": "2026-11-23T01:02:44.120Z",

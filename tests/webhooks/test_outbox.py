@@ -222,7 +222,7 @@ async def test_the_facts_are_those_that_the_openapi_document_describes(runner: R
 
 
 def test_the_events_are_those_that_the_openapi_document_describes() -> None:
-    assert {*RenewalEventType, *CertificateEventType, Event.DIGEST, Event.TEST} == set(Event)
+    assert {*RenewalEventType, *CertificateEventType, Event.DIGEST, Event.AUTO_RENEW_STOPPED, Event.TEST} == set(Event)
 
 
 async def test_a_body_stays_small_whatever_a_cluster_said(runner: Runner, database: Database) -> None:

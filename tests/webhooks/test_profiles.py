@@ -27,7 +27,7 @@ EMPTY_COLUMNS = {
     f"u_{fact}"
     for fact in (
         "event", "record", "error_code", "error_message", "error_action", "wait_reason", "remaining_action",
-        "correlation_id",
+        "correlation_id", "automatic_rule",
     )
 }  # fmt: skip
 SYS_ID = "46d44a5dc0a8010e0000c7a8e2b3d101"
@@ -243,6 +243,21 @@ def test_the_notes_of_every_event_are_sentences_also_when_little_is_known(event:
         assert "  " not in notes
         assert "{" not in notes
         assert all(line[0].isupper() and line.endswith(".") for line in notes.split("\n"))
+
+
+def test_the_notes_say_by_which_rule_nobody_was_asked() -> None:
+    rule = "automatic renewal of c1: expires 2027-01-10, within before_days = 60; no windows: always open"
+    told = _notes("ngt.renewal.succeeded", automatic=True, automatic_rule=rule)
+    assert f"The service started the job by itself: Automatic renewal{rule.removeprefix('automatic renewal')}." in told
+    assert "by itself" not in _notes("ngt.renewal.succeeded")
+
+
+def test_the_notes_of_a_stop_name_the_cluster_and_the_reason() -> None:
+    facts = {"cluster": "c1", "vm_name": "web01", "message": "No more automatic renewals begin on c1: 3 failed"}
+    notes = fields_of(_table(), delivery("ngt.auto_renew.stopped", facts=facts), None)["work_notes"]
+    assert notes is not None
+    assert "the last one was that of the VM web01 (cluster c1)." in notes
+    assert "The service says: No more automatic renewals begin on c1: 3 failed." in notes
 
 
 def test_no_text_can_begin_html_or_a_line_of_its_own_in_a_journal() -> None:
