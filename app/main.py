@@ -27,6 +27,7 @@ from app.api.parts import Parts
 from app.api.waiters import Waiters
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
+from app.store.auto_renewal import AutoRenewals
 from app.store.certificate_counts import CertificateCounts
 from app.store.changes import Changes
 from app.store.clusters import Clusters
@@ -153,6 +154,7 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
         keys=keys,
         logins=Logins(keys, issuer, CallLimits(settings.callers), metrics),
         clusters=Clusters(database),
+        auto_renewals=AutoRenewals(database),
         pauses=Pauses(database, wakeups, _slots_of(settings)),
         deliveries=Deliveries(database),
         vms=Vms(database),

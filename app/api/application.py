@@ -15,6 +15,7 @@ from starlette.types import Lifespan
 
 from app.api import (
     admin,
+    auto_renew,
     certificates,
     cluster_health,
     clusters,
@@ -46,6 +47,7 @@ _ROUTERS = (
     forecast.router,
     diagnosis.router,
     clusters.router,
+    auto_renew.router,
     cluster_health.router,
     scans.router,
     webhooks.router,

@@ -35,6 +35,8 @@ SCOPES: dict[str, frozenset[Scope] | None] = {
     "getScan": frozenset({Scope.VMS_READ}),
     "pauseCluster": frozenset({Scope.ADMIN}),
     "resumeCluster": frozenset({Scope.ADMIN}),
+    "getAutoRenewPlan": frozenset({Scope.VMS_READ}),
+    "resumeAutoRenew": frozenset({Scope.ADMIN}),
     "pauseService": frozenset({Scope.ADMIN}),
     "resumeService": frozenset({Scope.ADMIN}),
     "listWebhooks": frozenset({Scope.JOBS_READ}),

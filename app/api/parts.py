@@ -10,6 +10,7 @@ from app.api.inventory_metrics import InventoryMetrics
 from app.api.logins import Logins
 from app.api.waiters import Waiters
 from app.settings import Settings
+from app.store.auto_renewal import AutoRenewals
 from app.store.changes import Changes
 from app.store.clusters import Clusters
 from app.store.database import Database
@@ -53,6 +54,7 @@ class Parts:
     keys: Keys
     logins: Logins
     clusters: Clusters
+    auto_renewals: AutoRenewals
     pauses: Pauses
     deliveries: Deliveries
     vms: Vms

@@ -60,6 +60,8 @@ OTHER_CLUSTER = {
     "getScan": Elsewhere.NO_SCAN,
     "pauseCluster": Elsewhere.NOT_ALLOWED,
     "resumeCluster": Elsewhere.NOT_ALLOWED,
+    "getAutoRenewPlan": Elsewhere.NOT_ALLOWED,
+    "resumeAutoRenew": Elsewhere.NOT_ALLOWED,
     "pauseService": Elsewhere.NOT_ALLOWED,
     "resumeService": Elsewhere.NOT_ALLOWED,
     "listWebhooks": Elsewhere.FILTERED,

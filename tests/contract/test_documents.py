@@ -8,7 +8,7 @@ from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValida
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.api import diagnosis_schemas, scan_schemas, vm_schemas, webhook_events
+from app.api import auto_renew_schemas, diagnosis_schemas, scan_schemas, vm_schemas, webhook_events
 from app.api import schemas as answer_schemas
 from app.api.application import create_api
 from app.api.auth import SCOPES
@@ -200,7 +200,7 @@ def test_the_plain_document_has_one_media_type_in_each_answer_and_json_for_each_
 
 def test_the_document_loses_no_description_of_a_member() -> None:
     """A description within a union is not found in the schema that is made of it."""
-    for module in (answer_schemas, diagnosis_schemas, scan_schemas, vm_schemas, webhook_events):
+    for module in (answer_schemas, auto_renew_schemas, diagnosis_schemas, scan_schemas, vm_schemas, webhook_events):
         models = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, BaseModel)]
         assert models
         for model in models:
@@ -223,6 +223,7 @@ def test_no_webhook_shares_its_tag_with_an_operation() -> None:
         (webhook_events.CertificateFacts, Event.EXPIRING),
         (webhook_events.CertificateFacts, Event.EXPIRED),
         (webhook_events.DigestFacts, Event.DIGEST),
+        (webhook_events.AutoRenewStoppedFacts, Event.AUTO_RENEW_STOPPED),
     ],
 )
 def test_the_facts_of_an_event_are_those_that_a_configuration_may_name(model: type[BaseModel], event: Event) -> None:
