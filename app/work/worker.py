@@ -106,7 +106,8 @@ class Worker:
 
     def is_alive(self) -> bool:
         """Whether wake-ups are taken."""
-        return bool(self._taking) and not any(task.done() for task in self._taking)
+        # While the service stops, those without work end before the others.
+        return any(not task.done() for task in self._taking)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Worker"]:
