@@ -25,7 +25,15 @@ SEED = os.environ.get("FUZZ_SEED", "1")
 LIMIT_S = 300 if EXAMPLES == "50" else 7200
 
 _NAMES = ("web01", "off01", "web02", "web03")
-SITE = SiteSpec((ClusterSpec("c1", 2, tuple(VmSpec(name, powered_on=name != "off01") for name in _NAMES)),))
+# Whatever certificate is handed in for web03 is older than its own, so that its job goes on waiting.
+_DAYS = {"web03": 5000}
+SITE = SiteSpec(
+    (
+        ClusterSpec(
+            "c1", 2, tuple(VmSpec(vm, powered_on=vm != "off01", expires_in_days=_DAYS.get(vm, 12)) for vm in _NAMES)
+        ),
+    )
+)
 # Nobody listens there, so a delivery stays to be looked at and sent again.
 _CONFIGURATION = """
 # Thousands of requests come from one address and one key, many with a credential that is wrong on purpose.

@@ -21,7 +21,7 @@ from app.ngt.progress import (
 from app.ngt.vocabulary import Certificate, PowerState, VmUuid
 from app.store.database import Database
 from app.store.jobs import Jobs
-from app.store.progress import dump
+from app.store.progress import dump, load
 from app.store.pushed_certificates import PushedCertificates
 from app.store.queue import WakeUps, queue_app
 from app.store.records import JobRecord
@@ -78,6 +78,12 @@ async def column(database: Database, job: JobRecord, *names: str) -> tuple[Any, 
     async with database.transaction() as connection:
         row = (await connection.execute(select(*(JOB.c[name] for name in names)).where(JOB.c.id == job.id))).one()
         return tuple(row)
+
+
+def test_the_progress_of_a_job_that_began_under_an_earlier_version_is_read() -> None:
+    known = progress(new_vm())
+    earlier = {name: value for name, value in dump(known).items() if name != "pushed"}
+    assert load(earlier) == known
 
 
 async def test_what_is_handed_in_is_kept_with_who_gave_it(database: Database, pushed: PushedCertificates) -> None:
