@@ -5,7 +5,6 @@ import asyncio
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -42,14 +41,11 @@ async def _send(client: httpx.AsyncClient, line: str, known: dict[str, str]) -> 
     return await client.request(method, given.url, headers=headers, content=given.body)
 
 
-async def _until_done(client: httpx.AsyncClient, job: dict[str, Any], url: str, key: str) -> None:
-    """So that the next line does not meet a job of the one before it."""
+async def _until_done(client: httpx.AsyncClient, started: str, key: str) -> None:
+    """So that the next line does not meet a job or a scan of the one before it."""
     async with asyncio.timeout(LIMIT_S):
-        while True:
-            answer = await client.get(f"{url}/jobs/{job['id']}/result", headers={"X-API-Key": key})
-            if answer.status_code == 200:
-                return
-            await asyncio.sleep(0.05)
+        while not (await client.get(f"{started}?wait=5", headers={"X-API-Key": key})).json()["done"]:
+            pass
 
 
 async def test_every_curl_line_is_answered_well(tmp_path: Path, database: Database, database_url: str) -> None:
@@ -66,7 +62,9 @@ async def test_every_curl_line_is_answered_well(tmp_path: Path, database: Databa
                 answer = await _send(client, line, known)
                 assert answer.is_success, f"{line}\n{answer.status_code} {answer.text}"
                 if answer.request.method == "POST":
-                    known["<id>"] = answer.json()["id"]
-                    await _until_done(client, answer.json(), url, key)
+                    location = answer.headers["location"]
+                    if location.startswith("/jobs/"):
+                        known["<id>"] = answer.json()["id"]
+                    await _until_done(client, f"{url}{location}", key)
             assert await service.stopped() == 0
     assert site.state_of(known["$VM"])["renewed"] is True
