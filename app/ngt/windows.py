@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 
 from croniter import croniter
-from croniter.croniter import CroniterBadDateError
+from croniter.croniter import CroniterBadDateError, CroniterError
 
 _DAY = timedelta(days=1)
 _LONGEST = timedelta(days=7)
@@ -53,8 +53,12 @@ def fault_of_cron(cron: str) -> str | None:
     if len(fields) != _FIELDS:
         return "it must have five fields: minute, hour, day of the month, month, day of the week"
     # croniter's own words for times that are drawn by lot; no name of a month or a day begins so.
-    if any(field.lower().startswith(("r", "h")) for field in fields) or not croniter.is_valid(cron):
-        return "it is no line that cron understands"
+    if any(field.lower().startswith(("r", "h")) for field in fields):
+        return "it is no line that cron understands: what begins with R or H is none of its words"
+    try:
+        croniter.expand(cron)
+    except CroniterError as wrong:
+        return f"it is no line that cron understands: {wrong}"
     return None
 
 

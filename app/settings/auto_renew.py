@@ -4,36 +4,23 @@ A window is looked at for six years from a fixed day on, so that one configurati
 every day.
 """
 
-import zoneinfo
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from app.ngt.auto_renewal import AutoRules
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
-from app.ngt.windows import Opening, Window, fault_of_cron, openings
+from app.ngt.windows import Opening, Window, openings
 from app.settings.limits import Table
+from app.settings.times import CronLine, TimeZoneName
 
 _A_WEEK_MINUTES = 7 * 24 * 60
 # A leap year and the four after it, and one more.
 _FROM, _FOR_DAYS = date(2024, 1, 1), 2200
-
-
-def _a_cron_line(cron: str) -> str:
-    if (fault := fault_of_cron(cron)) is not None:
-        raise ValueError(fault)
-    return " ".join(cron.split())
-
-
-def _a_time_zone(name: str) -> str:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("it is no time zone such as Europe/Berlin or UTC") from None
-    return name
 
 
 def _names(patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,9 +35,9 @@ _Patterns = Annotated[tuple[str, ...], AfterValidator(_names)]
 class RenewWindow(Table):
     """`[[clusters.<name>.auto_renew.windows]]`: open for so many minutes after each time of the cron line."""
 
-    cron: Annotated[str, AfterValidator(_a_cron_line)]
+    cron: CronLine
     duration_minutes: Annotated[int, Field(ge=1, le=_A_WEEK_MINUTES)]
-    time_zone: Annotated[str, AfterValidator(_a_time_zone)] = "UTC"
+    time_zone: TimeZoneName = "UTC"
 
     @model_validator(mode="after")
     def _opens_some_day(self) -> "RenewWindow":
@@ -59,7 +46,7 @@ class RenewWindow(Table):
         return self
 
     def window(self) -> Window:
-        return Window(self.cron, self.duration_minutes, self.time_zone, zoneinfo.ZoneInfo(self.time_zone))
+        return Window(self.cron, self.duration_minutes, self.time_zone, ZoneInfo(self.time_zone))
 
 
 class AutoRenew(Table):

@@ -3,12 +3,13 @@
 import re
 from datetime import time
 from typing import Annotated
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, field_validator
 
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
 from app.settings.limits import Table
+from app.settings.times import TimeZoneName
 
 _OFF = "off"
 _TIME_OF_DAY = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
@@ -37,20 +38,13 @@ def _a_time_of_day_or_off(given: str) -> str:
     return given
 
 
-def a_time_zone(given: str) -> str:
-    """The name of a time zone, as it was given; ValueError when there is none of that name."""
-    if given not in available_timezones():
-        raise ValueError('there is no such time zone; use a name such as "UTC" or "Europe/Berlin"')
-    return given
-
-
 class Warnings(Table):
     """`[warnings]`. The day of `most_events_per_day` and the time of `digest_at` are those of `time_zone`."""
 
     days_before: Annotated[tuple[int, ...], AfterValidator(_days_that_make_sense)] = (60, 30, 14, 7, 1)
     most_events_per_day: Annotated[int, Field(ge=0, le=10_000)] = 20
     digest_at: Annotated[str, AfterValidator(_a_time_of_day_or_off)] = "06:00"
-    time_zone: Annotated[str, AfterValidator(a_time_zone)] = "UTC"
+    time_zone: TimeZoneName = "UTC"
 
     @field_validator("days_before", mode="before")
     @classmethod

@@ -108,7 +108,8 @@ def test_what_an_operator_writes_is_accepted(tmp_path: Path) -> None:
         ),
         (
             'windows = [{ cron = "0 25 * * *", duration_minutes = 60 }]',
-            f"`{WHERE}.windows[0].cron` is refused: it is no line that cron understands (it is '0 25 * * *').",
+            f"`{WHERE}.windows[0].cron` is refused: it is no line that cron understands: [0 25 * * *] is not "
+            "acceptable, out of range (it is '0 25 * * *').",
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minutes = 0 }]',
@@ -116,12 +117,12 @@ def test_what_an_operator_writes_is_accepted(tmp_path: Path) -> None:
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minutes = 60, time_zone = "Europe/Atlantis" }]',
-            f"`{WHERE}.windows[0].time_zone` is refused: it is no time zone such as Europe/Berlin or UTC "
-            "(it is 'Europe/Atlantis').",
+            f'`{WHERE}.windows[0].time_zone` is refused: there is no such time zone; use a name such as "UTC" or '
+            "\"Europe/Berlin\" (it is 'Europe/Atlantis').",
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minutes = 60, time_zone = "../../etc/passwd" }]',
-            f"`{WHERE}.windows[0].time_zone` is refused: it is no time zone such as Europe/Berlin or UTC",
+            f'`{WHERE}.windows[0].time_zone` is refused: there is no such time zone; use a name such as "UTC" or ',
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minute = 60 }]',
