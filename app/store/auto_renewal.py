@@ -17,11 +17,10 @@ from app.ngt.auto_standing import Standing
 from app.ngt.progress import PERSON_WAITS
 from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
 from app.settings import ClusterSettings
+from app.store.advisory_locks import CLUSTER_AUTO_RENEWAL
 from app.store.database import Database
 from app.store.holds import PAUSE_STANDS
 
-# The first half of the advisory locks of automatic renewal; the second is the cluster's name.
-_AUTO_RENEWAL_LOCK = 4_771_004
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:lock, hashtext(:cluster))")
 _STANDING = text(f"""
 SELECT coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now,
@@ -107,7 +106,7 @@ class AutoRenewals:
     ) -> AsyncIterator[Turn | None]:
         """The turn of the cluster, or None while another replica has it."""
         async with self._database.transaction() as connection:
-            if not await connection.scalar(_LOCK, {"lock": _AUTO_RENEWAL_LOCK, "cluster": cluster}):
+            if not await connection.scalar(_LOCK, {"lock": CLUSTER_AUTO_RENEWAL, "cluster": cluster}):
                 yield None
                 return
             row = await _standing_row(connection, cluster, now)

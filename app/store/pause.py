@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.advisory_locks import SERVICE_PAUSE
 from app.store.database import Database
 from app.store.holds import HELD, PAUSE_STANDS, hold_of_pause
 from app.store.job_rows import JOB_CHANNEL
 from app.store.queue import WakeUps
-from app.store.slots import PAUSE_LOCK, SlotRules, release_paused
+from app.store.slots import SlotRules, release_paused
 
 # Whoever begins a change holds this lock too, but shared: once a pause is answered, nothing begins any more.
 _LOCK = text("SELECT pg_advisory_xact_lock(:lock)")
@@ -83,7 +84,7 @@ class Pauses:
         Pausing twice keeps the first time, and takes the newer reason and end.
         """
         async with self._database.transaction() as connection:
-            await connection.execute(_LOCK, {"lock": PAUSE_LOCK})
+            await connection.execute(_LOCK, {"lock": SERVICE_PAUSE})
             values = {"by": by, "reason": reason, "until": until}
             paused = PauseRecord(*(await connection.execute(_PAUSE, values)).one())
             hold = hold_of_pause(paused.reason, paused.until)
@@ -94,7 +95,7 @@ class Pauses:
     async def resume(self) -> None:
         """Let jobs begin again. Without a pause this is harmless."""
         async with self._database.transaction() as connection:
-            await connection.execute(_LOCK, {"lock": PAUSE_LOCK})
+            await connection.execute(_LOCK, {"lock": SERVICE_PAUSE})
             await connection.execute(_RESUME)
             await self._release(connection)
 
@@ -103,7 +104,7 @@ class Pauses:
         async with self._database.transaction() as connection:
             if not await connection.scalar(_IS_OVER):
                 return False
-            await connection.execute(_LOCK, {"lock": PAUSE_LOCK})
+            await connection.execute(_LOCK, {"lock": SERVICE_PAUSE})
             if (await connection.execute(_END)).one_or_none() is None:
                 return False
             await self._release(connection)

@@ -12,14 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.progress import WaitReason
+from app.store.advisory_locks import CLUSTER_SLOTS, SERVICE_PAUSE
 from app.store.holds import HELD, PAUSE_STANDS, Hold, hold_of_cluster, hold_of_pause
 from app.store.job_rows import JOB_CHANNEL
 from app.store.queue import WakeUps
 
-# The first half of the advisory locks of clusters; the second is the cluster's name.
-_CLUSTER_LOCK = 4_771_001
-PAUSE_LOCK = 4_771_002
-"""The advisory lock of the pause of the whole service: shared by those who begin, whole for those who pause."""
 _NO_JOB = UUID(int=0)
 
 
@@ -180,7 +177,7 @@ async def release_paused(connection: AsyncConnection, wakeups: WakeUps, slots: M
 
 
 async def _lock(connection: AsyncConnection, cluster: str) -> None:
-    await connection.execute(_LOCK, {"pause_lock": PAUSE_LOCK, "lock": _CLUSTER_LOCK, "cluster": cluster})
+    await connection.execute(_LOCK, {"pause_lock": SERVICE_PAUSE, "lock": CLUSTER_SLOTS, "cluster": cluster})
 
 
 async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> _Gate:

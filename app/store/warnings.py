@@ -26,6 +26,7 @@ from app.ngt.warnings import (
 )
 from app.settings import Warnings
 from app.settings.webhooks import Event
+from app.store.advisory_locks import CLUSTER_WARNINGS
 from app.store.database import Database
 from app.store.outbox import Outbox
 from app.store.warning_facts import (
@@ -38,9 +39,6 @@ from app.store.warning_facts import (
 )
 
 _ROWS_AT_ONCE = 500
-# The first half of the advisory locks of the warnings of clusters; the second is the cluster's name.
-_WARNINGS_LOCK = 4_771_003
-
 _BEGIN = text("SELECT pg_try_advisory_xact_lock(:lock, hashtext(:cluster)), clock_timestamp()")
 _DATED = """v.vm_uuid, v.name, v.not_after, v.certificate_source, v.certificate_observed_at, v.serial,
   v.awaiting_pickup_since IS NOT NULL AS new_certificate_issued"""
@@ -122,7 +120,7 @@ class CertificateWarnings:
         `now` None: the database's time, read once nobody else is at it.
         """
         async with self._database.transaction() as connection:
-            lock = {"lock": _WARNINGS_LOCK, "cluster": cluster}
+            lock = {"lock": CLUSTER_WARNINGS, "cluster": cluster}
             is_mine, database_now = (await connection.execute(_BEGIN, lock)).one()
             if not is_mine:
                 return Told()

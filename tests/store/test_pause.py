@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
+from app.store.advisory_locks import SERVICE_PAUSE
 from app.store.clusters import Clusters
 from app.store.database import Database
 from app.store.jobs import Jobs
@@ -262,7 +263,7 @@ async def test_once_a_pause_is_answered_no_change_begins_that_had_not(
     claim = await begun(running, await started(jobs))
     async with database.transaction() as connection:
         # Another one is about to begin: it holds what everybody holds who begins.
-        await connection.execute(text("SELECT pg_advisory_xact_lock_shared(4771002)"))
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({SERVICE_PAUSE})"))
         pausing = asyncio.create_task(pauses.pause(None, None, "ann"))
         waits = text(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
