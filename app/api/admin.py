@@ -12,8 +12,8 @@ from app.api.auth import CallerOf
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import invalid, problem_responses
-from app.api.renew_request import NOTE_PATTERN
 from app.api.schemas import ServicePause
+from app.api.texts import NOTE_PATTERN
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.store.pause import PauseRecord

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.renew_request import CLUSTER_PATTERN
+from app.api.texts import ClusterText
 from app.ngt.certificate import MAX_PEM_BYTES, refuse_private_key
 
 _EXAMPLE = """\
@@ -38,7 +38,7 @@ class CertificateRequest(BaseModel):
         ),
     ]
     cluster: Annotated[
-        Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)] | None,
+        ClusterText | None,
         Field(description="The VM's cluster; by default the one where it was seen last"),
     ] = None
 

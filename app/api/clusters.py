@@ -11,8 +11,8 @@ from app.api.candidates import allowed_clusters, get_cluster
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
-from app.api.renew_request import CLUSTER_PATTERN, NOTE_PATTERN
 from app.api.schemas import Cluster, ClusterList
+from app.api.texts import CLUSTER_PATTERN, NOTE_PATTERN
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
 from app.store.records import ClusterRecord

@@ -19,17 +19,35 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def write_cursor(last: JobRecord | DeliveryRecord | ScanRecord) -> str:
-    place = f"{(last.created_at - _EPOCH) // _MICROSECOND:x}.{last.id.hex}"
+def packed(place: str) -> str:
+    """The text as a cursor has it."""
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str) -> PageCursor:
+def unpacked(cursor: str) -> str:
+    """The text that was packed. Raises ValueError for anything else."""
+    return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+
+
+def to_microseconds(time: datetime) -> int:
+    """Whole microseconds since 1970: as exact as the database's times."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(count: int) -> datetime:
+    """Raises OverflowError where there is no such time."""
+    return _EPOCH + count * _MICROSECOND
+
+
+def write_cursor(last: JobRecord | DeliveryRecord | ScanRecord) -> str:
+    return packed(f"{to_microseconds(last.created_at):x}.{last.id.hex}")
+
+
+def read_cursor(cursor: str) -> PageCursor:
     """Raises InvalidRequest for anything that `write_cursor` did not write."""
     try:
-        place = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
-        microseconds, _, job_id = place.partition(".")
-        return PageCursor(_EPOCH + int(microseconds, 16) * _MICROSECOND, UUID(job_id))
+        microseconds, _, row_id = unpacked(cursor).partition(".")
+        return PageCursor(from_microseconds(int(microseconds, 16)), UUID(row_id))
     except (ValueError, OverflowError):
         raise invalid("This is no cursor of a page.", "query", "cursor") from None
 

@@ -11,13 +11,11 @@ from app.api.candidates import allowed_clusters
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
-from app.api.renew_request import CLUSTER_PATTERN
+from app.api.texts import ClusterText
 from app.api.vm_schemas import Forecast, ForecastCluster, ForecastWeek
 from app.ngt.errors import FaultCode as C
 
 router = APIRouter(route_class=GuardedRoute, tags=["vms"])
-
-_ClusterName = Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)]
 
 
 class ForecastQuery(BaseModel):
@@ -25,7 +23,7 @@ class ForecastQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    cluster: Annotated[_ClusterName | None, Field(description="Only this cluster")] = None
+    cluster: Annotated[ClusterText | None, Field(description="Only this cluster")] = None
 
 
 @router.get(

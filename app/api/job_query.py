@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.api.renew_request import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, NOTE_PATTERN
+from app.api.texts import ChangeNumber, ClusterText, CursorInQuery, Note
 from app.ngt.vocabulary import VmUuid, parse_vm_uuid
 from app.store.job_search import JobFilter
 from app.store.records import Caller, JobStatus
@@ -28,9 +28,6 @@ def _is_written_out(time: object) -> object:
 _Time = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
 _VmUuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(parse_vm_uuid)]
 _Ids = Annotated[str, Field(pattern=JOB_IDS_PATTERN, max_length=37 * MOST_IDS)]
-_ClusterName = Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)]
-_Note = Annotated[str, Field(pattern=NOTE_PATTERN, max_length=100)]
-_ChangeNumber = Annotated[str, Field(pattern=CHANGE_NUMBER_PATTERN, max_length=40)]
 
 
 class JobQuery(BaseModel):
@@ -41,9 +38,9 @@ class JobQuery(BaseModel):
     status: Annotated[JobStatus | None, Field(description="Jobs that stand there")] = None
     done: Annotated[bool | None, Field(description="true: jobs that have ended; false: open ones")] = None
     vm_uuid: Annotated[_VmUuid | None, Field(description="Jobs of this VM")] = None
-    cluster: Annotated[_ClusterName | None, Field(description="Jobs on this cluster")] = None
-    correlation_id: Annotated[_Note | None, Field(description="The id that the request gave")] = None
-    change_number: Annotated[_ChangeNumber | None, Field(description="The change that the request named")] = None
+    cluster: Annotated[ClusterText | None, Field(description="Jobs on this cluster")] = None
+    correlation_id: Annotated[Note | None, Field(description="The id that the request gave")] = None
+    change_number: Annotated[ChangeNumber | None, Field(description="The change that the request named")] = None
     automatic: Annotated[
         bool | None, Field(description="true: jobs that the service started by itself; false: those somebody asked for")
     ] = None
@@ -53,9 +50,7 @@ class JobQuery(BaseModel):
         _Ids | None, Field(description=f"At most {MOST_IDS} ids with commas between: one call polls many jobs")
     ] = None
     limit: Annotated[int, Field(ge=1, le=_MOST_JOBS, description="Jobs on a page")] = 50
-    cursor: Annotated[
-        Annotated[str, Field(max_length=200)] | None, Field(description="`next_cursor` of the page before")
-    ] = None
+    cursor: CursorInQuery = None
 
     def filter_for(self, caller: Caller) -> JobFilter:
         """Only jobs that the caller may see."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.auth import CallerOf
 from app.api.headers import LONGEST_WAIT_S, Wait, read_wait
 from app.api.parts import Parts, PartsOf
-from app.api.renew_request import CLUSTER_PATTERN
+from app.api.texts import ClusterText
 from app.api.waiting import TakePlace, wait_until
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.progress import Failure
@@ -33,7 +33,7 @@ class LookQuery(BaseModel):
         bool, Field(description="Have the cluster looked at first, which needs the scope `clusters:scan` too")
     ] = True
     cluster: Annotated[
-        Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)] | None,
+        ClusterText | None,
         Field(
             description="The VM's cluster, by default where it was seen; one that was never seen is looked for there"
         ),

@@ -13,8 +13,8 @@ from app.api.auth import InsufficientScope
 from app.api.job_query import JOB_IDS_PATTERN, MOST_IDS
 from app.api.limits import RateLimited
 from app.api.logins import NoCredential
-from app.api.renew_request import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, NOTE_PATTERN
 from app.api.schemas import FieldError, Problem
+from app.api.texts import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, NOTE_PATTERN
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs import VmBusy
 

@@ -5,12 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.api.texts import CHANGE_NUMBER_PATTERN, ChangeNumber, ClusterText, Note
 from app.ngt.progress import Mode, RestartAgent, WhenPoweredOff
-
-CLUSTER_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
-# Free text of a caller, without control characters: it is stored and shown, and never part of a command.
-NOTE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
-CHANGE_NUMBER_PATTERN = r"^[!-~]*$"
 
 # Of these members the job keeps a note; they do not say what is to be done to the VM.
 _NOTES = frozenset(
@@ -38,8 +34,6 @@ def _integral(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-_Note = Annotated[str, Field(max_length=100, pattern=NOTE_PATTERN)]
-_ChangeNumber = Annotated[str, Field(max_length=40, pattern=CHANGE_NUMBER_PATTERN)]
 _CallbackTarget = Annotated[str, Field(max_length=63, pattern=CHANGE_NUMBER_PATTERN)]
 _CallbackRecord = Annotated[str, Field(max_length=64, pattern=CHANGE_NUMBER_PATTERN)]
 _Days = Annotated[int, Field(ge=0, le=3650), BeforeValidator(_integral)]
@@ -65,7 +59,7 @@ class RenewRequest(BaseModel):
         _Days | None, Field(description="Do nothing when the certificate is good for longer")
     ] = None
     cluster: Annotated[
-        Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)] | None,
+        ClusterText | None,
         Field(description="The VM's cluster; by default the one where it was seen, else all that the key may use"),
     ] = None
     restart_agent: Annotated[
@@ -83,10 +77,10 @@ class RenewRequest(BaseModel):
         OnConflict, Field(strict=False, description="join: answer with the VM's open job if it does the same")
     ] = OnConflict.JOIN
     validate_only: Annotated[bool, Field(description="Change nothing; the job's result is the plan")] = False
-    correlation_id: Annotated[_Note | None, Field(description="Your own id; jobs are found by it")] = None
-    correlation_display: _Note | None = None
-    change_number: Annotated[_ChangeNumber | None, Field(description="Such as CHG0030123")] = None
-    requested_by: _Note | None = None
+    correlation_id: Annotated[Note | None, Field(description="Your own id; jobs are found by it")] = None
+    correlation_display: Note | None = None
+    change_number: Annotated[ChangeNumber | None, Field(description="Such as CHG0030123")] = None
+    requested_by: Note | None = None
     callback_target: Annotated[
         _CallbackTarget | None, Field(description="A webhook target of the configuration that is told of this job")
     ] = None

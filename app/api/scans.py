@@ -17,8 +17,8 @@ from app.api.guard import GuardedRoute
 from app.api.headers import Wait, names_tag
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
-from app.api.renew_request import CLUSTER_PATTERN
 from app.api.scan_schemas import Scan, ScanList
+from app.api.texts import ClusterText, CursorInQuery
 from app.api.waiting import WaitForScan, wait_until
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.errors import FaultCode as C
@@ -37,13 +37,9 @@ class ScanQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    cluster: Annotated[
-        Annotated[str, Field(pattern=CLUSTER_PATTERN, max_length=63)] | None, Field(description="Scans of this cluster")
-    ] = None
+    cluster: Annotated[ClusterText | None, Field(description="Scans of this cluster")] = None
     limit: Annotated[int, Field(ge=1, le=200, description="Scans on a page")] = 50
-    cursor: Annotated[
-        Annotated[str, Field(max_length=200)] | None, Field(description="`next_cursor` of the page before")
-    ] = None
+    cursor: CursorInQuery = None
 
 
 @router.post(

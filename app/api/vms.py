@@ -17,7 +17,8 @@ from app.api.renewals import VmUuidInPath
 from app.api.scans import SCAN_POLL_S
 from app.api.vm_answers import no_such_vm, shown_ngt, shown_vm
 from app.api.vm_csv import CSV, CsvOfVms
-from app.api.vm_query import VmQuery, write_cursor
+from app.api.vm_cursor import write_vm_cursor
+from app.api.vm_query import VmQuery
 from app.api.vm_schemas import Vm, VmList, VmNgt
 from app.api.waiting import WaitForScan, wait_until
 from app.ngt.errors import FaultCode as C
@@ -56,7 +57,7 @@ async def list_vms(request: Request, caller: CallerOf, parts: PartsOf, query: An
         return await _csv_answer(request, parts, wanted, query)
     found = await parts.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
     page = found[: query.limit]
-    next_cursor = write_cursor(page[-1], query.sort) if len(found) > query.limit else None
+    next_cursor = write_vm_cursor(page[-1], query.sort) if len(found) > query.limit else None
     body = VmList(items=[shown_vm(vm) for vm in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 

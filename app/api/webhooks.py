@@ -14,6 +14,7 @@ from app.api.guard import GuardedRoute
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
 from app.api.schemas import Delivery, DeliveryList, Webhook, WebhookList
+from app.api.texts import CursorInQuery
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.settings import WebhookTarget
@@ -42,9 +43,7 @@ class DeliveryQuery(BaseModel):
 
     status: Annotated[DeliveryStatus | None, Field(description="Where the delivery stands")] = None
     limit: Annotated[int, Field(ge=1, le=200, description="How many to list at most")] = 50
-    cursor: Annotated[
-        Annotated[str, Field(max_length=200)] | None, Field(description="`next_cursor` of the page before")
-    ] = None
+    cursor: CursorInQuery = None
 
 
 @router.get("/webhooks", operation_id="listWebhooks", summary="List the webhook targets", response_model=WebhookList)
