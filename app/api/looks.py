@@ -12,7 +12,7 @@ from app.api.auth import CallerOf
 from app.api.headers import LONGEST_WAIT_S, Wait, read_wait
 from app.api.parts import Parts, PartsOf
 from app.api.texts import ClusterText
-from app.api.waiting import TakePlace, wait_until
+from app.api.waiting import TakePlace, wait_for_scan
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.progress import Failure
 from app.ngt.vocabulary import VmUuid
@@ -85,11 +85,8 @@ class Looking:
     async def _scan(self, cluster: str, vm: VmUuid) -> ScanRecord:
         if self.wait.seconds:
             self.take_place()
-        scans = self.parts.scans
-        started = await scans.start(cluster, vm_uuid=vm, origin=ScanOrigin.DIAGNOSIS, caller=self.caller)
-        with scans.watch(started.scan.id) as watch:
-            now = await scans.find(started.scan.id) or started.scan
-            return await wait_until(self.request, watch, now, lambda scan: scan.done, self.wait)
+        started = await self.parts.scans.start(cluster, vm_uuid=vm, origin=ScanOrigin.DIAGNOSIS, caller=self.caller)
+        return await wait_for_scan(self.request, self.parts, started.scan, self.wait)
 
     def _said(self, scan: ScanRecord) -> Look:
         if not scan.done:

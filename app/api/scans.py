@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import MISSING, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf
@@ -17,10 +17,11 @@ from app.api.guard import GuardedRoute
 from app.api.headers import Wait, names_tag
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
+from app.api.scan_answers import ask_again, shown_scan
 from app.api.scan_schemas import Scan, ScanList
 from app.api.texts import ClusterText, CursorInQuery
-from app.api.waiting import WaitForScan, wait_until
-from app.ngt.errors import RULES, Fault, FaultCode
+from app.api.waiting import WaitForScan, is_done, wait_until
+from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.store.records import Caller, ScanOrigin, ScanRecord
 from app.store.scans import ScanFilter
@@ -28,8 +29,6 @@ from app.store.scans import ScanFilter
 router = APIRouter(route_class=GuardedRoute, tags=["scans"])
 
 ScanId = Annotated[UUID, Path(description="The scan's `id`", examples=["0199c1f2-8c20-7d11-9a00-1f3f0c9a0b6e"])]
-SCAN_POLL_S = 5
-"""Seconds after which it is worth asking again for an open scan."""
 
 
 class ScanQuery(BaseModel):
@@ -59,7 +58,7 @@ async def scan_cluster(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -
     get_cluster(parts.settings, caller, cluster)
     started = await parts.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
     headers = {"Location": f"/scans/{started.scan.id}", **_headers(started.scan)}
-    return json_answer(_shown(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
+    return json_answer(shown_scan(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
 
 
 @router.get(
@@ -76,7 +75,7 @@ async def list_scans(
     after = None if query.cursor is None else read_cursor(query.cursor)
     wanted = ScanFilter(cluster=query.cluster, caller=caller)
     page, next_cursor = cut_page(await parts.scans.list(wanted, limit=query.limit + 1, after=after), query.limit)
-    body = ScanList(items=[_shown(scan) for scan in page], next_cursor=known(next_cursor))
+    body = ScanList(items=[shown_scan(scan) for scan in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 
 
@@ -97,10 +96,10 @@ async def get_scan(request: Request, caller: CallerOf, parts: PartsOf, scan_id: 
     """
     with parts.scans.watch(scan_id) as watch:
         scan = await _get_visible_scan(parts, scan_id, caller)
-        scan = await wait_until(request, watch, scan, lambda now: now.done, wait)
+        scan = await wait_until(request, watch, scan, is_done, wait)
     if names_tag(request.headers.getlist("if-none-match"), _etag(scan)):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(scan, wait))
-    return json_answer(_shown(scan), headers=_headers(scan, wait))
+    return json_answer(shown_scan(scan), headers=_headers(scan, wait))
 
 
 async def _get_visible_scan(parts: Parts, scan_id: UUID, caller: Caller) -> ScanRecord:
@@ -111,39 +110,8 @@ async def _get_visible_scan(parts: Parts, scan_id: UUID, caller: Caller) -> Scan
 
 
 def _headers(scan: ScanRecord, wait: Wait | None = None) -> Mapping[str, str]:
-    open_again = {} if scan.done else {"Retry-After": str(SCAN_POLL_S)}
-    return {"ETag": _etag(scan), **open_again, **(wait.applied if wait is not None else {})}
+    return {"ETag": _etag(scan), **ask_again(scan), **(wait.applied if wait is not None else {})}
 
 
 def _etag(scan: ScanRecord) -> str:
     return f'"{scan.version}"'
-
-
-def _shown(scan: ScanRecord, *, joined: bool = False) -> Scan:
-    counts = scan.counts
-    rule = RULES[FaultCode(scan.error_code)] if scan.error_code in RULES else None
-    return Scan(
-        id=str(scan.id),
-        cluster=scan.cluster,
-        vm_uuid=known(scan.vm_uuid),
-        origin=scan.origin,
-        status=scan.status,
-        done=scan.done,
-        outcome=known(scan.outcome),
-        message=scan.message,
-        joined=joined,
-        error_code=known(scan.error_code),
-        error_message=known(scan.error_message),
-        error_action=MISSING if rule is None else f"For the {rule.actor}: {rule.action}",
-        vms_seen=known(counts.vms_seen),
-        vms_new=known(counts.vms_new),
-        vms_vanished=known(counts.vms_vanished),
-        dates_seen=known(counts.dates_seen),
-        guests_asked=known(counts.guests_asked),
-        guests_failed=known(counts.guests_failed),
-        caller=scan.caller or scan.caller_id,
-        created_at=scan.created_at,
-        started_at=known(scan.started_at),
-        finished_at=known(scan.finished_at),
-        updated_at=scan.updated_at,
-    )

@@ -14,13 +14,13 @@ from app.api.headers import preferred_media_type
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
 from app.api.renewals import VmUuidInPath
-from app.api.scans import SCAN_POLL_S
+from app.api.scan_answers import ask_again
 from app.api.vm_answers import no_such_vm, shown_ngt, shown_vm
 from app.api.vm_csv import CSV, CsvOfVms
 from app.api.vm_cursor import write_vm_cursor
 from app.api.vm_query import VmQuery
 from app.api.vm_schemas import Vm, VmList, VmNgt
-from app.api.waiting import WaitForScan, wait_until
+from app.api.waiting import WaitForScan, wait_for_scan
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import VmUuid
 from app.store.records import ScanOrigin, Scope
@@ -130,9 +130,7 @@ async def get_vm_ngt(
     started = await parts.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
     scan = started.scan
     if wait.seconds:
-        with parts.scans.watch(scan.id) as watch:
-            scan = await parts.scans.find(scan.id) or scan
-            scan = await wait_until(request, watch, scan, lambda now: now.done, wait)
+        scan = await wait_for_scan(request, parts, scan, wait)
         ngt = await parts.vms.find_ngt(vm, clusters) or ngt
-    again = {} if scan.done else {"Retry-After": str(SCAN_POLL_S)}
-    return json_answer(shown_ngt(ngt, scan), headers={"Location": f"/scans/{scan.id}", **again, **wait.applied})
+    headers = {"Location": f"/scans/{scan.id}", **ask_again(scan), **wait.applied}
+    return json_answer(shown_ngt(ngt, scan), headers=headers)

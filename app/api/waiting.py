@@ -86,8 +86,8 @@ async def wait_until(request: Request, watch: Watch[R], record: R, enough: Calla
     return await _unless_gone(request.receive, watch.until(record, enough, wait.seconds))
 
 
-def is_done(job: JobRecord) -> bool:
-    return job.done
+def is_done(record: JobRecord | ScanRecord) -> bool:
+    return record.done
 
 
 async def wait_until_done(request: Request, parts: Parts, job: JobRecord, wait: Wait) -> JobRecord:
@@ -96,6 +96,15 @@ async def wait_until_done(request: Request, parts: Parts, job: JobRecord, wait: 
         return job
     with parts.changes.watch(job.id) as watch:
         now = await parts.jobs.find(job.id) or job
+        return await wait_until(request, watch, now, is_done, wait)
+
+
+async def wait_for_scan(request: Request, parts: Parts, scan: ScanRecord, wait: Wait) -> ScanRecord:
+    """The same for the end of a scan."""
+    if not wait.seconds or scan.done:
+        return scan
+    with parts.scans.watch(scan.id) as watch:
+        now = await parts.scans.find(scan.id) or scan
         return await wait_until(request, watch, now, is_done, wait)
 
 
