@@ -1,5 +1,7 @@
 """Certificates that callers hand in: kept with the VM, and told to its job where they can be what it waits for."""
 
+from dataclasses import asdict
+
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -55,16 +57,5 @@ class PushedCertificates:
 
 
 def _observation(vm_uuid: VmUuid, pushed: PushedCertificate) -> Observation:
-    of = pushed.certificate
-    return Observation(
-        vm_uuid=vm_uuid,
-        source=CertificateSource.PUSHED_CERTIFICATE,
-        observed_at=pushed.at,
-        not_after=of.not_after,
-        not_before=of.not_before,
-        serial=of.serial,
-        fingerprint=of.fingerprint,
-        subject=of.subject,
-        issuer=of.issuer,
-        given_by=pushed.given_by,
-    )
+    source = CertificateSource.PUSHED_CERTIFICATE
+    return Observation(vm_uuid, source, pushed.at, **asdict(pushed.certificate), given_by=pushed.given_by)

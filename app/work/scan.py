@@ -5,26 +5,27 @@ silent, or answers half, keeps its old rows and says so.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.scanning import is_worth_asking, names_another_entity, ngt_state_of, refuse_empty_query
-from app.ngt.vocabulary import CertificateSource, PowerState, VmRecord, VmToolsEntity, VmUuid
+from app.ngt.scanning import is_worth_asking, names_another_entity, refuse_empty_query
+from app.ngt.vocabulary import VmRecord, VmUuid
 from app.settings import Scan, guest_for
 from app.ssh.pool import Pool
-from app.store.cvms import Cvms, FoundCvm
-from app.store.inventory import GuestFault, Inventory, Seen, SeenVm
-from app.store.records import Observation, ScanCounts, ScanOutcome
+from app.store.cvms import Cvms
+from app.store.inventory import GuestFault, Inventory
+from app.store.records import ScanCounts, ScanOutcome
 from app.store.run_records import FenceLost
 from app.store.running_scans import RunningScans, ScanClaim, ScanEnd
 from app.work.clock import DatabaseClock
-from app.work.cluster import Listing, Query, WorkedCluster
+from app.work.cluster import Listing, WorkedCluster
+from app.work.cvm_states import found_cvms
 from app.work.guest_scan import AskedGuest, GuestRead, read_guests
+from app.work.scan_look import Look, guest_fault_of, observation_of, with_entities, without_entities
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +128,7 @@ class Scanner:
 
     # Looking.
 
-    async def _look(self, cluster: WorkedCluster, claim: ScanClaim, clock: DatabaseClock) -> "_Look":
+    async def _look(self, cluster: WorkedCluster, claim: ScanClaim, clock: DatabaseClock) -> Look:
         """One listing and one query, however many VMs. Raises _NothingSeen."""
         try:
             listing = await _listing_for(cluster, claim.vm_uuid)
@@ -142,8 +143,8 @@ class Scanner:
             query = await cluster.query([vm.vm_uuid for vm in vms])
             refuse_empty_query(vms, query.entities, query.others, known)
         except Fault as fault:
-            return _without_entities(listing, vms, claim, fault, known, clock)
-        return _with_entities(listing, vms, claim, query, clock)
+            return without_entities(listing, vms, claim, fault, known, clock)
+        return with_entities(listing, vms, claim, query, clock)
 
     async def _tell_of_cvms(self, name: str, clock: DatabaseClock) -> None:
         cluster = self._clusters.get(name)
@@ -152,14 +153,14 @@ class Scanner:
 
     # Guests.
 
-    def _guest_of(self, cluster: WorkedCluster, vm: VmRecord, look: "_Look") -> AskedGuest | None:
+    def _guest_of(self, cluster: WorkedCluster, vm: VmRecord, look: Look) -> AskedGuest | None:
         if not is_worth_asking(vm, has_entity=look.has_entity(vm.vm_uuid)):
             return None
         found = guest_for(cluster.settings, vm.name, vm.addresses)
         return None if found is None else AskedGuest(vm, found[0], cluster.guest_host(*found))
 
     async def _read_guests(
-        self, cluster: WorkedCluster, claim: ScanClaim, look: "_Look", clock: DatabaseClock
+        self, cluster: WorkedCluster, claim: ScanClaim, look: Look, clock: DatabaseClock
     ) -> tuple[int, int]:
         """How many guests were asked, and of how many of them the certificate is not known."""
         asked = [guest for vm in look.vms if (guest := self._guest_of(cluster, vm, look)) is not None]
@@ -170,9 +171,9 @@ class Scanner:
 
         async def store(read: Sequence[GuestRead]) -> None:
             entities = await self._entities_now(cluster, look, read)
-            failed = [fault for one in read if (fault := _fault_of(one, entities)) is not None]
+            failed = [fault for one in read if (fault := guest_fault_of(one, entities)) is not None]
             faulty = {fault.vm_uuid for fault in failed}
-            observed = [_observation(one) for one in read if one.vm.vm_uuid not in faulty]
+            observed = [observation_of(one) for one in read if one.vm.vm_uuid not in faulty]
             await self._inventory.store_guests(claim, observed, failed)
             faults.extend(failed)
 
@@ -180,7 +181,7 @@ class Scanner:
         return len(asked), len(faults)
 
     async def _entities_now(
-        self, cluster: WorkedCluster, look: "_Look", read: Sequence[GuestRead]
+        self, cluster: WorkedCluster, look: Look, read: Sequence[GuestRead]
     ) -> Mapping[VmUuid, str | None]:
         """The entity of each VM; a VM whose guest names another one may have been renewed since the look."""
         differing = [
@@ -214,35 +215,6 @@ class _NothingSeen(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What the cluster showed. `entities`: the id of each VM's entity, of an earlier look where there was no answer."""
-
-    seen: Seen
-    vms: Sequence[VmRecord]
-    entities: Mapping[VmUuid, str | None]
-    query_fault: Fault | None
-
-    def has_entity(self, vm_uuid: VmUuid) -> bool | None:
-        return vm_uuid in self.entities if self.query_fault is None else None
-
-
-def found_cvms(clusters: Iterable[WorkedCluster], clock: DatabaseClock) -> list[FoundCvm]:
-    """The CVMs of which this process knows whether they are up."""
-    return [
-        FoundCvm(
-            cluster=cluster.name,
-            address=state.cvm,
-            is_up=state.is_up,
-            checked_at=clock.at(state.checked_s),
-            fault_code=None if state.fault is None else state.fault.code,
-            fault=None if state.fault is None else state.fault.message,
-        )
-        for cluster in clusters
-        for state in cluster.ssh.states()
-    ]
-
-
 async def _listing_for(cluster: WorkedCluster, vm_uuid: VmUuid | None) -> Listing:
     """One for all VMs. That one VM is absent is believed only of a listing that was read for it."""
     if vm_uuid is not None:
@@ -260,100 +232,6 @@ def _wanted_of(listing: Listing, claim: ScanClaim) -> list[VmRecord]:
     if vm is not None and vm.controller_vm:
         raise Fault(FaultCode.CONTROLLER_VM, f"VM {vm.name!r} is a controller VM: it has no NGT certificate.")
     return [] if vm is None else [vm]
-
-
-def _with_entities(
-    listing: Listing, vms: Sequence[VmRecord], claim: ScanClaim, query: Query, clock: DatabaseClock
-) -> _Look:
-    found = query.entities
-    # The listing that one VM was found in may be older than the last look at it; what the query shows is not.
-    read_s = query.read_s if claim.vm_uuid is not None and vms else listing.read_s
-    seen = Seen(
-        at=clock.at(read_s),
-        vms=[_seen_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms],
-        has_entities=True,
-        absent=_absent_of(claim, vms),
-        dates=_dates(query, clock),
-    )
-    return _Look(seen, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None)
-
-
-def _without_entities(
-    listing: Listing,
-    vms: Sequence[VmRecord],
-    claim: ScanClaim,
-    fault: Fault,
-    known: Mapping[VmUuid, str],
-    clock: DatabaseClock,
-) -> _Look:
-    seen = Seen(
-        at=clock.at(listing.read_s),
-        vms=[_seen_vm(vm, None, has_entity=None) for vm in vms],
-        has_entities=False,
-        absent=_absent_of(claim, vms),
-    )
-    return _Look(seen, vms, known, fault)
-
-
-def _absent_of(claim: ScanClaim, vms: Sequence[VmRecord]) -> Sequence[VmUuid] | None:
-    if claim.vm_uuid is None:
-        return None
-    return [] if vms else [claim.vm_uuid]
-
-
-def _seen_vm(vm: VmRecord, entity: VmToolsEntity | None, *, has_entity: bool | None) -> SeenVm:
-    state = ngt_state_of(vm, entity)
-    return SeenVm(
-        vm_uuid=vm.vm_uuid,
-        name=vm.name,
-        power=None if vm.power is PowerState.UNKNOWN else vm.power,
-        addresses=vm.addresses,
-        ngt_enabled=state.enabled,
-        iso_mounted=state.iso_mounted,
-        link_active=state.link_active,
-        vss_snapshot=state.vss_snapshot,
-        file_level_restore=state.file_level_restore,
-        communication_type=None if entity is None else entity.communication_type,
-        ngt_uuid=None if entity is None else entity.ngt_uuid,
-        has_entity=has_entity,
-    )
-
-
-def _dates(query: Query, clock: DatabaseClock) -> list[Observation]:
-    at = clock.at(query.read_s)
-    source = CertificateSource.CVM_EXPIRY_DATE
-    return [
-        Observation(vm_uuid, source, at, datetime.fromtimestamp(entity.client_cert_expiry_date, UTC))
-        for vm_uuid, entity in sorted(query.entities.items())
-        if entity.client_cert_expiry_date is not None
-    ]
-
-
-def _observation(read: GuestRead) -> Observation:
-    assert read.certificate is not None
-    return Observation(
-        vm_uuid=read.vm.vm_uuid,
-        source=CertificateSource.GUEST_CERTIFICATE,
-        observed_at=read.at,
-        not_before=read.certificate.not_before,
-        not_after=read.certificate.not_after,
-        serial=read.certificate.serial,
-        fingerprint=read.certificate.fingerprint,
-        subject=read.certificate.subject,
-        issuer=read.certificate.issuer,
-    )
-
-
-def _fault_of(read: GuestRead, entities: Mapping[VmUuid, str | None]) -> GuestFault | None:
-    fault = read.fault
-    entity = entities.get(read.vm.vm_uuid)
-    if fault is None and names_another_entity(read.ngt_uuid, entity):
-        message = (
-            f"the guest at {', '.join(read.vm.addresses)} names the VM tools entity {read.ngt_uuid}, and that of VM "
-            f"{read.vm.name!r} is {entity}: its certificate is another VM's, or an earlier one's"
-        )
-        fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
-    return None if fault is None else GuestFault(read.vm.vm_uuid, fault.code, fault.message, read.at)
 
 
 def _failed(fault: Fault) -> ScanEnd:

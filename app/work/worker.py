@@ -6,7 +6,7 @@ What starts last stops first: no new wake-up is taken, running changes end, and 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from uuid import UUID, uuid4
@@ -14,14 +14,12 @@ from uuid import UUID, uuid4
 import procrastinate
 import structlog
 from procrastinate.jobs import DeleteJobCondition
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from app.ngt.errors import Fault
 from app.settings import Limits, Settings
 from app.settings.scan import OFF
 from app.ssh.host import GUEST_LIMITS, PoolLimits
-from app.ssh.pool import Pool, Reachable
+from app.ssh.pool import Pool
 from app.store.auto_renewal import AutoRenewals
 from app.store.cvms import Cvms
 from app.store.database import Database, read_clock
@@ -42,9 +40,10 @@ from app.work.acts import Acts
 from app.work.auto_renewal import START_EVERY_S, AutoRenewal
 from app.work.clock import DatabaseClock
 from app.work.cluster import WorkedCluster
+from app.work.cvm_states import CvmStates, found_cvms
 from app.work.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
 from app.work.renewal import Renewals
-from app.work.scan import Scanner, found_cvms
+from app.work.scan import Scanner
 from app.work.scan_schedule import ScanSchedule
 from app.work.warnings import TELL_EVERY_S, CertificateWarner
 from app.work.watch import Watch
@@ -102,7 +101,7 @@ class Worker:
         )
         self._schedule = ScanSchedule(database, wakeups, self.clusters, settings.scan)
         self._taking: tuple[asyncio.Task[None], ...] = ()
-        metrics.registry.register(_CvmStates(self.clusters, self._cvm_pool))
+        metrics.registry.register(CvmStates(self.clusters, self._cvm_pool))
 
     def is_alive(self) -> bool:
         """Whether wake-ups are taken."""
@@ -229,34 +228,6 @@ class Worker:
         self._metrics.commands_total.labels(command=command, result=result).inc()
         self._metrics.command_seconds.labels(command=command).observe(seconds)
         log.debug("command", cvm=cvm, command=command, result=result, seconds=round(seconds, 3))
-
-
-class _CvmStates(Collector):
-    """The CVMs as this process sees them; one that was never asked has no value yet."""
-
-    def __init__(self, clusters: dict[str, WorkedCluster], pool: Pool) -> None:
-        self._clusters = clusters
-        self._pool = pool
-
-    def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("ngt_cvm_up", "1 while a connection to the CVM stands.", labels=["cluster", "cvm"])
-        connections = GaugeMetricFamily("ngt_cvm_ssh_connections", "SSH connections.", labels=["cluster", "cvm"])
-        keys = CounterMetricFamily(
-            "ngt_cvm_host_key_changes",
-            "Times that a CVM showed another host key than the known one.",
-            labels=["cluster", "cvm"],
-        )
-        states = {state.host: state for state in self._pool.state()}
-        for name, cluster in self._clusters.items():
-            for cvm, host in cluster.ssh.hosts.items():
-                state = states.get(host)
-                if state is not None and state.reachable is not Reachable.UNKNOWN:
-                    up.add_metric([name, cvm], float(state.reachable is Reachable.UP))
-                connections.add_metric([name, cvm], state.connections if state is not None else 0)
-                keys.add_metric([name, cvm], state.host_key_mismatches if state is not None else 0)
-        yield up
-        yield connections
-        yield keys
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
