@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +18,7 @@ from app.api.parts import PartsOf
 from app.api.problems import problem_responses
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
+from app.settings import ClusterSettings
 from app.store.jobs import JobCounts
 from app.store.records import JobStatus
 
@@ -54,7 +55,7 @@ async def get_metrics(request: Request, parts: PartsOf, caller: CallerOf) -> Res
         raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
     stored = CollectorRegistry()
     paused = (await parts.pauses.state()).pause is not None
-    stored.register(_StoredCounts(await parts.jobs.counts(), tuple(parts.settings.clusters), paused=paused))
+    stored.register(_StoredCounts(await parts.jobs.counts(), parts.settings.clusters, paused=paused))
     stored.register(_PendingDeliveries(*await parts.deliveries.count_pending()))
     inventory = await parts.inventory.text()
     own = generate_latest(parts.metrics.registry) + generate_latest(stored)
@@ -72,9 +73,12 @@ def _takes_gzip(request: Request) -> bool:
 
 
 class _StoredCounts(Collector):
-    """What the database counted, at one moment. A cluster without any is a zero: alerts need the series."""
+    """What the database counted at one moment, and what the configuration switches on.
 
-    def __init__(self, counts: JobCounts, clusters: Iterable[str], *, paused: bool) -> None:
+    A cluster without any is a zero: alerts need the series.
+    """
+
+    def __init__(self, counts: JobCounts, clusters: Mapping[str, ClusterSettings], *, paused: bool) -> None:
         self._counts = counts
         self._clusters = clusters
         self._paused = paused
@@ -89,6 +93,11 @@ class _StoredCounts(Collector):
             "ngt_vms_awaiting_pickup",
             "VMs whose new certificate was not seen in them yet.",
             self._counts.awaiting_pickup,
+        )
+        yield self._by_cluster(
+            "ngt_auto_renew_enabled",
+            "1 where the configuration switches automatic renewal on.",
+            {name: int(cluster.auto_renew.enabled) for name, cluster in self._clusters.items()},
         )
         oldest = GaugeMetricFamily(
             "ngt_renew_oldest_queued_timestamp_seconds",

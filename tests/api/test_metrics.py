@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, insert, update
 
 from app.api.inventory_metrics import _OF_VMS, CompressedBeginning, InventoryMetrics, _Alone, _pieces
-from app.settings import Settings
+from app.settings import AutoRenew, Settings
 from app.store.certificate_counts import CertificateCounts, Counted, VmTimes
 from app.store.records import JobStatus
 from app.store.tables import CLUSTER, VM
@@ -135,6 +135,15 @@ async def test_scans_pauses_and_stopped_renewals_of_each_cluster_are_told(
         assert samples(answer, name) == {"c2": 1_795_000_000}, name
     for name in ("ngt_cluster_paused", "ngt_auto_renew_stopped"):
         assert samples(answer, name) == {"c1": 0, "c2": 1, "c3": 0}, name
+
+
+async def test_it_is_told_where_automatic_renewal_is_on(settings: Settings, database_url: str) -> None:
+    automatic = settings.clusters["c2"].model_copy(update={"auto_renew": AutoRenew(enabled=True)})
+    clusters = {**settings.clusters, "c2": automatic}
+    switched_on = settings.model_copy(update={"clusters": clusters})
+    async with serving(switched_on, database_url) as running, running.client(await running.key()) as client:
+        told = samples(await client.get("/metrics"), "ngt_auto_renew_enabled")
+    assert told == {"c1": 0, "c2": 1, "c3": 0}
 
 
 async def test_the_end_of_an_api_key_is_told_by_its_id(service: Service) -> None:
