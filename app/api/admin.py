@@ -9,10 +9,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf
+from app.api.cluster_schemas import ServicePause
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import invalid, problem_responses
-from app.api.schemas import ServicePause
 from app.api.texts import NOTE_PATTERN
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C

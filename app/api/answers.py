@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import MISSING, BaseModel
 
-from app.api.schemas import Job, Links, Plan, Step
+from app.api.job_schemas import Job, Links, Plan, Step
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs import Jobs
 from app.store.records import Caller, JobRecord, JobStatus, StepRecord

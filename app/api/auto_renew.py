@@ -16,11 +16,11 @@ from app.api.auto_renew_schemas import (
     PlannedRenewal,
 )
 from app.api.candidates import get_cluster
+from app.api.cluster_schemas import Cluster
 from app.api.clusters import ClusterName, shown_cluster
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
-from app.api.schemas import Cluster
 from app.ngt.auto_renewal import AutoPlan, AutoRules, LeftOut, Planned, plan_renewals
 from app.ngt.auto_words import reason_of, sentences_of
 from app.ngt.errors import FaultCode as C

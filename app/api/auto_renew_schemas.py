@@ -2,19 +2,15 @@
 
 from typing import Annotated
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field
+from pydantic import MISSING, Field
 
-from app.api.schemas import CertificateDate, Count, Id, Instant, Lines, Text, Word
+from app.api.answer_types import Answer, CertificateDate, Count, Id, Instant, Lines, Text, Word, example
 
 MOST_SHOWN = 1000
 """So many VMs or openings of each kind are shown; all are counted."""
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class AutoRenewWindow(_Answer):
+class AutoRenewWindow(Answer):
     """Open for `duration_minutes` after each time of the cron line."""
 
     cron: Word
@@ -22,7 +18,7 @@ class AutoRenewWindow(_Answer):
     time_zone: Word
 
 
-class AutoRenewOpening(_Answer):
+class AutoRenewOpening(Answer):
     """One time at which the windows are open, and how many renewals are planned for it."""
 
     opens_at: Instant
@@ -30,7 +26,7 @@ class AutoRenewOpening(_Answer):
     renewals: Count
 
 
-class PlannedRenewal(_Answer):
+class PlannedRenewal(Answer):
     """One VM that is renewed by itself, unless something changes. Without `planned_from` not within the next years."""
 
     vm_uuid: Id
@@ -43,7 +39,7 @@ class PlannedRenewal(_Answer):
     reason: Text
 
 
-class LeftOutVm(_Answer):
+class LeftOutVm(Answer):
     """One VM that is not renewed by itself at present."""
 
     vm_uuid: Id
@@ -59,64 +55,59 @@ class LeftOutVm(_Answer):
     reason: Text
 
 
-class AutoRenewPlan(_Answer):
+class AutoRenewPlan(Answer):
     """What is renewed by itself on a cluster, by the rules in force and what is known now.
 
     Of each list at most 1000 members are shown, the first ones; the counts are of all.
     """
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
+    model_config = example(
+        {
+            "cluster": "c1",
+            "enabled": False,
+            "stopped": False,
+            "made_at": "2026-11-29T12:00:00.000Z",
+            "sentences": [
+                "Automatic renewal is off: nothing of this is done before `enabled = true` is set.",
+                "1 certificate is planned, at most 1 a day, from 2026-11-30 21:00Z on.",
+            ],
+            "before_days": 60,
+            "at_most_per_day": 20,
+            "at_most_at_once": 2,
+            "stop_after_failures": 3,
+            "restart_agent": "ssh",
+            "windows": [{"cron": "0 22 * * 1-5", "duration_minutes": 240, "time_zone": "Europe/Berlin"}],
+            "include": [],
+            "exclude": [],
+            "open_now": False,
+            "next_opens_at": "2026-11-30T21:00:00.000Z",
+            "next_closes_at": "2026-12-01T01:00:00.000Z",
+            "started_today": 0,
+            "openings": [
                 {
-                    "cluster": "c1",
-                    "enabled": False,
-                    "stopped": False,
-                    "made_at": "2026-11-29T12:00:00.000Z",
-                    "sentences": [
-                        "Automatic renewal is off: nothing of this is done before `enabled = true` is set.",
-                        "1 certificate is planned, at most 1 a day, from 2026-11-30 21:00Z on.",
-                    ],
-                    "before_days": 60,
-                    "at_most_per_day": 20,
-                    "at_most_at_once": 2,
-                    "stop_after_failures": 3,
-                    "restart_agent": "ssh",
-                    "windows": [{"cron": "0 22 * * 1-5", "duration_minutes": 240, "time_zone": "Europe/Berlin"}],
-                    "include": [],
-                    "exclude": [],
-                    "open_now": False,
-                    "next_opens_at": "2026-11-30T21:00:00.000Z",
-                    "next_closes_at": "2026-12-01T01:00:00.000Z",
-                    "started_today": 0,
-                    "openings": [
-                        {
-                            "opens_at": "2026-11-30T21:00:00.000Z",
-                            "closes_at": "2026-12-01T01:00:00.000Z",
-                            "renewals": 1,
-                        }
-                    ],
-                    "planned_count": 1,
-                    "items": [
-                        {
-                            "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                            "vm_name": "web01",
-                            "not_after": "2027-01-10T00:00:00Z",
-                            "certificate_source": "cvm_expiry_date",
-                            "planned_from": "2026-11-30T21:00:00.000Z",
-                            "planned_until": "2026-12-01T01:00:00.000Z",
-                            "in_time": True,
-                            "reason": "expires 2027-01-10, within before_days = 60",
-                        }
-                    ],
-                    "too_late_count": 0,
-                    "too_late": [],
-                    "left_out_count": 0,
-                    "left_out": [],
+                    "opens_at": "2026-11-30T21:00:00.000Z",
+                    "closes_at": "2026-12-01T01:00:00.000Z",
+                    "renewals": 1,
                 }
-            ]
-        },
+            ],
+            "planned_count": 1,
+            "items": [
+                {
+                    "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+                    "vm_name": "web01",
+                    "not_after": "2027-01-10T00:00:00Z",
+                    "certificate_source": "cvm_expiry_date",
+                    "planned_from": "2026-11-30T21:00:00.000Z",
+                    "planned_until": "2026-12-01T01:00:00.000Z",
+                    "in_time": True,
+                    "reason": "expires 2027-01-10, within before_days = 60",
+                }
+            ],
+            "too_late_count": 0,
+            "too_late": [],
+            "left_out_count": 0,
+            "left_out": [],
+        }
     )
 
     cluster: Word

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf
 from app.api.candidates import allowed_clusters, get_cluster
+from app.api.cluster_schemas import Cluster, ClusterList
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
-from app.api.schemas import Cluster, ClusterList
 from app.api.texts import CLUSTER_PATTERN, NOTE_PATTERN
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings

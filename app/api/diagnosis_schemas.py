@@ -1,16 +1,14 @@
-"""What a diagnosis answers with. Flat, and what is not known is absent, as in `app.api.schemas`."""
+"""What a diagnosis answers with. Flat, and what is not known is absent, as in every answer."""
 
 from typing import Annotated
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field
+from pydantic import MISSING, Field
 
-from app.api.schemas import Id, Instant, Text, Word
+from app.api.answer_types import Answer, Id, Instant, Text, Word, example
 
 
-class DiagnosisFinding(BaseModel):
+class DiagnosisFinding(Answer):
     """One thing that is known of the VM's NGT, with the exact call that goes on from it, where it is one."""
-
-    model_config = ConfigDict(frozen=True)
 
     code: Annotated[Word, Field(description="A stable word; more may be added")]
     severity: Annotated[Word, Field(description="error, warning, info or ok")]
@@ -23,38 +21,33 @@ class DiagnosisFinding(BaseModel):
     )
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Answer):
     """Why a VM's NGT does not work, the most important first; or that nothing is wrong, and what was checked."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
+    model_config = example(
+        {
+            "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+            "vm_name": "web01",
+            "cluster": "c1",
+            "healthy": False,
+            "summary": "VM 'web01': its NGT does not work: the certificate has expired.",
+            "checked_at": "2026-11-24T12:00:02.120Z",
+            "looked": True,
+            "look_failed": False,
+            "look_message": "The cluster was looked at for this answer.",
+            "seen_at": "2026-11-24T12:00:01.980Z",
+            "findings": [
                 {
-                    "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                    "vm_name": "web01",
-                    "cluster": "c1",
-                    "healthy": False,
-                    "summary": "VM 'web01': its NGT does not work: the certificate has expired.",
-                    "checked_at": "2026-11-24T12:00:02.120Z",
-                    "looked": True,
-                    "look_failed": False,
-                    "look_message": "The cluster was looked at for this answer.",
-                    "seen_at": "2026-11-24T12:00:01.980Z",
-                    "findings": [
-                        {
-                            "code": "certificate-expired",
-                            "severity": "error",
-                            "message": "The certificate of VM 'web01' expired 3 days ago.",
-                            "next_step": "Renew the certificate.",
-                            "call_method": "POST",
-                            "call_path": "/vms/20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11/ngt/renew",
-                            "call_body": '{"restart_agent": "manual"}',
-                        }
-                    ],
+                    "code": "certificate-expired",
+                    "severity": "error",
+                    "message": "The certificate of VM 'web01' expired 3 days ago.",
+                    "next_step": "Renew the certificate.",
+                    "call_method": "POST",
+                    "call_path": "/vms/20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11/ngt/renew",
+                    "call_body": '{"restart_agent": "manual"}',
                 }
-            ]
-        },
+            ],
+        }
     )
 
     vm_uuid: Id

@@ -18,10 +18,10 @@ from app.api.answers import get_visible_job, json_answer, known
 from app.api.auth import CallerOf
 from app.api.guard import GuardedRoute
 from app.api.headers import preferred_media_type, read_last_event_id
+from app.api.job_schemas import JobEnd, JobEvent, JobEventList
 from app.api.jobs import JobId
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
-from app.api.schemas import JobEnd, JobEvent, JobEventList
 from app.api.waiting import TakePlace
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C

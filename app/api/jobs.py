@@ -12,9 +12,9 @@ from app.api.guard import GuardedRoute
 from app.api.headers import Wait, names_tag
 from app.api.job_log import write_log
 from app.api.job_query import JobQuery
+from app.api.job_schemas import Job, JobList
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
-from app.api.schemas import Job, JobList
 from app.api.waiting import WaitForChange, WaitForEnd, is_done, wait_until
 from app.ngt.errors import FaultCode as C
 from app.store.records import JobRecord

@@ -15,10 +15,10 @@ from app.api.callback import callback_of
 from app.api.candidates import candidate_clusters, check_restart_possible
 from app.api.guard import GuardedRoute
 from app.api.headers import read_idempotency_key
+from app.api.job_schemas import Job
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
 from app.api.renew_request import RenewRequest
-from app.api.schemas import Job
 from app.api.waiting import WaitForEnd, wait_until_done
 from app.ngt.errors import FaultCode as C
 from app.ngt.progress import RenewalRequest

@@ -1,10 +1,10 @@
-"""What the service says of scans, and of a cluster's health. Flat, and what is not known is absent, as in `schemas`."""
+"""What the service says of scans, and of a cluster's health. Flat, and what is not known is absent, as everywhere."""
 
 from typing import Annotated, Any
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field
+from pydantic import MISSING, Field
 
-from app.api.schemas import Count, Id, Instant, Text, Word
+from app.api.answer_types import Answer, Count, Id, Instant, Text, Word, example
 
 _SCAN: dict[str, Any] = {
     "id": "0199c1f2-8c20-7d11-9a00-1f3f0c9a0b6e",
@@ -47,10 +47,10 @@ _HEALTH: dict[str, Any] = {
 }
 
 
-class Scan(BaseModel):
+class Scan(Answer):
     """A scan of all VMs of a cluster, or of one. Test `done` and `outcome`: `status` may get more words."""
 
-    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_SCAN]})
+    model_config = example(_SCAN)
 
     id: Id
     cluster: Word
@@ -84,19 +84,15 @@ class Scan(BaseModel):
     updated_at: Instant
 
 
-class ScanList(BaseModel):
+class ScanList(Answer):
     """One page of scans, newest first. Without `next_cursor` it is the last one."""
-
-    model_config = ConfigDict(frozen=True)
 
     items: Annotated[list[Scan], Field(max_length=200)]
     next_cursor: Word | MISSING = MISSING
 
 
-class CvmHealth(BaseModel):
+class CvmHealth(Answer):
     """A CVM as the service last found it."""
-
-    model_config = ConfigDict(frozen=True)
 
     address: Word
     state: Annotated[Word, Field(description="up; down; or unknown: it was not needed yet")]
@@ -106,10 +102,10 @@ class CvmHealth(BaseModel):
     fault: Annotated[Text | MISSING, Field(description="Why nothing can be done there")] = MISSING
 
 
-class ClusterHealth(BaseModel):
+class ClusterHealth(Answer):
     """What is known of a cluster without asking it."""
 
-    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_HEALTH]})
+    model_config = example(_HEALTH)
 
     name: Word
     reachable: Annotated[bool | MISSING, Field(description="Whether any CVM answers; absent while none was needed")] = (

@@ -1,14 +1,14 @@
 """What the service says of VMs, of what each source said of their certificates, and of the weeks in which these expire.
 
-Flat, and what is not known is absent, as in `app.api.schemas`.
+Flat, and what is not known is absent, as in every answer.
 """
 
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import MISSING, AfterValidator, Field, PlainSerializer, WithJsonSchema
 
-from app.api.schemas import CertificateDate, Count, Id, Instant, Text, Word
+from app.api.answer_types import Answer, CertificateDate, Count, DaysLeft, Id, Instant, Text, Word, example
 
 LONGEST_CURSOR = 2048
 """Characters of a cursor of VMs, which may hold the beginning of a name in any script."""
@@ -17,7 +17,6 @@ _MOST_WEEKS = 150_000
 _MOST_CLUSTERS = 1000
 
 Cursor = Annotated[str, Field(max_length=LONGEST_CURSOR)]
-Days = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Day = Annotated[date, PlainSerializer(date.isoformat), WithJsonSchema({"type": "string", "format": "date"})]
 # A guest may have more addresses than anybody wants to read.
 Addresses = Annotated[
@@ -51,18 +50,10 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-def _example(example: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(frozen=True, json_schema_extra={"examples": [example]})
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Vm(_Answer):
+class Vm(Answer):
     """A VM as its cluster last showed it, and the best that is known of its certificate."""
 
-    model_config = _example(_EXAMPLE)
+    model_config = example(_EXAMPLE)
 
     vm_uuid: Id
     name: Text | MISSING = MISSING
@@ -79,9 +70,9 @@ class Vm(_Answer):
     file_level_restore: bool | MISSING = MISSING
     not_before: CertificateDate | MISSING = MISSING
     not_after: Annotated[CertificateDate | MISSING, Field(description="Absent: the date is not known")] = MISSING
-    days_left: Annotated[Days | MISSING, Field(description="Whole days, rounded down; negative once it expired")] = (
-        MISSING
-    )
+    days_left: Annotated[
+        DaysLeft | MISSING, Field(description="Whole days, rounded down; negative once it expired")
+    ] = MISSING
     expired: bool | MISSING = MISSING
     serial: Annotated[Word | MISSING, Field(description="In hexadecimal digits")] = MISSING
     fingerprint: Annotated[Word | MISSING, Field(description="SHA-256, in hexadecimal digits")] = MISSING
@@ -104,14 +95,14 @@ class Vm(_Answer):
     last_job_id: Annotated[Id | MISSING, Field(description="The newest job that was to renew it")] = MISSING
 
 
-class VmList(_Answer):
+class VmList(Answer):
     """One page of VMs, in the order that was asked for. Without `next_cursor` it is the last one."""
 
     items: Annotated[list[Vm], Field(max_length=200)]
     next_cursor: Cursor | MISSING = MISSING
 
 
-class CertificateObservation(_Answer):
+class CertificateObservation(Answer):
     """What one source last said of the VM's certificate."""
 
     source: Annotated[Word, Field(description=_SOURCES)]
@@ -128,7 +119,7 @@ class CertificateObservation(_Answer):
 class VmNgt(Vm):
     """All that is known of the VM's NGT. The certificate shown is the best of the observations."""
 
-    model_config = _example(
+    model_config = example(
         {
             **_EXAMPLE,
             "ngt_uuid": "5e6b0a3c-52f1-4d0e-b45f-9f8a4a1f4b11",
@@ -157,7 +148,7 @@ class VmNgt(Vm):
     scan_error_message: Text | MISSING = MISSING
 
 
-class ForecastWeek(_Answer):
+class ForecastWeek(Answer):
     """A week in which certificates of a cluster expire."""
 
     cluster: Word
@@ -165,7 +156,7 @@ class ForecastWeek(_Answer):
     expiring: Annotated[Count, Field(description="Certificates that are good now and expire in that week")]
 
 
-class ForecastCluster(_Answer):
+class ForecastCluster(Answer):
     """All VMs of a cluster that have not vanished."""
 
     cluster: Word
@@ -175,10 +166,10 @@ class ForecastCluster(_Answer):
     within_1000_days: Annotated[Count, Field(description="The sum of the weeks; all others expire later")]
 
 
-class Forecast(_Answer):
+class Forecast(Answer):
     """How many certificates expire, week by week, in the next 1000 days: by cluster and time, only weeks with some."""
 
-    model_config = _example(
+    model_config = example(
         {
             "items": [{"cluster": "c1", "week_begins": "2026-12-21", "expiring": 312}],
             "clusters": [{"cluster": "c1", "vms": 1200, "expired": 3, "unknown": 41, "within_1000_days": 1156}],

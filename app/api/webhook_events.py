@@ -3,11 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field
+from pydantic import MISSING, Field
 
-from app.api.schemas import CertificateDate, Count, Id, Instant, Text, Word
-
-DaysLeft = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+from app.api.answer_types import Answer, CertificateDate, Count, DaysLeft, Id, Instant, Text, Word, example
 
 
 class RenewalEventType(StrEnum):
@@ -22,11 +20,7 @@ class RenewalEventType(StrEnum):
     STRANDED = "ngt.renewal.stranded"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class RenewalFacts(_Body):
+class RenewalFacts(Answer):
     """The job when the event happened; a later delivery of the same event says the same."""
 
     job_id: Id
@@ -56,36 +50,31 @@ class RenewalFacts(_Body):
     link: Annotated[Word, Field(description="The path of the job")]
 
 
-class RenewalEvent(_Body):
+class RenewalEvent(Answer):
     """Something became of a renewal."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "ngt.renewal.succeeded",
-                    "timestamp": "2026-11-23T01:02:44.120Z",
-                    "data": {
-                        "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
-                        "status": "succeeded",
-                        "outcome": "renewed",
-                        "message": "certificate renewed; valid until 2029-08-19",
-                        "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                        "vm_name": "web01",
-                        "cluster": "c1",
-                        "old_not_after": "2026-12-01T00:00:00Z",
-                        "new_not_after": "2029-08-19T02:11:04Z",
-                        "verified_by": "guest_certificate",
-                        "change_number": "CHG0030123",
-                        "automatic": False,
-                        "created_at": "2026-11-23T01:02:03.000Z",
-                        "finished_at": "2026-11-23T01:02:44.120Z",
-                        "link": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
-                    },
-                }
-            ]
-        },
+    model_config = example(
+        {
+            "type": "ngt.renewal.succeeded",
+            "timestamp": "2026-11-23T01:02:44.120Z",
+            "data": {
+                "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+                "status": "succeeded",
+                "outcome": "renewed",
+                "message": "certificate renewed; valid until 2029-08-19",
+                "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+                "vm_name": "web01",
+                "cluster": "c1",
+                "old_not_after": "2026-12-01T00:00:00Z",
+                "new_not_after": "2029-08-19T02:11:04Z",
+                "verified_by": "guest_certificate",
+                "change_number": "CHG0030123",
+                "automatic": False,
+                "created_at": "2026-11-23T01:02:03.000Z",
+                "finished_at": "2026-11-23T01:02:44.120Z",
+                "link": "/jobs/0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+            },
+        }
     )
 
     type: RenewalEventType
@@ -100,7 +89,7 @@ class CertificateEventType(StrEnum):
     EXPIRED = "ngt.certificate.expired"
 
 
-class CertificateFacts(_Body):
+class CertificateFacts(Answer):
     """A VM's certificate when the event happened."""
 
     message: Annotated[Text, Field(description="For a person")]
@@ -126,33 +115,28 @@ class CertificateFacts(_Body):
     link: Annotated[Word, Field(description="The path of the VM")]
 
 
-class CertificateEvent(_Body):
+class CertificateEvent(Answer):
     """A certificate comes to its end; once for each number of days, the fewest that are left alone."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "ngt.certificate.expiring",
-                    "timestamp": "2026-11-23T02:31:07.412Z",
-                    "data": {
-                        "message": "The NGT certificate of the VM web01 expires in 6 days, on 2026-11-30.",
-                        "action": "Renew it with POST /vms/20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11/ngt/renew.",
-                        "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                        "vm_name": "web01",
-                        "cluster": "c1",
-                        "not_after": "2026-11-30T02:11:04Z",
-                        "days_left": 6,
-                        "days_before": 7,
-                        "certificate_source": "cvm_expiry_date",
-                        "certificate_observed_at": "2026-11-23T02:30:12.000Z",
-                        "new_certificate_issued": False,
-                        "link": "/vms/20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                    },
-                }
-            ]
-        },
+    model_config = example(
+        {
+            "type": "ngt.certificate.expiring",
+            "timestamp": "2026-11-23T02:31:07.412Z",
+            "data": {
+                "message": "The NGT certificate of the VM web01 expires in 6 days, on 2026-11-30.",
+                "action": "Renew it with POST /vms/20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11/ngt/renew.",
+                "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+                "vm_name": "web01",
+                "cluster": "c1",
+                "not_after": "2026-11-30T02:11:04Z",
+                "days_left": 6,
+                "days_before": 7,
+                "certificate_source": "cvm_expiry_date",
+                "certificate_observed_at": "2026-11-23T02:30:12.000Z",
+                "new_certificate_issued": False,
+                "link": "/vms/20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+            },
+        }
     )
 
     type: CertificateEventType
@@ -160,7 +144,7 @@ class CertificateEvent(_Body):
     data: CertificateFacts
 
 
-class ExpiringVm(_Body):
+class ExpiringVm(Answer):
     """A VM whose certificate is among the next to expire."""
 
     vm_uuid: Id
@@ -169,7 +153,7 @@ class ExpiringVm(_Body):
     certificate_source: Annotated[Word, Field(description="As in the event of a single certificate")]
 
 
-class DigestFacts(_Body):
+class DigestFacts(Answer):
     """How many VMs of the cluster are of each kind, those that vanished left out; and how fresh that is."""
 
     message: Annotated[Text, Field(description="For a person")]
@@ -202,54 +186,47 @@ class DigestFacts(_Body):
     link: Annotated[Word, Field(description="The path of the cluster's VMs, by their dates")]
 
 
-class CertificateDigest(_Body):
+class CertificateDigest(Answer):
     """A cluster's certificates, once a day, also when none is near its end: a digest that stays away is a sign."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "ngt.certificate.digest",
-                    "timestamp": "2026-11-23T06:00:31.020Z",
-                    "data": {
-                        "message": (
-                            "Of 1200 VMs of the cluster c1 the NGT certificate of 3 has expired, 14 more expire within "
-                            "7 days, 260 within 30 days and 710 within 90 days; of 41 the date is not known. New since "
-                            "the last digest: 90; 70 of them had no event of their own. The last whole scan was at "
-                            "2026-11-23 02:30 UTC."
-                        ),
-                        "action": (
-                            "Renew what has expired or soon will: GET /vms?cluster=c1&expires_within_days=30 lists it."
-                        ),
-                        "cluster": "c1",
-                        "vms": 1200,
-                        "expired": 3,
-                        "within_7_days": 14,
-                        "within_30_days": 260,
-                        "within_60_days": 540,
-                        "within_90_days": 710,
-                        "unknown": 41,
-                        "awaiting_pickup": 2,
-                        "stranded": 0,
-                        "newly_expiring": 90,
-                        "events_left_out": 70,
-                        "expiring_first": [
-                            {
-                                "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                                "vm_name": "web01",
-                                "not_after": "2026-11-30T02:11:04Z",
-                                "certificate_source": "cvm_expiry_date",
-                            }
-                        ],
-                        "expiring_first_text": "web01 2026-11-30",
-                        "previous_digest_at": "2026-11-22T06:00:12.000Z",
-                        "last_whole_scan_at": "2026-11-23T02:30:12.000Z",
-                        "link": "/vms?cluster=c1&sort=not_after",
-                    },
-                }
-            ]
-        },
+    model_config = example(
+        {
+            "type": "ngt.certificate.digest",
+            "timestamp": "2026-11-23T06:00:31.020Z",
+            "data": {
+                "message": (
+                    "Of 1200 VMs of the cluster c1 the NGT certificate of 3 has expired, 14 more expire within "
+                    "7 days, 260 within 30 days and 710 within 90 days; of 41 the date is not known. New since "
+                    "the last digest: 90; 70 of them had no event of their own. The last whole scan was at "
+                    "2026-11-23 02:30 UTC."
+                ),
+                "action": ("Renew what has expired or soon will: GET /vms?cluster=c1&expires_within_days=30 lists it."),
+                "cluster": "c1",
+                "vms": 1200,
+                "expired": 3,
+                "within_7_days": 14,
+                "within_30_days": 260,
+                "within_60_days": 540,
+                "within_90_days": 710,
+                "unknown": 41,
+                "awaiting_pickup": 2,
+                "stranded": 0,
+                "newly_expiring": 90,
+                "events_left_out": 70,
+                "expiring_first": [
+                    {
+                        "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+                        "vm_name": "web01",
+                        "not_after": "2026-11-30T02:11:04Z",
+                        "certificate_source": "cvm_expiry_date",
+                    }
+                ],
+                "expiring_first_text": "web01 2026-11-30",
+                "previous_digest_at": "2026-11-22T06:00:12.000Z",
+                "last_whole_scan_at": "2026-11-23T02:30:12.000Z",
+                "link": "/vms?cluster=c1&sort=not_after",
+            },
+        }
     )
 
     type: Literal["ngt.certificate.digest"]
@@ -257,7 +234,7 @@ class CertificateDigest(_Body):
     data: DigestFacts
 
 
-class AutoRenewStoppedFacts(_Body):
+class AutoRenewStoppedFacts(Answer):
     """The cluster, and the last of the jobs that failed."""
 
     cluster: Word
@@ -273,32 +250,27 @@ class AutoRenewStoppedFacts(_Body):
     link: Annotated[Word, Field(description="The path of the cluster's plan")]
 
 
-class AutoRenewStopped(_Body):
+class AutoRenewStopped(Answer):
     """Too many automatic renewals in a row failed on a cluster: none begins there before somebody resumes them."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "ngt.auto_renew.stopped",
-                    "timestamp": "2026-11-23T01:02:44.120Z",
-                    "data": {
-                        "cluster": "c1",
-                        "message": "No more automatic renewals begin on c1: 3 automatic renewals in a row failed, "
-                        "the last one for VM web01 (20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11): no CVM of c1 answers",
-                        "failures_in_a_row": 3,
-                        "stopped_at": "2026-11-23T01:02:44.120Z",
-                        "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
-                        "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
-                        "vm_name": "web01",
-                        "error_code": "cvm-unreachable",
-                        "error_message": "No CVM of c1 answers.",
-                        "link": "/clusters/c1/auto-renew/plan",
-                    },
-                }
-            ]
-        },
+    model_config = example(
+        {
+            "type": "ngt.auto_renew.stopped",
+            "timestamp": "2026-11-23T01:02:44.120Z",
+            "data": {
+                "cluster": "c1",
+                "message": "No more automatic renewals begin on c1: 3 automatic renewals in a row failed, "
+                "the last one for VM web01 (20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11): no CVM of c1 answers",
+                "failures_in_a_row": 3,
+                "stopped_at": "2026-11-23T01:02:44.120Z",
+                "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+                "vm_uuid": "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11",
+                "vm_name": "web01",
+                "error_code": "cvm-unreachable",
+                "error_message": "No CVM of c1 answers.",
+                "link": "/clusters/c1/auto-renew/plan",
+            },
+        }
     )
 
     type: Literal["ngt.auto_renew.stopped"]
@@ -306,26 +278,21 @@ class AutoRenewStopped(_Body):
     data: AutoRenewStoppedFacts
 
 
-class WebhookTestFacts(_Body):
+class WebhookTestFacts(Answer):
     """Nothing happened."""
 
     message: Text
 
 
-class WebhookTest(_Body):
+class WebhookTest(Answer):
     """Sent when an operator asks for it, to try the way and the secret."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "webhook.test",
-                    "timestamp": "2026-11-23T01:02:44.120Z",
-                    "data": {"message": "This is a test; nothing happened."},
-                }
-            ]
-        },
+    model_config = example(
+        {
+            "type": "webhook.test",
+            "timestamp": "2026-11-23T01:02:44.120Z",
+            "data": {"message": "This is a test; nothing happened."},
+        }
     )
 
     type: Literal["webhook.test"]

@@ -13,8 +13,8 @@ from app.api.cursor import cut_page, link_to_next, read_cursor
 from app.api.guard import GuardedRoute
 from app.api.parts import Parts, PartsOf
 from app.api.problems import problem_responses
-from app.api.schemas import Delivery, DeliveryList, Webhook, WebhookList
 from app.api.texts import CursorInQuery
+from app.api.webhook_schemas import Delivery, DeliveryList, Webhook, WebhookList
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.settings import WebhookTarget
