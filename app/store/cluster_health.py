@@ -15,7 +15,8 @@ _CLUSTER = text("""
 SELECT scanned_at, scan_fault_code, scan_fault, scan_fault_at, paused_at, paused_by, pause_reason,
   (SELECT count(*) FROM job WHERE cluster = :cluster AND NOT done) AS open_jobs,
   (SELECT count(*) FROM job WHERE cluster = :cluster AND NOT done AND stranded_since IS NOT NULL) AS stranded_vms,
-  (SELECT count(*) FROM vm WHERE cluster = :cluster AND awaiting_pickup_since IS NOT NULL) AS vms_awaiting_pickup,
+  (SELECT count(*) FROM vm WHERE cluster = :cluster AND awaiting_pickup_since IS NOT NULL AND vanished_at IS NULL)
+    AS vms_awaiting_pickup,
   EXISTS (SELECT FROM scan WHERE scan.cluster = :cluster AND vm_uuid IS NULL AND NOT done) AS scanning
 FROM (VALUES (1)) AS one LEFT JOIN cluster ON name = :cluster
 """)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import RowMapping, Select, and_, func, or_, select, true
+from sqlalchemy import RowMapping, Select, and_, func, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.diagnosis_facts import CertificateFacts, ClusterFacts, CvmFacts, Facts, JobFacts, VmFacts
@@ -13,9 +13,12 @@ from app.ngt.progress import EntityStage, Progress, Sighting, WaitReason
 from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
 from app.settings import split_address
 from app.store.database import Database
+from app.store.holds import PAUSE_STANDS
 from app.store.progress import load, load_sighting
 from app.store.records import Caller, ScanStatus
-from app.store.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, JOB, PAUSE, SCAN, VM
+from app.store.scan_rows import newest_ended
+from app.store.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, JOB, PAUSE, VM
+from app.store.vm_search import WHERE_IT_IS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,12 @@ class DiagnosisFacts:
             return StoredFacts(facts, read_at)
 
 
-_PAUSE = select(PAUSE).where(or_(PAUSE.c.until.is_(None), PAUSE.c.until > func.clock_timestamp()))
+_PAUSE = select(PAUSE).where(text(PAUSE_STANDS))
 
 
 def _vm(vm_uuid: VmUuid, clusters: Collection[str]) -> Select[tuple[object, ...]]:
-    latest = func.greatest(VM.c.last_seen_at, VM.c.observed_at).desc().nulls_last()
     wanted = select(VM).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster.in_(clusters))
-    return wanted.order_by(VM.c.vanished_at.is_not(None), latest, VM.c.cluster).limit(1)
+    return wanted.order_by(*WHERE_IT_IS).limit(1)
 
 
 def _last_job(vm_uuid: VmUuid, cluster: str, caller: Caller) -> Select[tuple[object, ...]]:
@@ -132,7 +134,7 @@ async def _cluster_facts(connection: AsyncConnection, name: str, vm_uuid: VmUuid
         CvmFacts(cvm["address"], is_up=cvm["is_up"], fault=cvm["fault"])
         for cvm in (await connection.execute(of_cluster)).mappings()
     )
-    scan = (await connection.execute(_last_scan(name, vm_uuid))).mappings().first()
+    scan = (await connection.execute(newest_ended(name, vm_uuid))).mappings().first()
     saw_nothing = scan is not None and scan["status"] == ScanStatus.FAILED
     return ClusterFacts(
         cvms=cvms,
@@ -141,12 +143,6 @@ async def _cluster_facts(connection: AsyncConnection, name: str, vm_uuid: VmUuid
         paused_at=None if row is None else row["paused_at"],
         pause_reason=None if row is None else row["pause_reason"],
     )
-
-
-def _last_scan(cluster: str, vm_uuid: VmUuid) -> Select[tuple[object, ...]]:
-    covers = or_(SCAN.c.vm_uuid.is_(None), SCAN.c.vm_uuid == vm_uuid)
-    ended = select(SCAN).where(SCAN.c.cluster == cluster, SCAN.c.done, covers)
-    return ended.order_by(SCAN.c.finished_at.desc(), SCAN.c.id.desc()).limit(1)
 
 
 def _job_facts(row: RowMapping) -> JobFacts:

@@ -1,9 +1,10 @@
 """How a row of `scan` becomes a record, and how a scan begins: stored, announced and with its wake-up, or joined."""
 
 from dataclasses import fields
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Text, func, select, text
+from sqlalchemy import RowMapping, Select, Text, func, or_, select, text
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +28,17 @@ SCAN_CHANNEL = "ngt_scan"
 
 _ANNOUNCED = func.pg_notify(SCAN_CHANNEL, sql_cast(SCAN.c.id, Text))
 _COUNTS = tuple(field.name for field in fields(ScanCounts))
+
+
+def newest_ended(cluster: str, vm_uuid: VmUuid | None) -> Select[Any]:
+    """The newest scan that has ended, well or not, and that covers the VM: one of its own, or of all VMs.
+
+    Without a VM the newest one of the whole cluster.
+    """
+    of_all = SCAN.c.vm_uuid.is_(None)
+    covers = of_all if vm_uuid is None else or_(of_all, SCAN.c.vm_uuid == vm_uuid)
+    ended = select(SCAN).where(SCAN.c.cluster == cluster, SCAN.c.done, covers)
+    return ended.order_by(SCAN.c.finished_at.desc(), SCAN.c.id.desc()).limit(1)
 
 
 async def start_scan(

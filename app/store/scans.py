@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import select, tuple_
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import VmUuid
@@ -17,7 +17,7 @@ from app.store.database import Database
 from app.store.job_search import PageCursor
 from app.store.queue import WakeUps
 from app.store.records import Caller, ScanOrigin, ScanRecord, StartedScan
-from app.store.scan_rows import SCAN_CHANNEL, scan_record, start_scan
+from app.store.scan_rows import SCAN_CHANNEL, newest_ended, scan_record, start_scan
 from app.store.tables import SCAN
 
 
@@ -74,13 +74,8 @@ class Scans:
 
         Without a VM the newest one of the whole cluster.
         """
-        covers = (
-            SCAN.c.vm_uuid.is_(None) if vm_uuid is None else or_(SCAN.c.vm_uuid.is_(None), SCAN.c.vm_uuid == vm_uuid)
-        )
-        ended = select(SCAN).where(SCAN.c.cluster == cluster, SCAN.c.done, covers)
         async with self._database.transaction() as connection:
-            newest = ended.order_by(SCAN.c.finished_at.desc(), SCAN.c.id.desc()).limit(1)
-            row = (await connection.execute(newest)).mappings().first()
+            row = (await connection.execute(newest_ended(cluster, vm_uuid))).mappings().first()
             return None if row is None else scan_record(row)
 
     def watch(self, scan_id: UUID) -> AbstractContextManager[Watch[ScanRecord]]:

@@ -55,6 +55,14 @@ class VmPlace:
     cluster: str
 
 
+IS_GONE = VM.c.vanished_at.is_not(None)
+WHERE_IT_IS: tuple[ColumnElement[Any], ...] = (
+    IS_GONE,
+    func.greatest(VM.c.last_seen_at, VM.c.observed_at).desc().nulls_last(),
+    VM.c.cluster,
+)
+"""The order of the rows of one VM: it is where it has not vanished, and of those where it was seen last."""
+
 _NAME_PLACE = func.left(VM.c.name, LONGEST_PLACE)
 _LAST_JOB = (
     select(JOB.c.id)
@@ -119,7 +127,7 @@ def _conditions(wanted: VmFilter) -> list[ColumnElement[bool]]:
         conditions.append(VM.c.not_after <= func.now() + func.make_interval(0, 0, 0, wanted.expires_within_days))
     presence = {
         VM.c.not_after.is_(None): wanted.unknown_expiry,
-        VM.c.vanished_at.is_not(None): wanted.vanished,
+        IS_GONE: wanted.vanished,
         VM.c.not_after <= func.now(): wanted.expired,
     }
     conditions += [holds if wish else ~holds for holds, wish in presence.items() if wish is not None]

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Collection
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, func, select, text
+from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
@@ -12,7 +12,7 @@ from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.database import Database
 from app.store.tables import CERTIFICATE_OBSERVATION, JOB, VM
 from app.store.vm_records import ClusterTotals, ExpiringWeek, Forecast, KnownNgt, KnownVm, SourceSaid, columns_of
-from app.store.vm_search import VmFilter, VmPlace, VmSort, find_vms
+from app.store.vm_search import IS_GONE, WHERE_IT_IS, VmFilter, VmPlace, VmSort, find_vms
 
 FORECAST_DAYS = 1000
 """As long as a certificate lives: what is issued today is in the last week of the forecast."""
@@ -20,9 +20,6 @@ FORECAST_DAYS = 1000
 _ROWS_AT_ONCE = 500
 # Each holds a connection for as long as its reader takes; the others are for those who do not.
 _MOST_STREAMS = 5
-# Where a VM was seen on several clusters, it is where it has not vanished, and where it was seen last.
-_IS_GONE = VM.c.vanished_at.is_not(None)
-_LATEST = func.greatest(VM.c.last_seen_at, VM.c.observed_at).desc().nulls_last()
 # The beginning of an ISO week is that of PostgreSQL: Monday, 00:00.
 _FORECAST = text("""
 WITH known AS (
@@ -48,7 +45,7 @@ class Vms:
 
         One that has vanished everywhere is where it was.
         """
-        seen = select(VM.c.cluster, _IS_GONE).where(VM.c.vm_uuid == vm_uuid).order_by(_IS_GONE, _LATEST)
+        seen = select(VM.c.cluster, IS_GONE).where(VM.c.vm_uuid == vm_uuid).order_by(*WHERE_IT_IS)
         async with self._database.transaction() as connection:
             rows = (await connection.execute(seen)).all()
         there = tuple(cluster for cluster, is_gone in rows if not is_gone)
@@ -130,7 +127,7 @@ class Vms:
 
 async def _find(connection: AsyncConnection, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownVm | None:
     wanted = VmFilter(clusters=tuple(clusters), vm_uuid=vm_uuid, vanished=None)
-    found = find_vms(wanted, VmSort.NOT_AFTER).order_by(None).order_by(_IS_GONE, _LATEST, VM.c.cluster).limit(1)
+    found = find_vms(wanted, VmSort.NOT_AFTER).order_by(None).order_by(*WHERE_IT_IS).limit(1)
     row = (await connection.execute(found)).mappings().first()
     return None if row is None else _known_vm(row)
 

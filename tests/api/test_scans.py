@@ -203,6 +203,9 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     assert datetime.fromisoformat(health["scanned_at"]) == NOW
     assert (health["scanning"], health["paused"], health["pause_reason"]) == (True, True, "upgrade")
     assert (health["open_jobs"], health["stranded_vms"], health["vms_awaiting_pickup"]) == (1, 1, 1)
+    async with service.parts.database.transaction() as connection:
+        await connection.execute(VM_TABLE.update().values(vanished_at=func.now()))
+    assert (await caller.get("/clusters/c1/health")).json()["vms_awaiting_pickup"] == 0
     await end(second["id"], ScanEnd(ScanOutcome.PARTIAL, "", fault=Fault(FaultCode.COMMAND_TIMEOUT, "no answer")))
     health = (await caller.get("/clusters/c1/health")).json()
     assert (health["scanning"], health["scan_fault_code"], health["scan_fault"]) == (
