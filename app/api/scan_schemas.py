@@ -98,8 +98,8 @@ class CvmHealth(Answer):
     state: Annotated[Word, Field(description="up; down; or unknown: it was not needed yet")]
     since_at: Annotated[Instant | MISSING, Field(description="When it came up or went down")] = MISSING
     checked_at: Annotated[Instant | MISSING, Field(description="When it was last known to be so")] = MISSING
-    fault_code: Word | MISSING = MISSING
-    fault: Annotated[Text | MISSING, Field(description="Why nothing can be done there")] = MISSING
+    error_code: Word | MISSING = MISSING
+    error_message: Annotated[Text | MISSING, Field(description="Why nothing can be done there")] = MISSING
 
 
 class ClusterHealth(Answer):
@@ -113,9 +113,9 @@ class ClusterHealth(Answer):
     )
     cvms: Annotated[list[CvmHealth], Field(max_length=1000)]
     scanned_at: Annotated[Instant | MISSING, Field(description="The last scan of all its VMs that was whole")] = MISSING
-    scan_fault_code: Word | MISSING = MISSING
-    scan_fault: Annotated[Text | MISSING, Field(description="Why the last scan was not whole")] = MISSING
-    scan_fault_at: Instant | MISSING = MISSING
+    scan_failed_at: Annotated[Instant | MISSING, Field(description="When the last scan, if it was not whole")] = MISSING
+    scan_error_code: Word | MISSING = MISSING
+    scan_error_message: Annotated[Text | MISSING, Field(description="Why the last scan was not whole")] = MISSING
     scanning: Annotated[bool, Field(description="A scan of all its VMs is open")]
     paused: bool
     paused_at: Instant | MISSING = MISSING

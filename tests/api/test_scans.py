@@ -183,7 +183,7 @@ async def test_a_cvm_is_shown_as_it_was_last_found(caller: httpx.AsyncClient, se
     health = (await caller.get("/clusters/c1/health")).json()
     assert health["reachable"] is is_up
     (cvm,) = health["cvms"]
-    assert (cvm["state"], cvm.get("fault_code"), cvm.get("fault")) == ("up" if is_up else "down", *fault)
+    assert (cvm["state"], cvm.get("error_code"), cvm.get("error_message")) == ("up" if is_up else "down", *fault)
     assert datetime.fromisoformat(cvm["since_at"]) == NOW - timedelta(minutes=5)
     assert datetime.fromisoformat(cvm["checked_at"]) == NOW - timedelta(minutes=1)
 
@@ -208,7 +208,7 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     assert (await caller.get("/clusters/c1/health")).json()["vms_awaiting_pickup"] == 0
     await end(second["id"], ScanEnd(ScanOutcome.PARTIAL, "", fault=Fault(FaultCode.COMMAND_TIMEOUT, "no answer")))
     health = (await caller.get("/clusters/c1/health")).json()
-    assert (health["scanning"], health["scan_fault_code"], health["scan_fault"]) == (
+    assert (health["scanning"], health["scan_error_code"], health["scan_error_message"]) == (
         False,
         "command-timeout",
         "no answer",
@@ -216,7 +216,7 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     assert datetime.fromisoformat(health["scanned_at"]) == NOW
     await end((await posted(caller))["id"])
     health = (await caller.get("/clusters/c1/health")).json()
-    assert not {"scan_fault_code", "scan_fault", "scan_fault_at"} & health.keys()
+    assert not {"scan_error_code", "scan_error_message", "scan_failed_at"} & health.keys()
     async with service.parts.database.transaction() as connection:
         for table in (SCAN, CLUSTER):
             await connection.execute(table.delete())
