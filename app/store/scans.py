@@ -26,7 +26,6 @@ class ScanFilter:
     """Which scans are wanted; None means any. With `caller` only those of the clusters that the caller may use."""
 
     cluster: str | None = None
-    vm_uuid: VmUuid | None = None
     done: bool | None = None
     caller: Caller | None = None
 
@@ -58,7 +57,7 @@ class Scans:
         self, wanted: ScanFilter, *, limit: int = 50, after: PageCursor | None = None
     ) -> tuple[ScanRecord, ...]:
         """At most `limit` scans, newest first, from below `after`."""
-        equal = {SCAN.c.cluster: wanted.cluster, SCAN.c.vm_uuid: wanted.vm_uuid, SCAN.c.done: wanted.done}
+        equal = {SCAN.c.cluster: wanted.cluster, SCAN.c.done: wanted.done}
         conditions = [column == value for column, value in equal.items() if value is not None]
         if wanted.caller is not None and wanted.caller.clusters is not None:
             conditions.append(SCAN.c.cluster.in_(sorted(wanted.caller.clusters)))
