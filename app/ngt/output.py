@@ -11,13 +11,8 @@ from dataclasses import dataclass
 
 from app.ngt.answer import answer_lines, excerpt, printable, unexpected
 from app.ngt.masking import mask
-from app.ngt.ncli_output import (
-    is_gateway_down,
-    read_ncli_error,
-    read_ncli_records,
-    read_ngt_state,
-    read_vm_listing,
-)
+from app.ngt.ncli_form import is_gateway_down, read_ncli_error, read_ncli_records
+from app.ngt.ncli_output import read_ngt_state, read_vm_listing
 from app.ngt.protobuf_text import Message, last_scalar, merged_message, read_message, skip_message
 from app.ngt.vocabulary import NO_ERROR, ResultWord, VmToolsEntity, VmUuid, parse_vm_uuid
 
