@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers import json_answer
 from app.api.auth import CallerOf
-from app.api.candidates import allowed_clusters
+from app.api.candidates import allowed_clusters, get_cluster
 from app.api.guard import GuardedRoute
 from app.api.parts import PartsOf
 from app.api.problems import problem_responses
@@ -31,14 +31,18 @@ class ForecastQuery(BaseModel):
     operation_id="getForecast",
     summary="Read how many certificates expire in each week",
     response_model=Forecast,
-    responses=problem_responses(C.VALIDATION_FAILED),
+    responses=problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
 )
 async def get_forecast(caller: CallerOf, parts: PartsOf, query: Annotated[ForecastQuery, Query()]) -> Response:
     """Of the clusters that the key may use, for the next 1000 days. Weeks begin on Monday, 00:00 UTC.
 
     What has expired, and what is not known, is in no week but in the totals of its cluster.
     """
-    clusters = [name for name in allowed_clusters(parts.settings, caller) if query.cluster in {None, name}]
+    clusters = allowed_clusters(parts.settings, caller)
+    if query.cluster is not None:
+        # As with the list of VMs: nothing of a cluster that there is not would read as if nothing expired there.
+        get_cluster(parts.settings, caller, query.cluster)
+        clusters = (query.cluster,)
     forecast = await parts.vms.forecast(clusters)
     return json_answer(
         Forecast(

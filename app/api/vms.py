@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers import json_answer, known
 from app.api.auth import CallerOf, InsufficientScope
-from app.api.candidates import allowed_clusters
+from app.api.candidates import allowed_clusters, get_cluster
 from app.api.cursor import link_to_next
 from app.api.guard import GuardedRoute
 from app.api.headers import preferred_media_type
@@ -42,7 +42,7 @@ _ONE_VM = problem_responses(C.VM_NOT_FOUND, C.VALIDATION_FAILED)
             "description": "A page of VMs; or all of them as a file, for `Accept: text/csv`",
             "content": {CSV: {"schema": {"type": "string"}}},
         },
-        **problem_responses(C.VALIDATION_FAILED),
+        **problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
     },
 )
 async def list_vms(request: Request, caller: CallerOf, parts: PartsOf, query: Annotated[VmQuery, Query()]) -> Response:
@@ -51,6 +51,9 @@ async def list_vms(request: Request, caller: CallerOf, parts: PartsOf, query: An
     As CSV (RFC 4180, with a line of names) the file has every VM that the filters leave, at one moment: `limit` and
     `cursor` are refused. A text that a spreadsheet would take for a formula has an apostrophe before it.
     """
+    if query.cluster is not None:
+        # An empty list of a cluster that there is not would read as if nothing expired there.
+        get_cluster(parts.settings, caller, query.cluster)
     wanted = query.filter_on(allowed_clusters(parts.settings, caller))
     if preferred_media_type(request, _JSON, CSV) == CSV:
         query.check_for_csv()

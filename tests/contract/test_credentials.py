@@ -277,8 +277,12 @@ async def test_a_list_leaves_out_what_is_on_another_cluster(service: Service, na
     ):
         for query in queries:
             seen, unseen = await operation.call(insider, params=query), await operation.call(outsider, params=query)
-            assert (seen.status_code, unseen.status_code) == (200, 200)
-            assert len(seen.json()["items"]) == 1
+            assert (seen.status_code, len(seen.json()["items"])) == (200, 1)
+            if name == "listVms" and "cluster" in query:
+                # As in a path: an empty list would read as if nothing expired there.
+                assert_problem(unseen, 403, "target-not-allowed")
+                continue
+            assert unseen.status_code == 200
             assert_silent(unseen)
             # A list of clusters has the outsider's own.
             assert len(unseen.json()["items"]) == (1 if name == "listClusters" else 0)
