@@ -12,7 +12,7 @@ from app.api.problems import invalid, problem_responses
 from app.api.renewals import VmUuidInPath
 from app.api.vm_answers import no_such_vm, shown_ngt
 from app.api.vm_schemas import VmNgt
-from app.ngt.certificate import read_certificate
+from app.ngt.certificate import read_handed_in
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import Certificate, VmUuid
@@ -35,7 +35,8 @@ async def put_vm_ngt_certificate(
     """The public part alone; a private key anywhere in the body is refused, and nothing of it is kept.
 
     The caller vouches that it is the certificate in this VM's guest, whatever it says of itself, and also one that has
-    expired. Where a job waits for the guest to pick its new certificate up, a later one ends the job as renewed.
+    expired; that of a root authority alone is refused. Where a job waits for the guest to pick its new certificate up,
+    a later one ends the job as renewed.
     """
     vm, clusters = VmUuid(vm_uuid), allowed_clusters(parts.settings, caller)
     if body.cluster is not None:
@@ -54,7 +55,7 @@ async def put_vm_ngt_certificate(
 
 def _read(pem: str) -> Certificate:
     try:
-        return read_certificate(pem)
+        return read_handed_in(pem)
     except Fault as refused:
         if refused.code is C.VALIDATION_FAILED:
             raise invalid(f"{refused.message}; nothing was stored", "body", "certificate_pem") from None

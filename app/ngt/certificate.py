@@ -33,6 +33,18 @@ def read_certificate(pem: str) -> Certificate:
         raise Fault(FaultCode.VALIDATION_FAILED, "the text is not a certificate in PEM form") from None
 
 
+def read_handed_in(pem: str) -> Certificate:
+    """As `read_certificate`, but VALIDATION_FAILED also for a text that has the certificate of a root authority alone.
+
+    A root's is good for many years: taken for a client's, nobody would be warned before the client's own expires.
+    """
+    certificate = read_certificate(pem)
+    chain = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
+    if certificate.subject == certificate.issuer and all(map(_is_ca, chain)):
+        raise Fault(FaultCode.VALIDATION_FAILED, "the text has the certificate of an authority, not that of a client")
+    return certificate
+
+
 def refuse_private_key(text: str) -> None:
     """PRIVATE_KEY_REFUSED for a text with any part of a private key in PEM form."""
     if _PRIVATE_KEY.search(text):

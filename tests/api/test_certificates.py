@@ -128,6 +128,17 @@ async def test_whatever_a_certificate_says_of_itself_the_caller_vouches_for_it(
 # What is refused.
 
 
+async def test_the_certificate_of_an_authority_alone_is_not_taken_for_that_of_a_vm(
+    service: Service, caller: httpx.AsyncClient
+) -> None:
+    await add_vm(service, vm_uuid=VM)
+    root = pem(from_now(days=3650), name="NGT CA", ca=True, serial=1)
+    problem = assert_problem(await caller.put(PUT, json={"certificate_pem": root}), 422, "validation-failed")
+    said = "the text has the certificate of an authority, not that of a client; nothing was stored"
+    assert problem["errors"] == [{"pointer": "/body/certificate_pem", "detail": said}]
+    assert "not_after" not in (await caller.get(f"/vms/{VM}")).json()
+
+
 def key_lines() -> list[str]:
     return [line for key in KEYS for line in key.splitlines() if line and "PRIVATE" not in line]
 
