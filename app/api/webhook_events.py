@@ -239,6 +239,7 @@ class AutoRenewStoppedFacts(Answer):
 
     cluster: Word
     message: Annotated[Text, Field(description="For a person")]
+    action: Annotated[Text, Field(description="How automatic renewals are started again")]
     failures_in_a_row: Count
     stopped_at: Instant
     job_id: Id
@@ -261,6 +262,7 @@ class AutoRenewStopped(Answer):
                 "cluster": "c1",
                 "message": "No more automatic renewals begin on c1: 3 automatic renewals in a row failed, "
                 "the last one for VM web01 (20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11): no CVM of c1 answers",
+                "action": "Mend the cause, then POST /clusters/c1/auto-renew/resume.",
                 "failures_in_a_row": 3,
                 "stopped_at": "2026-11-23T01:02:44.120Z",
                 "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",

@@ -31,11 +31,15 @@ def said_of_windows(windows: tuple[Window, ...]) -> str:
 def sentences_of(cluster: str, rules: AutoRules, plan: AutoPlan, standing: Standing) -> Iterator[str]:
     """What a person should know of the plan first: what holds it up, what it comes to, and what does not fit."""
     yield from why_none(standing)
+    if standing.stopped_because is not None:
+        yield f"When the cause is mended, `POST /clusters/{cluster}/auto-renew/resume` starts it again."
     if standing.one_at_a_time:
         yield "No renewal was proved on this cluster yet: one runs at a time until one is."
     begins = next((one.opening for one in plan.planned if one.opening is not None), None)
     if begins is None:
         yield f"No certificate of {cluster} is planned."
+        if not plan.planned and not plan.left_out:
+            yield f"No VM of {cluster} is known: `GET /clusters/{cluster}/health` says when it was scanned, or why not."
     else:
         most = max(_each_day(plan))
         yield (
@@ -45,7 +49,7 @@ def sentences_of(cluster: str, rules: AutoRules, plan: AutoPlan, standing: Stand
     if plan.too_late:
         yield _of_those_too_late(rules, plan)
     if plan.left_out:
-        yield f"{_vms(len(plan.left_out))} left out, each with its reason."
+        yield f"{_vms(len(plan.left_out))} left out; `left_out` says why."
 
 
 def _of_those_too_late(rules: AutoRules, plan: AutoPlan) -> str:

@@ -74,6 +74,7 @@ AUTO_RENEW_FACTS = frozenset(
         "cluster",
         "message",
         "failures_in_a_row",
+        "action",
         "stopped_at",
         "job_id",
         "vm_uuid",

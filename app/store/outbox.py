@@ -221,6 +221,7 @@ def _facts_of_auto_stop(job: JobRecord, stop: AutoStop) -> dict[str, Any]:
         **of_job,
         "cluster": stop.cluster,
         "message": cut_fact(said),
+        "action": f"Mend the cause, then POST /clusters/{stop.cluster}/auto-renew/resume.",
         "failures_in_a_row": stop.failures_in_a_row,
         "stopped_at": fact_time(stop.stopped_at, "milliseconds"),
         "link": f"/clusters/{stop.cluster}/auto-renew/plan",

@@ -137,11 +137,15 @@ async def test_a_plan_says_what_lets_nothing_begin(ruled: Service, caller: httpx
     await ruled.parts.clusters.pause("c1", None, "a test")
     plan = await plan_of(ruled)
     assert (plan["stopped"], plan["stopped_reason"]) == (True, "3 failed")
-    assert plan["sentences"][:2] == [
+    assert plan["sentences"][:3] == [
         "Automatic renewal was stopped: 3 failed.",
         "The cluster is paused: nothing begins before it is resumed.",
+        "When the cause is mended, `POST /clusters/c1/auto-renew/resume` starts it again.",
     ]
-    assert plan["sentences"][-1] == "No certificate of c1 is planned."
+    assert plan["sentences"][-2:] == [
+        "No certificate of c1 is planned.",
+        "No VM of c1 is known: `GET /clusters/c1/health` says when it was scanned, or why not.",
+    ]
 
 
 async def test_automatic_renewals_are_started_again_by_an_administrator(ruled: Service) -> None:
