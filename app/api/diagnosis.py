@@ -62,7 +62,7 @@ async def diagnose_vm_ngt(caller: CallerOf, parts: PartsOf, looking: LookingOf, 
     if look.scan_id is not None:
         stored = await parts.diagnosis_facts.read(vm, (place,), caller)
     if stored is None:
-        raise _not_found(vm, _SCAN_IT if look.scan_id is None else look.message)
+        raise _not_found(vm, _SCAN_IT if look.scan_id is None else _said_of(look))
     facts = replace(stored.facts, look_failed=look.failure)
     return json_answer(_shown(_configured(facts, parts), look, stored.read_at), headers=looking.wait.applied)
 
@@ -72,6 +72,12 @@ def _clusters(parts: Parts, caller: Caller, named: str | None) -> tuple[str, ...
         return allowed_clusters(parts.settings, caller)
     get_cluster(parts.settings, caller, named)
     return (named,)
+
+
+def _said_of(look: Look) -> str:
+    """Of a look at a VM of which nothing is stored that an answer could be made from."""
+    said = look.message if look.failure is None else f"The look failed: {look.failure.message}"
+    return said if said.endswith(".") else f"{said}."
 
 
 def _not_found(vm: VmUuid, why: str) -> Fault:

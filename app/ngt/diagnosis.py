@@ -30,6 +30,7 @@ from app.ngt.diagnosis_words import (
     name_of,
     sentence,
     step_after,
+    step_after_guest,
     step_after_look,
 )
 from app.ngt.findings import FINDINGS, CallKind, Diagnosis, Finding, FindingCode, Severity
@@ -232,7 +233,7 @@ def _rows(f: Facts, now: datetime) -> tuple[_Row, ...]:
             here and runs and vm.guest_fault is not None and not named,
             code.GUEST_NOT_READABLE,
             f"The certificate in the guest of {name} was not read over SSH: {sentence(vm.guest_fault or '')}",
-            step_after_look(vm.guest_fault_code),
+            step_after_guest(vm.guest_fault_code),
         ),
         _Row(
             seen and vm.has_entity is None and vm.ngt_enabled is None,

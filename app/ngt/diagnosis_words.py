@@ -88,5 +88,14 @@ def step_after_look(code: str | None) -> str | None:
     return RULES[FaultCode(code)].action.replace(", then retry the job.", ".").replace(", then retry.", ".")
 
 
+def step_after_guest(code: str | None) -> str | None:
+    """What to do about the fault of a guest: its login is its own, not that of the cluster."""
+    if code == FaultCode.SSH_AUTH_FAILED:
+        return (
+            "Add this service's public key to the guest's user, or correct the cluster's `guests` in the configuration."
+        )
+    return step_after_look(code)
+
+
 def because(reason: str | None) -> str:
     return "." if reason is None else sentence(f": {reason}")

@@ -239,11 +239,15 @@ async def test_a_vm_that_was_never_seen_is_looked_for_on_the_cluster_that_is_nam
     assert "POST /clusters/{cluster}/scan" in problem["detail"]
     async with worker(service, COMPLETE):
         missed = assert_problem(await caller.get(f"{DIAGNOSIS}?cluster=c1"), 404, "vm-not-found")
-    assert "1 VM was seen" in missed["detail"]
+    assert missed["detail"].endswith("The cluster was looked at: 1 VM was seen.")
+    fault = Fault(FaultCode.CVM_UNREACHABLE, "no CVM of c1 answers")
+    async with worker(service, ScanEnd(ScanOutcome.FAILED, "nothing was seen", fault=fault)):
+        failed = assert_problem(await caller.get(f"{DIAGNOSIS}?cluster=c1"), 404, "vm-not-found")
+    assert failed["detail"].endswith("The look failed: no CVM of c1 answers.")
     async with worker(service, COMPLETE, left_days=5):
         body = (await caller.get(f"{DIAGNOSIS}?cluster=c2")).json()
     assert (body["cluster"], body["looked"]) == ("c2", True)
-    assert await scans(service) == [(name, VM, ScanOrigin.DIAGNOSIS) for name in ("c1", "c2")]
+    assert await scans(service) == [(name, VM, ScanOrigin.DIAGNOSIS) for name in ("c1", "c1", "c2")]
 
 
 async def test_a_key_sees_only_the_vms_of_its_clusters(service: Service) -> None:

@@ -287,6 +287,11 @@ def test_a_cancelled_renewal_says_what_is_left_to_do() -> None:
     assert codes(facts(replace(cancelled, remaining_action=None))) == [_C.NOTHING_IS_WRONG]
 
 
+def test_a_guest_that_refuses_the_login_is_not_looked_for_in_prism() -> None:
+    refused = facts(guest_fault_code="ssh-auth-failed", guest_fault="it refused the login")
+    assert "to the guest's user" in (found(refused, _C.GUEST_NOT_READABLE).next_step)
+
+
 def test_a_guest_that_names_another_entity_in_a_scan_has_no_certificate_of_its_own() -> None:
     named: dict[str, Any] = {"guest_fault_code": "guest-names-another-entity", "guest_fault": "it names another"}
     assert codes(facts(**named, link_active=False)) == [_C.GUEST_NAMES_ANOTHER_ENTITY]
