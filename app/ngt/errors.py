@@ -199,7 +199,8 @@ RULES: dict[FaultCode, FaultRule] = {
         _SERVICE,
         False,
         "A command printed something that is not understood",
-        "Read the job's log and report the output; until then adapt the command in `[clusters.<name>.commands]`.",
+        "Read the job's log, or after a scan what `ngt-renewal doctor` says, and report the output; until then adapt "
+        "the command in `[clusters.<name>.commands]`.",
     ),
     _C.ISO_MOUNT_FAILED: FaultRule(
         _CLUSTER,

@@ -38,6 +38,6 @@ class Scan(Table):
             raise ValueError(f'{wrong}; write one such as "0 2 * * *", or "{OFF}"') from None
         try:
             croniter(schedule, _SOME_DAY).get_prev(datetime)
-        except ValueError as wrong:
-            raise ValueError(f"it is no cron line that ever comes round: {wrong}") from None
+        except ValueError:
+            raise ValueError("it is no cron line that ever comes round: there is no such day") from None
         return schedule
