@@ -99,8 +99,11 @@ class WorkedCluster:
             self._reading.add_done_callback(self._listing_read)
         return await asyncio.shield(self._reading)
 
-    def _listing_read(self, _: asyncio.Task[Listing]) -> None:
+    def _listing_read(self, reading: asyncio.Task[Listing]) -> None:
         self._reading = None
+        if not reading.cancelled():
+            # Read here too, as all who waited for it may have been cancelled: a stop is no error of the log.
+            reading.exception()
 
     async def _read_listing(self) -> Listing:
         look = list_vms(self.tools, self.limits.listing_timeout_s)

@@ -1,5 +1,7 @@
 """Scans of clusters: what is stored of every VM, and that whatever fails takes nothing away that was known."""
 
+import asyncio
+import gc
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +15,7 @@ from app.simulator.model import Vm
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, demo_site, uniform_site
 from app.store.records import ScanOrigin, ScanRecord
 from app.store.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, VM
+from tests.crash.victims import until
 from tests.work.conftest import Begin
 from tests.work.service import DONE_LIMIT_S, OPERATOR, Service
 
@@ -225,6 +228,19 @@ async def test_a_slow_cluster_holds_up_no_other(begin: Begin) -> None:
     assert not (await service.scans.find(slow.id) or slow).done
     ended = await service.scans.wait_until_done(slow.id, DONE_LIMIT_S)
     assert (ended.outcome, ended.error_code) == ("failed", "command-timeout")
+
+
+async def test_a_stop_in_the_middle_of_a_listing_is_no_error_of_the_log(begin: Begin) -> None:
+    service = await begin(TWO_CLUSTERS, guests=False, with_worker=False)
+    service.site.order(ToolFault(does=Does.HANG, sub_command="vm ls", times=None))
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    scan = await service.scan("c1")
+    async with service.at_work():
+        await until(lambda: bool(service.site.journal.calls("vm ls")))
+    gc.collect()
+    assert unheard == []
+    assert (await service.scans.find(scan.id) or scan).message == "the service stopped; the scan begins anew"
 
 
 @pytest.mark.parametrize("ncli_json", [True, False])
