@@ -24,7 +24,8 @@ _NEWER = ", ".join(f"{name} = excluded.{name}" for name in _SAID)
 
 # Left out is what was seen before the certificate was renewed, and what the cluster says of the date of a VM that has
 # not picked a new certificate up yet: it may be that of the issued one. Once the ISO is ejected and the link is active,
-# the agent has started with what was on the ISO.
+# the agent has started with what was on the ISO. Before its job has mounted one there is nothing to start with, and the
+# certificate may be issued although that is not stored yet.
 _STORE = text(f"""
 INSERT INTO certificate_observation AS o (vm_uuid, cluster, source, {_COLUMNS})
 SELECT vm_uuid, cluster, source, {", ".join(f"seen.{name}" for name in _SAID)}
@@ -33,8 +34,11 @@ FROM jsonb_to_recordset(CAST(:observed AS jsonb)) AS seen(
   serial text, fingerprint text, subject text, issuer text, given_by text)
 JOIN vm USING (vm_uuid)
 WHERE vm.cluster = :cluster AND (vm.renewed_at IS NULL OR seen.observed_at >= vm.renewed_at)
-  AND (source <> 'cvm_expiry_date' OR vm.awaiting_pickup_since IS NULL
-    OR (vm.iso_mounted IS FALSE AND vm.link_active IS TRUE))
+  AND (source <> 'cvm_expiry_date' OR ((vm.awaiting_pickup_since IS NULL
+      OR (vm.iso_mounted IS FALSE AND vm.link_active IS TRUE))
+    AND NOT EXISTS (SELECT FROM job WHERE job.vm_uuid = vm.vm_uuid AND changing_since IS NOT NULL
+      AND (NOT done OR (job.id = vm.last_job_id AND vm.awaiting_pickup_since IS NOT NULL))
+      AND coalesce(CAST(progress->>'mounted_at' AS timestamptz), 'infinity') >= seen.observed_at)))
 ON CONFLICT (vm_uuid, cluster, source) DO UPDATE
 SET {_NEWER}
 WHERE o.observed_at <= excluded.observed_at

@@ -8,10 +8,11 @@ from sqlalchemy import func, insert, select, update
 
 from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.database import Database
+from app.store.jobs import Jobs
 from app.store.observations import store_observations, store_renewed
 from app.store.records import Observation
 from app.store.tables import CERTIFICATE_OBSERVATION, VM
-from tests.store.conftest import new_vm
+from tests.store.conftest import Leave, new_vm, renewal
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)
 GUEST, PUSHED, CVM, COMPUTED = CertificateSource
@@ -134,6 +135,43 @@ async def test_an_issued_certificate_is_not_taken_for_the_installed_one(
     async with database.transaction() as connection:
         since = await connection.scalar(select(VM.c.awaiting_pickup_since).where(VM.c.vm_uuid == vm))
     assert (since is None) is picked_up
+
+
+@pytest.mark.parametrize(
+    ("job", "vm_facts", "believed"),
+    [
+        # Its create is on its way, or its answer was lost: the certificate may be issued, and nobody knows of it yet.
+        ({}, {}, False),
+        # The ISO finds no free slot: none was ejected, and over a serial port the link is active all the time.
+        ({}, {"awaiting_pickup_since": TODAY - days(1)}, False),
+        ({"done": True}, {"awaiting_pickup_since": TODAY - days(1)}, False),
+        # The look was before the mount, and is stored after it.
+        (
+            {"progress": {"mounted_at": (TODAY + days(0.1)).isoformat()}},
+            {"awaiting_pickup_since": TODAY - days(1)},
+            False,
+        ),
+        (
+            {"progress": {"mounted_at": (TODAY - days(0.1)).isoformat()}},
+            {"awaiting_pickup_since": TODAY - days(1)},
+            True,
+        ),
+        ({"changing_since": None}, {}, True),
+        # Another renewal was proved since.
+        ({"done": True}, {}, True),
+    ],
+)
+async def test_the_clusters_date_is_not_believed_between_the_first_change_and_the_mount(
+    database: Database, jobs: Jobs, leave: Leave, job: dict[str, Any], vm_facts: dict[str, Any], believed: bool
+) -> None:
+    renewing = (await jobs.start_renewal(renewal())).job
+    await leave(renewing.id, **({"changing_since": TODAY - days(1)} | job))
+    vm = renewing.vm_uuid
+    async with database.transaction() as connection:
+        known = {"not_after": TODAY + days(3), "iso_mounted": False, "link_active": True, "last_job_id": renewing.id}
+        await connection.execute(insert(VM).values(vm_uuid=vm, cluster="c1", **(known | vm_facts)))
+    await store(database, seen(vm, CVM, left=1000))
+    assert (await shown(database, vm))[1] == TODAY + days(1000 if believed else 3)
 
 
 async def test_many_observations_are_stored_together(database: Database) -> None:
