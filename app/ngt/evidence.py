@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.ngt.progress import GuestSighting, Progress, Proof, ProvedBy, PushedCertificate, Sighting
+from app.ngt.progress import Before, GuestSighting, Progress, Proof, ProvedBy, PushedCertificate, Sighting
 from app.ngt.vocabulary import Certificate
 
 # How far the clocks of a guest and of the cluster may be apart.
@@ -20,13 +20,32 @@ def known_not_after(progress: Progress) -> datetime | None:
     """Until when the certificate from before is good, by the best source there is."""
     if progress.before is None:
         return None
-    guest, entity = progress.before.guest, progress.before.sighting.entity
-    # A guest that names another entity may be another VM's (addresses move), or carry a clone's certificate.
-    named = guest.ngt_uuid if guest is not None else None
-    names_another = entity is not None and entity.ngt_uuid is not None and named not in {None, entity.ngt_uuid}
-    if guest is not None and guest.certificate is not None and not names_another:
+    guest = progress.before.guest
+    if guest is not None and guest.certificate is not None and not _names_another(progress.before):
         return guest.certificate.not_after
     return expiry_date(progress.before.sighting)
+
+
+def good_until(progress: Progress) -> datetime | None:
+    """Until when the certificate that the VM has is good, where that is certain enough to leave the VM alone.
+
+    The cluster's date may be that of a certificate that was issued and that the guest has not got.
+    """
+    assert progress.vm is not None
+    if progress.before is None:
+        return None
+    guest = progress.before.guest
+    in_guest = guest is not None and guest.certificate is not None
+    if _names_another(progress.before) or (progress.vm.awaiting_pickup and not in_guest):
+        return None
+    return known_not_after(progress)
+
+
+def _names_another(before: Before) -> bool:
+    """A guest that names another entity may be another VM's (addresses move), or carry a clone's certificate."""
+    guest, entity = before.guest, before.sighting.entity
+    named = guest.ngt_uuid if guest is not None else None
+    return entity is not None and entity.ngt_uuid is not None and named not in {None, entity.ngt_uuid}
 
 
 def can_be_proved(progress: Progress) -> bool:

@@ -125,6 +125,8 @@ class FoundVm:
     guest_address: str | None
     restart_command: str | None = None
     renewed_at: datetime | None = None
+    # An earlier renewal issued a certificate that was not seen in the guest yet.
+    awaiting_pickup: bool = False
 
 
 @dataclass(frozen=True, slots=True)

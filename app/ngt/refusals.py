@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from app.ngt.errors import FaultCode
-from app.ngt.evidence import can_be_proved, known_not_after
+from app.ngt.evidence import can_be_proved, good_until
 from app.ngt.progress import Failure, Mode, Progress, RestartAgent, Rules, WhenPoweredOff
 from app.ngt.standing import accepts_unverified, mode_of, restart_of
 from app.ngt.vocabulary import PowerState
@@ -16,7 +16,7 @@ def already_valid(p: Progress, rules: Rules, now: datetime) -> str | None:
     renewed_at = p.vm.renewed_at
     if renewed_at is not None and now - renewed_at < timedelta(seconds=rules.renewed_recently_s):
         return f"the certificate was renewed and proved at {renewed_at:%Y-%m-%d %H:%M}Z; send force to renew it again"
-    not_after, days = known_not_after(p), p.request.skip_if_valid_days
+    not_after, days = good_until(p), p.request.skip_if_valid_days
     if days is not None and not_after is not None and not_after > now + timedelta(days=days):
         return f"the certificate is good until {not_after:%Y-%m-%d}, longer than {days} days from now"
     return None

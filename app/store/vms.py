@@ -57,6 +57,13 @@ class Vms:
         async with self._database.transaction() as connection:
             return await connection.scalar(proved)
 
+    async def is_awaiting_pickup(self, vm_uuid: VmUuid, cluster: str) -> bool:
+        """Whether a certificate was issued for the VM there that was not seen in it yet."""
+        waits = VM.c.awaiting_pickup_since.is_not(None)
+        one = select(VM.c.vm_uuid).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster == cluster, waits)
+        async with self._database.transaction() as connection:
+            return await connection.scalar(one) is not None
+
     async def list(
         self, wanted: VmFilter, sort: VmSort, *, limit: int, after: VmPlace | None = None
     ) -> tuple[KnownVm, ...]:

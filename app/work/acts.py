@@ -160,6 +160,7 @@ class Acts:
                 guest_address=guest[1] if guest is not None else None,
                 restart_command=guest[0].restart_command if guest is not None else None,
                 renewed_at=await self._vms.renewed_at(p.vm_uuid, cluster.name),
+                awaiting_pickup=await self._vms.is_awaiting_pickup(p.vm_uuid, cluster.name),
             ),
         )
 

@@ -94,3 +94,13 @@ async def test_a_renewal_is_known_on_the_cluster_where_it_was_proved(database: D
         await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster="c1", renewed_at=proved))
     assert await vms.renewed_at(vm_uuid, "c1") == proved
     assert await vms.renewed_at(vm_uuid, "c2") is None
+
+
+async def test_a_vm_awaits_pickup_where_a_certificate_was_issued_and_not_seen(database: Database) -> None:
+    vms, vm_uuid = Vms(database), new_vm()
+    async with database.transaction() as connection:
+        await connection.execute(
+            insert(VM).values(vm_uuid=vm_uuid, cluster="c1", awaiting_pickup_since=datetime.now(UTC))
+        )
+        await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster="c2"))
+    assert [await vms.is_awaiting_pickup(vm_uuid, cluster) for cluster in ("c1", "c2", "c3")] == [True, False, False]

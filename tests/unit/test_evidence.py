@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from app.ngt.progress import (
     Rules,
     Sighting,
 )
+from app.ngt.refusals import already_valid
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
@@ -167,6 +169,33 @@ def test_a_link_counts_only_after_somebody_restarted_the_agent() -> None:
 @pytest.mark.parametrize("link", [False, None])
 def test_a_link_that_is_not_active_counts_for_nothing(link: bool | None) -> None:
     assert link_only(replace(progress(), restarted_at=MOUNTED), Sighting(LATER, entity(link=link))) is None
+
+
+# What leaves a VM alone.
+
+
+def wants(days: int, *, awaiting_pickup: bool = False, **before: Any) -> Progress:
+    """A renewal that is to be skipped where the certificate is good for longer."""
+    found = FoundVm("web01", PowerState.ON, (), None, awaiting_pickup=awaiting_pickup)
+    return replace(progress(**before), vm=found, request=RenewalRequest(skip_if_valid_days=days))
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_left_alone"),
+    [
+        (wants(5, expiry_before=OLD.not_after), True),
+        (wants(15, expiry_before=OLD.not_after), False),
+        # It may be the date of the issued one.
+        (wants(5, expiry_before=NEW.not_after, awaiting_pickup=True), False),
+        (wants(5, before=guest(None, ngt_uuid="old"), expiry_before=NEW.not_after, awaiting_pickup=True), False),
+        (wants(5, before=guest(NEW, ngt_uuid="old"), awaiting_pickup=True), True),
+        # Somebody made the entity anew, and the guest has not heard of it.
+        (wants(5, before=guest(OLD, ngt_uuid="older"), expiry_before=NEW.not_after), False),
+        (wants(5, before=guest(NEW, ngt_uuid="older")), False),
+    ],
+)
+def test_only_a_certificate_that_the_vm_has_for_certain_leaves_it_alone(asked: Progress, is_left_alone: bool) -> None:
+    assert (already_valid(asked, Rules(), NOW) is not None) is is_left_alone
 
 
 # Certificates that were handed in.
