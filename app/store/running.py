@@ -54,11 +54,14 @@ _END_STEP = text(
     "UPDATE step SET status = :status, finished_at = :at, message = :message, result_vec = :result_vec,"
     " cvm = coalesce(:cvm, cvm) WHERE job_id = :id AND number = :number"
 )
+# Since the last issue: an earlier certificate that nobody saw in the guest is not the one that is awaited.
 _AWAIT_PICKUP = text("""
 INSERT INTO vm (vm_uuid, cluster, awaiting_pickup_since, last_job_id)
-VALUES (:vm_uuid, :cluster, clock_timestamp(), :id)
-ON CONFLICT (vm_uuid, cluster) DO UPDATE
-SET awaiting_pickup_since = coalesce(vm.awaiting_pickup_since, clock_timestamp()), last_job_id = :id
+VALUES (:vm_uuid, :cluster, coalesce(CAST(:issued_at AS timestamptz), clock_timestamp()), :id)
+ON CONFLICT (vm_uuid, cluster) DO UPDATE SET
+  awaiting_pickup_since = coalesce(
+    greatest(vm.awaiting_pickup_since, CAST(:issued_at AS timestamptz)), clock_timestamp()),
+  last_job_id = :id
 """)
 
 
@@ -297,7 +300,12 @@ class Running:
         if state.awaits_pickup and claim.cluster is not None:
             await connection.execute(
                 _AWAIT_PICKUP,
-                {"vm_uuid": claim.vm_uuid, "cluster": claim.cluster, "id": claim.job_id},
+                {
+                    "vm_uuid": claim.vm_uuid,
+                    "cluster": claim.cluster,
+                    "id": claim.job_id,
+                    "issued_at": state.progress.issued_at,
+                },
             )
 
     async def _update(

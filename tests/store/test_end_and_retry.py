@@ -1,6 +1,7 @@
 """What a caller may do with a job that exists: cancel it, retry it, say that the agent was restarted."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,10 +17,10 @@ from app.store.jobs import Jobs, VmBusy
 from app.store.progress import dump
 from app.store.queue import WakeUps
 from app.store.records import JobRecord, JobStatus
-from app.store.run_records import Begun, FenceLost, PutBack, State
+from app.store.run_records import Begun, Ended, FenceLost, PutBack, State
 from app.store.running import Running
-from app.store.tables import JOB
-from tests.store.conftest import ANN, Leave, renewal
+from app.store.tables import JOB, VM
+from tests.store.conftest import ANN, Leave, new_vm, renewal
 
 NOW = datetime(2020, 12, 1, tzinfo=UTC)
 
@@ -37,6 +38,23 @@ def issued(vm_uuid: VmUuid) -> Progress:
 
 def state(progress: Progress, *, changing: bool = False) -> State:
     return State(progress, {}, takes_slot=takes_slot(progress), stranded=False, awaits_pickup=False, changing=changing)
+
+
+async def test_a_vm_awaits_the_certificate_that_was_issued_last(
+    jobs: Jobs, running: Running, database: Database
+) -> None:
+    """Otherwise one of an earlier renewal that was never seen would be taken for it."""
+    vm, at = new_vm(), NOW - timedelta(days=30)
+    for issued_at in (at, at + timedelta(days=20), at + timedelta(days=20)):
+        job = (await jobs.start_renewal(renewal(vm))).job
+        claim = await running.claim(job.id, {})
+        assert claim is not None
+        known = replace(state(replace(issued(vm), issued_at=issued_at)), awaits_pickup=True)
+        await running.save(claim, known)
+        await running.finish(claim, known, Ended("failed", "failed", "", None, None, None, None, 3), None)
+        async with database.transaction() as connection:
+            since = await connection.scalar(select(VM.c.awaiting_pickup_since).where(VM.c.vm_uuid == vm))
+        assert since == issued_at
 
 
 async def fence_of(database: Database, job_id: UUID) -> int:
