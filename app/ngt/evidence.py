@@ -79,12 +79,14 @@ def proof_by_guest(progress: Progress, guest: GuestSighting) -> Proof | None:
 
 
 def proof_by_push(progress: Progress, pushed: PushedCertificate) -> Proof | None:
-    """What was handed in since the cluster issued is later than before and another one; its giver vouches for the rest.
+    """What was handed in since the cluster issued was issued then too, is later than before, and another one.
 
-    Where only the date of the one from before is known, it is later than that, and was issued for this renewal.
+    Its giver vouches for the rest. Where only the date of the one from before is known, it is later than that.
     """
     new = pushed.certificate
     if progress.issued_at is None or pushed.at <= progress.issued_at or not _is_newer(progress, new):
+        return None
+    if not _issued_for_this(progress, new):
         return None
     old = known_not_after(progress)
     if old is not None and new.not_after <= old:
@@ -99,8 +101,12 @@ def _is_newer(progress: Progress, new: Certificate) -> bool:
     before = progress.before.guest if progress.before is not None else None
     old = before.certificate if before is not None else None
     if old is None:
-        return new.not_before >= progress.issued_at - _CLOCK_TOLERANCE
+        return _issued_for_this(progress, new)
     return new.not_after > old.not_after and new.serial != old.serial
+
+
+def _issued_for_this(progress: Progress, new: Certificate) -> bool:
+    return progress.issued_at is not None and new.not_before >= progress.issued_at - _CLOCK_TOLERANCE
 
 
 def proof_by_expiry_date(progress: Progress, sighting: Sighting) -> Proof | None:

@@ -238,10 +238,12 @@ def test_what_was_handed_in_before_the_issue_proves_nothing() -> None:
     assert proof_by_push(replace(known, issued_at=None), pushed()) is None
 
 
-def test_without_a_certificate_from_before_what_is_handed_in_was_issued_for_this_renewal() -> None:
+def test_what_is_handed_in_was_issued_for_this_renewal() -> None:
+    """Another VM's is later than the old one too, when that one was renewed last week."""
     hours_before = replace(NEW, not_before=ISSUED - timedelta(hours=23))
     days_before = replace(NEW, not_before=ISSUED - timedelta(days=2))
-    for known in (progress(), progress(before=guest(None)), progress(expiry_before=OLD.not_after)):
+    befores = progress(before=guest(OLD)), progress(before=guest(None)), progress(expiry_before=OLD.not_after)
+    for known in (progress(), *befores):
         assert proof_by_push(known, pushed(hours_before)) is not None
         assert proof_by_push(known, pushed(days_before)) is None
     # And it ends later than what the cluster showed, where that is all that is known.
