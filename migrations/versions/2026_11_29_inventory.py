@@ -12,14 +12,19 @@ down_revision: str | Sequence[str] | None = "callers"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-# What was proved by a renewal so far, with the job's word for what proved it.
+# What was proved by a renewal so far, with the job's word for what proved it. Later jobs may have come to nothing, and
+# of a job that is not kept any more only the date is left: as one that nobody vouches for it is warned of in time.
 _EARLIER_RENEWALS = """
 INSERT INTO certificate_observation (vm_uuid, cluster, source, observed_at, not_before, not_after, serial)
-SELECT vm.vm_uuid, vm.cluster, results->>'verified_by', vm.renewed_at,
+SELECT vm.vm_uuid, vm.cluster, coalesce(results->>'verified_by', 'computed'), vm.renewed_at,
   CAST(results->>'new_not_before' AS timestamptz), vm.not_after, results->>'new_serial'
-FROM vm JOIN job ON job.id = vm.last_job_id
+FROM vm LEFT JOIN LATERAL (
+  SELECT results FROM job
+  WHERE job.vm_uuid = vm.vm_uuid AND job.cluster = vm.cluster AND done AND outcome = 'renewed'
+    AND CAST(results->>'new_not_after' AS timestamptz) = vm.not_after
+    AND results->>'verified_by' IN ('guest_certificate', 'cvm_expiry_date')
+  ORDER BY finished_at DESC LIMIT 1) AS proof ON true
 WHERE vm.renewed_at IS NOT NULL AND vm.not_after IS NOT NULL
-  AND results->>'verified_by' IN ('guest_certificate', 'cvm_expiry_date')
 """
 _BEST_KNOWN = """
 UPDATE vm SET certificate_source = o.source, certificate_observed_at = o.observed_at, not_before = o.not_before,
