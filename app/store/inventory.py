@@ -105,7 +105,7 @@ SELECT count(*) FILTER (WHERE first_seen_at = :at) FROM stored
 _VANISH = text("""
 UPDATE vm SET vanished_at = :at
 WHERE cluster = :cluster AND vanished_at IS NULL AND (:all_others OR vm_uuid = ANY(:absent))
-  AND coalesce(last_seen_at, observed_at, awaiting_pickup_since, renewed_at, '-infinity') < :at
+  AND coalesce(greatest(last_seen_at, observed_at, awaiting_pickup_since, renewed_at), '-infinity') < :at
 """)
 _KNOWN_ENTITIES = text("""
 SELECT vm_uuid, ngt_uuid FROM vm WHERE cluster = :cluster AND ngt_uuid IS NOT NULL AND vanished_at IS NULL

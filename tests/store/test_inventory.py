@@ -118,14 +118,17 @@ async def test_without_entities_what_the_listing_does_not_say_stays(
 async def test_what_a_renewal_heard_of_after_the_listing_is_not_gone(
     inventory: Inventory, claim: ScanClaim, database: Database
 ) -> None:
-    told_later, told_earlier, elsewhere = new_vm(), new_vm(), new_vm()
+    told_later, told_earlier, elsewhere, watched = new_vm(), new_vm(), new_vm(), new_vm()
     rows = ((told_later, "c1", LATER), (told_earlier, "c1", TODAY - timedelta(days=1)), (elsewhere, "c2", None))
     async with database.transaction() as connection:
         for vm, cluster, since in rows:
             await connection.execute(insert(VM).values(vm_uuid=vm, cluster=cluster, awaiting_pickup_since=since))
+        seen_at = {"last_seen_at": TODAY - timedelta(days=1), "observed_at": LATER}
+        await connection.execute(insert(VM).values(vm_uuid=watched, cluster="c1", **seen_at))
     assert await inventory.store(claim, seen()) == Stored(new=0, vanished=1)
     assert (await row_of(database, told_earlier))["vanished_at"] == TODAY
     assert (await row_of(database, told_later))["vanished_at"] is None
+    assert (await row_of(database, watched))["vanished_at"] is None
     assert (await row_of(database, elsewhere))["vanished_at"] is None
 
 
