@@ -50,5 +50,10 @@ def names_another_entity(named: str | None, ngt_uuid: str | None) -> bool:
     return named is not None and ngt_uuid is not None and named != ngt_uuid
 
 
+def owner_of(named: str | None, entities: Mapping[VmUuid, str | None]) -> VmUuid | None:
+    """The VM whose entity a guest names, where it is one of these."""
+    return next((vm_uuid for vm_uuid, entity in entities.items() if entity is not None and entity == named), None)
+
+
 def _first(told: bool | None, listed: bool | None) -> bool | None:  # noqa: FBT001 - facts that may be unknown
     return listed if told is None else told

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.scanning import names_another_entity, ngt_state_of
+from app.ngt.scanning import names_another_entity, ngt_state_of, owner_of
 from app.ngt.vocabulary import CertificateSource, PowerState, VmRecord, VmToolsEntity, VmUuid
 from app.store.inventory import GuestFault, Seen, SeenVm
 from app.store.records import Observation
@@ -107,10 +107,11 @@ def guest_fault_of(read: GuestRead, entities: Mapping[VmUuid, str | None]) -> Gu
     """Why the certificate of the VM is not known, also where a guest showed one that is not this VM's."""
     fault = read.fault
     entity = entities.get(read.vm.vm_uuid)
+    named = f"the guest at {', '.join(read.vm.addresses)} names the VM tools entity {read.ngt_uuid}, and that"
     if fault is None and names_another_entity(read.ngt_uuid, entity):
-        message = (
-            f"the guest at {', '.join(read.vm.addresses)} names the VM tools entity {read.ngt_uuid}, and that of VM "
-            f"{read.vm.name!r} is {entity}: its certificate is another VM's, or an earlier one's"
-        )
+        message = f"{named} of VM {read.vm.name!r} is {entity}: its certificate is another VM's, or an earlier one's"
+        fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
+    elif fault is None and entity is None and (owner := owner_of(read.ngt_uuid, entities)) is not None:
+        message = f"{named} is of VM {owner}: its certificate is not that of VM {read.vm.name!r}"
         fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
     return None if fault is None else GuestFault(read.vm.vm_uuid, fault.code, fault.message, read.at)

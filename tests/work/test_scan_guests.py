@@ -3,6 +3,7 @@
 import time
 
 from app.simulator.certificates import issue
+from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Kind
 from app.simulator.spec import ClusterSpec, Os, SiteSpec, VmSpec, uniform_site
 from tests.work.conftest import Begin
@@ -68,6 +69,21 @@ async def test_a_guest_that_names_another_entity_is_not_believed(begin: Begin) -
     assert own.ngt_uuid in row["guest_fault"]
     assert (await sources(service, "clone")).keys() == {"cvm_expiry_date"}
     assert (await vm_row(service, original))["certificate_source"] == "guest_certificate"
+
+
+async def test_a_guest_that_names_the_entity_of_another_vm_is_not_believed_though_its_own_is_not_known(
+    begin: Begin,
+) -> None:
+    vms = (VmSpec("web01"), VmSpec("clone", clone_of="web01", entity=False))
+    service = await begin(SiteSpec((ClusterSpec("c1", 1, vms),)))
+    await complete(service)
+    service.site.order(ToolFault(does=Does.REFUSE, sub_command="query_vm_tools_entities", times=None))
+    scan = await service.scanned()
+    assert (scan.outcome, scan.counts.guests_asked, scan.counts.guests_failed) == ("partial", 2, 1), scan
+    row = await vm_row(service, "clone")
+    assert (row["guest_fault_code"], row["not_after"]) == ("guest-names-another-entity", None)
+    assert service.uuid_of("web01") in row["guest_fault"]
+    assert (await vm_row(service, "web01"))["certificate_source"] == "guest_certificate"
 
 
 async def test_a_vm_that_was_renewed_during_the_scan_is_asked_for_once_more(begin: Begin) -> None:
