@@ -185,7 +185,7 @@ def _woken(p: Progress, woken: Woken, rules: Rules, now: datetime) -> Progress:
         p = replace(p, verify_by=_verify_by(p, rules, now))
     if woken.reported:
         p = replace(p, reported=True, retry_at=None)
-    pushed = woken.pushed
+    pushed = woken.pushed if p.proof is None else None
     # The last one may be of years ago, and one that proves nothing is no news.
     if pushed is not None and pushed != p.pushed and proof_by_push(p, pushed) is not None:
         p = replace(p, pushed=pushed, news=True, retry_at=None)

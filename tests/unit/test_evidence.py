@@ -278,6 +278,14 @@ def test_the_guests_own_certificate_is_a_better_proof_than_one_that_was_handed_i
     assert said.progress.proof.by is ProvedBy.GUEST_CERTIFICATE
 
 
+def test_what_is_handed_in_after_the_proof_does_not_take_its_place() -> None:
+    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    proved = advance(woken, Verified(None, None, None, guest_asked=False), RULES, LATER).progress
+    another = pushed(replace(NEW, serial="03"), at=LATER + timedelta(seconds=1))
+    late = advance(proved, Woken(None, reported=False, pushed=another), RULES, LATER).progress
+    assert (late.proof, late.pushed) == (proved.proof, pushed())
+
+
 @pytest.mark.parametrize("nothing", [pushed(OLD), pushed(at=NOW)])
 def test_what_proves_nothing_is_no_news_to_a_waiting_renewal(nothing: PushedCertificate) -> None:
     woken = advance(waiting(), Woken(None, reported=False, pushed=nothing), RULES, LATER).progress
