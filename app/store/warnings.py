@@ -64,6 +64,7 @@ RETURNING vm_uuid
 _EVENTS_SINCE = text(
     "SELECT count(*) FROM certificate_warning WHERE cluster = :cluster AND own_event AND warned_at >= :since"
 )
+_WAS_SCANNED = text("SELECT EXISTS (SELECT FROM cluster WHERE name = :cluster AND scanned_at IS NOT NULL)")
 _CLAIM_DIGEST = text("""
 UPDATE cluster SET digest_at = :now FROM (SELECT name, digest_at FROM cluster WHERE name = :cluster) AS earlier
 WHERE cluster.name = earlier.name AND cluster.scanned_at IS NOT NULL
@@ -136,7 +137,9 @@ class CertificateWarnings:
         rows = (await connection.execute(_ENDING, {**window, "same": same})).mappings().all()
         since = {"cluster": cluster, "since": start_of_day(now, self._zone)}
         events_today = await connection.scalar(_EVENTS_SINCE, since) if rows else 0
-        due = due_warnings(map(_known_certificate, rows), self._rules, now, events_today or 0)
+        due: Sequence[DueWarning] = due_warnings(map(_known_certificate, rows), self._rules, now, events_today or 0)
+        if await self._waits_for_first_digest(connection, cluster):
+            due = [warning for warning in due if warning.own_event]
         remembered = await _remember(connection, cluster, due, now)
         vms = {row["vm_uuid"]: _dated_vm(row) for row in rows}
         told = [
@@ -149,6 +152,12 @@ class CertificateWarnings:
         ]
         await self._outbox.tell_of_cluster(connection, cluster, told)
         return remembered
+
+    async def _waits_for_first_digest(self, connection: AsyncConnection, cluster: str) -> bool:
+        """Until the first whole scan, which may be long in coming, nothing is left to a digest: it stays due."""
+        if self._digest_time is None:
+            return False
+        return not await connection.scalar(_WAS_SCANNED, {"cluster": cluster})
 
     async def _digest(self, connection: AsyncConnection, cluster: str, now: datetime) -> bool:
         """After the warnings of the same round, so that it counts them."""

@@ -34,6 +34,19 @@ async def test_the_first_digest_comes_with_the_first_whole_scan(certificates: Ce
     assert await certificates.round(hours(2)) == Told()
 
 
+async def test_what_no_digest_would_tell_before_a_whole_scan_is_told_on_the_next_days(
+    certificates: Certificates,
+) -> None:
+    # Its VMs are known by renewals and by their guests alone.
+    await certificates.scanned(scanned_at=None, scan_fault_code="unexpected-output", scan_fault_at=NOW)
+    for _ in range(4):
+        await certificates.add(5)
+    few: dict[str, Any] = {"most_events_per_day": 1}
+    assert [await certificates.round(day, **few) for day in (0, 0.1, 1)] == [Told(events=1), Told(), Told(events=1)]
+    await certificates.scanned()
+    assert await certificates.round(1.1, **few) == Told(left_to_digest=2, digest=True)
+
+
 async def test_it_comes_once_a_day_at_its_time(certificates: Certificates) -> None:
     await certificates.scanned(digest_at=AT_SIX)
     assert [await certificates.round(hours(number)) for number in (0, 17.9)] == [Told(), Told()]
