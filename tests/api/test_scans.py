@@ -196,6 +196,8 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     await service.saw(VM, "c1")
     async with service.parts.database.transaction() as connection:
         await connection.execute(VM_TABLE.update().values(awaiting_pickup_since=func.now()))
+        gone = {"cluster": "c1", "awaiting_pickup_since": func.now(), "vanished_at": func.now()}
+        await connection.execute(VM_TABLE.insert().values(vm_uuid="5e6b0a3c-52f1-4d0e-b45f-9f8a4a1f4b11", **gone))
     await caller.post("/clusters/c1/pause", json={"reason": "upgrade"})
     await end((await posted(caller))["id"])
     second = await posted(caller)
