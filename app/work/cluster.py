@@ -48,6 +48,11 @@ class Listing:
     duration_s: float
     exit_status: int | None
 
+    @property
+    def asked_s(self) -> float:
+        """When it was asked for: what happened from then on it perhaps does not show."""
+        return self.read_s - self.duration_s
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -64,6 +69,11 @@ class Query:
     read_s: float
     refresh_offered: bool
     asked: Asked
+
+    @property
+    def asked_s(self) -> float:
+        """When it was asked for: what happened from then on it perhaps does not show."""
+        return self.read_s - self.asked.answer.duration_s
 
 
 class WorkedCluster:

@@ -72,6 +72,8 @@ async def read_guests(
 
 
 async def _read(guest: AskedGuest, pool: Pool, timeout_s: float, clock: DatabaseClock) -> GuestRead:
+    # What happens in the guest from now on is perhaps not shown.
+    at = clock.now()
     try:
         async with asyncio.timeout(timeout_s):
             reading = await read_guest(
@@ -84,11 +86,11 @@ async def _read(guest: AskedGuest, pool: Pool, timeout_s: float, clock: Database
         certificate = _certificate_of(reading)
     except TimeoutError:
         message = f"guest {guest.host.name} did not answer within {timeout_s:g} s"
-        return GuestRead(guest.vm, clock.now(), fault=Fault(FaultCode.GUEST_NOT_REACHED, message))
+        return GuestRead(guest.vm, at, fault=Fault(FaultCode.GUEST_NOT_REACHED, message))
     except Fault as fault:
-        return GuestRead(guest.vm, clock.now(), fault=fault)
+        return GuestRead(guest.vm, at, fault=fault)
     named = read_guest_config(reading.config_text) if reading.config_text is not None else None
-    return GuestRead(guest.vm, clock.now(), certificate, named)
+    return GuestRead(guest.vm, at, certificate, named)
 
 
 def _certificate_of(reading: GuestReading) -> Certificate:

@@ -34,9 +34,9 @@ def with_entities(
     """The VMs that the scan is about, as both the listing and the query show them."""
     found = query.entities
     # The listing that one VM was found in may be older than the last look at it; what the query shows is not.
-    read_s = query.read_s if claim.vm_uuid is not None and vms else listing.read_s
+    asked_s = query.asked_s if claim.vm_uuid is not None and vms else listing.asked_s
     seen = Seen(
-        at=clock.at(read_s),
+        at=clock.at(asked_s),
         vms=[_seen_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms],
         has_entities=True,
         absent=_absent_of(claim, vms),
@@ -55,7 +55,7 @@ def without_entities(
 ) -> Look:
     """The same where the query was not answered, with the entities that were `known` before."""
     seen = Seen(
-        at=clock.at(listing.read_s),
+        at=clock.at(listing.asked_s),
         vms=[_seen_vm(vm, None, has_entity=None) for vm in vms],
         has_entities=False,
         absent=_absent_of(claim, vms),
@@ -88,7 +88,7 @@ def _seen_vm(vm: VmRecord, entity: VmToolsEntity | None, *, has_entity: bool | N
 
 
 def _dates(query: Query, clock: DatabaseClock) -> list[Observation]:
-    at = clock.at(query.read_s)
+    at = clock.at(query.asked_s)
     source = CertificateSource.CVM_EXPIRY_DATE
     return [
         Observation(vm_uuid, source, at, datetime.fromtimestamp(entity.client_cert_expiry_date, UTC))

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.simulator.model import Vm
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, demo_site, uniform_site
 from app.store.records import ScanOrigin, ScanRecord
 from app.store.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, VM
+from app.work.cluster import Listing, Query
 from tests.crash.victims import until
 from tests.work.conftest import Begin
 from tests.work.service import DONE_LIMIT_S, OPERATOR, Service
@@ -164,6 +166,33 @@ async def test_a_vm_that_vanished_is_marked_and_comes_back(begin: Begin) -> None
     vms[gone.uuid] = gone
     assert counts(await complete(service)) == (3, 0, 0)
     assert (await vm_row(service, gone))["vanished_at"] is None
+
+
+async def test_an_answer_that_was_long_in_coming_shows_what_was_when_it_was_asked_for(begin: Begin) -> None:
+    service = await begin(uniform_site(vms=2), guests=False)
+    await complete(service)
+    renewed, made_since = service.site.vm_named("vm0001"), service.site.vm_named("vm0002")
+    before = await vm_row(service, renewed)
+    half_an_hour_ago = before["last_seen_at"] - timedelta(minutes=30)
+    seen = {"last_seen_at": half_an_hour_ago, "renewed_at": half_an_hour_ago}
+    async with service.database.transaction() as connection:
+        await connection.execute(VM.update().values(**seen))
+        await connection.execute(CERTIFICATE_OBSERVATION.delete())
+    del service.site.clusters["c1"].vms[made_since.uuid]
+    cluster = service.worker.clusters["c1"]
+    listing, query = cluster.listing, cluster.query
+
+    async def long_listing(**how: Any) -> Listing:
+        return replace(await listing(**how), duration_s=3600)
+
+    async def long_query(*wanted: Any, **how: Any) -> Query:
+        found = await query(*wanted, **how)
+        return replace(found, asked=replace(found.asked, answer=replace(found.asked.answer, duration_s=3600)))
+
+    vars(cluster).update(listing=long_listing, query=long_query)
+    await complete(service)
+    assert await sources(service, "vm0001") == {}
+    assert (await vm_row(service, made_since))["vanished_at"] is None
 
 
 async def test_a_vm_that_moved_to_another_cluster_is_new_there_and_gone_here(begin: Begin) -> None:
