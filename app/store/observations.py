@@ -57,7 +57,8 @@ FROM (
 ) AS best
 WHERE vm.vm_uuid = best.vm_uuid AND vm.cluster = :cluster
 """)  # noqa: S608 - as above
-# The clocks of a guest and of the cluster may be a day apart. An open job finds out by itself, and says so.
+# The clocks of a guest and of the cluster may be a day apart. An open job finds out by itself, and says so. What was
+# seen meanwhile may be shown already, so it is compared with what that job found before, too.
 _PICKED_UP = text("""
 UPDATE vm SET awaiting_pickup_since = NULL
 WHERE cluster = :cluster AND vm_uuid = ANY(:vms) AND awaiting_pickup_since IS NOT NULL
@@ -65,7 +66,8 @@ WHERE cluster = :cluster AND vm_uuid = ANY(:vms) AND awaiting_pickup_since IS NO
   AND EXISTS (SELECT FROM certificate_observation o
     WHERE o.vm_uuid = vm.vm_uuid AND o.cluster = vm.cluster AND o.observed_at > vm.awaiting_pickup_since
       AND (o.not_before >= vm.awaiting_pickup_since - interval '1 day'
-        OR (o.source = 'cvm_expiry_date' AND o.not_after > vm.not_after)))
+        OR (o.source = 'cvm_expiry_date' AND (o.not_after > vm.not_after OR o.not_after > (
+          SELECT CAST(results->>'old_not_after' AS timestamptz) FROM job WHERE job.id = vm.last_job_id)))))
 """)
 _FORGET_EARLIER = text("""
 DELETE FROM certificate_observation WHERE vm_uuid = :vm_uuid AND cluster = :cluster AND observed_at < :observed_at

@@ -174,6 +174,25 @@ async def test_the_clusters_date_is_not_believed_between_the_first_change_and_th
     assert (await shown(database, vm))[1] == TODAY + days(1000 if believed else 3)
 
 
+async def test_a_pickup_that_a_scan_saw_before_its_job_failed_is_found_out_by_the_next_scan(
+    database: Database, jobs: Jobs, leave: Leave
+) -> None:
+    """Else the VM would await it for as long as the certificate lives, and not be renewed by itself at its end."""
+    renewing = (await jobs.start_renewal(renewal())).job
+    vm, mounted_at = renewing.vm_uuid, (TODAY - days(2)).isoformat()
+    old = {"results": {"old_not_after": (TODAY + days(3)).isoformat()}, "progress": {"mounted_at": mounted_at}}
+    await leave(renewing.id, changing_since=TODAY - days(2), **old)
+    async with database.transaction() as connection:
+        known = {"not_after": TODAY + days(3), "iso_mounted": False, "link_active": True, "last_job_id": renewing.id}
+        await connection.execute(insert(VM).values(vm_uuid=vm, cluster="c1", awaiting_pickup_since=TODAY, **known))
+    for ago, done in ((-1, False), (-2, True)):
+        await leave(renewing.id, done=done)
+        await store(database, seen(vm, CVM, ago=ago, left=1000))
+        async with database.transaction() as connection:
+            since = await connection.scalar(select(VM.c.awaiting_pickup_since).where(VM.c.vm_uuid == vm))
+        assert (since is None) is done
+
+
 async def test_many_observations_are_stored_together(database: Database) -> None:
     vms = [new_vm() for _ in range(1200)]
     async with database.transaction() as connection:
