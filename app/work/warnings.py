@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import structlog
 
+from app.ngt.errors import Fault
 from app.store.warnings import CertificateWarnings, Told
 
 log = structlog.get_logger(__name__)
@@ -21,8 +22,16 @@ class CertificateWarner:
         self._clusters = tuple(clusters)
 
     async def tell(self) -> None:
-        """To be called every `TELL_EVERY_S`."""
+        """To be called every `TELL_EVERY_S`. Raises Fault `database-unavailable`."""
         for cluster in self._clusters:
-            told = await self._warnings.tell(cluster)
+            try:
+                told = await self._warnings.tell(cluster)
+            except Fault:
+                # Without the database there is no other cluster to tell of either.
+                raise
+            except Exception:
+                # Nothing of it is stored; the other clusters' warnings must not wait until its cause is mended.
+                log.exception("the certificates of a cluster could not be told of", cluster=cluster)
+                continue
             if told != Told():
                 log.info("certificates were told of", cluster=cluster, **asdict(told))
