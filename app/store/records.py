@@ -152,11 +152,12 @@ class Plan:
     """What a renewal of the VM would do (`validate_only`): nothing was changed."""
 
     commands: tuple[str, ...]
-    guest_address: str | None
     restart: str
     proof: str
     refusal_codes: tuple[str, ...]
     refusals: tuple[str, ...]
+    # None: there is no way into the guest.
+    guest_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

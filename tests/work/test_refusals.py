@@ -130,6 +130,13 @@ async def test_what_could_not_be_proved_is_refused_before_anything_was_changed(
     _refused(service, "vm0001", job, "not-verifiable")
 
 
+async def test_a_plan_can_be_read_where_there_is_no_way_into_the_guest(begin: Begin) -> None:
+    service = await _without_guest_access(begin)
+    plan = (await service.renewed("vm0001", validate_only=True)).results.plan
+    assert plan is not None
+    assert (plan.guest_address, plan.refusal_codes) == (None, ("not-verifiable",))
+
+
 async def test_an_unproved_renewal_is_called_unverified_and_only_where_that_is_accepted(begin: Begin) -> None:
     service = await begin(uniform_site(vms=2, traits=_INVISIBLE), guests=False)
     job = await service.renew("vm0001", accept_unverified=True)
