@@ -362,7 +362,8 @@ RULES: dict[FaultCode, FaultRule] = {
         _CALLER,
         False,
         "The renewal could not be proved",
-        "Have guest access configured for this VM, or send `accept_unverified: true` and check the guest yourself.",
+        "Have guest access configured for this VM, hand its certificate in now and again when it is renewed "
+        "(`PUT /vms/{vm_uuid}/ngt/certificate`), or send `accept_unverified: true` and check the guest yourself.",
     ),
     _C.RATE_LIMITED: FaultRule(_CALLER, True, "Too many requests", "Wait as long as `Retry-After` says."),
     _C.QUEUE_FULL: FaultRule(

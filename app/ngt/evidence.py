@@ -17,19 +17,30 @@ def expiry_date(sighting: Sighting | None) -> datetime | None:
 
 
 def known_not_after(progress: Progress) -> datetime | None:
-    """Until when the certificate from before is good, by the best source there is."""
+    """Until when the certificate from before is good, by the best source there is: guest, cluster, handed in."""
     if progress.before is None:
         return None
-    guest = progress.before.guest
-    if guest is not None and guest.certificate is not None and not _names_another(progress.before):
-        return guest.certificate.not_after
-    return expiry_date(progress.before.sighting)
+    seen = _seen_not_after(progress.before)
+    handed_in = _handed_in(progress)
+    return handed_in.not_after if seen is None and handed_in is not None else seen
+
+
+def _seen_not_after(before: Before) -> datetime | None:
+    """As the job itself saw it."""
+    if before.guest is not None and before.guest.certificate is not None and not _names_another(before):
+        return before.guest.certificate.not_after
+    return expiry_date(before.sighting)
+
+
+def _handed_in(progress: Progress) -> Certificate | None:
+    return progress.vm.handed_in if progress.vm is not None else None
 
 
 def good_until(progress: Progress) -> datetime | None:
     """Until when the certificate that the VM has is good, where that is certain enough to leave the VM alone.
 
-    The cluster's date may be that of a certificate that was issued and that the guest has not got.
+    The cluster's date may be that of a certificate that was issued and that the guest has not got; and what was handed
+    in may have been replaced since.
     """
     assert progress.vm is not None
     if progress.before is None:
@@ -38,7 +49,7 @@ def good_until(progress: Progress) -> datetime | None:
     in_guest = guest is not None and guest.certificate is not None
     if _names_another(progress.before) or (progress.vm.awaiting_pickup and not in_guest):
         return None
-    return known_not_after(progress)
+    return _seen_not_after(progress.before)
 
 
 def _names_another(before: Before) -> bool:
@@ -49,10 +60,14 @@ def _names_another(before: Before) -> bool:
 
 
 def can_be_proved(progress: Progress) -> bool:
-    """Will it be possible to see the new certificate? Asked before anything is changed."""
+    """Will it be possible to see the new certificate? Asked before anything is changed.
+
+    Who handed one in before can do so again.
+    """
     if progress.before is None:
         return False
-    return progress.before.guest is not None or expiry_date(progress.before.sighting) is not None
+    seen = progress.before.guest is not None or expiry_date(progress.before.sighting) is not None
+    return seen or _handed_in(progress) is not None
 
 
 def _is_this_vms_guest(progress: Progress, guest: GuestSighting) -> bool:

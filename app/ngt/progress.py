@@ -127,6 +127,8 @@ class FoundVm:
     renewed_at: datetime | None = None
     # An earlier renewal issued a certificate that was not seen in the guest yet.
     awaiting_pickup: bool = False
+    # The last certificate that somebody handed in for it.
+    handed_in: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.vocabulary import CertificateSource, VmUuid
+from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
 from app.store.database import Database
+from app.store.progress import load_pushed
 from app.store.tables import CERTIFICATE_OBSERVATION, JOB, VM
 from app.store.vm_records import ClusterTotals, ExpiringWeek, Forecast, KnownNgt, KnownVm, SourceSaid, columns_of
 from app.store.vm_search import IS_GONE, WHERE_IT_IS, VmFilter, VmPlace, VmSort, find_vms
@@ -63,6 +64,15 @@ class Vms:
         one = select(VM.c.vm_uuid).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster == cluster, waits)
         async with self._database.transaction() as connection:
             return await connection.scalar(one) is not None
+
+    async def handed_in(self, vm_uuid: VmUuid, cluster: str) -> Certificate | None:
+        """The last certificate that somebody handed in for the VM there, whole as it was."""
+        pushed = select(CERTIFICATE_OBSERVATION).filter_by(
+            vm_uuid=vm_uuid, cluster=cluster, source=CertificateSource.PUSHED_CERTIFICATE
+        )
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(pushed)).mappings().first()
+            return None if row is None else load_pushed(dict(row)).certificate
 
     async def list(
         self, wanted: VmFilter, sort: VmSort, *, limit: int, after: VmPlace | None = None

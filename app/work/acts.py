@@ -161,6 +161,7 @@ class Acts:
                 restart_command=guest[0].restart_command if guest is not None else None,
                 renewed_at=await self._vms.renewed_at(p.vm_uuid, cluster.name),
                 awaiting_pickup=await self._vms.is_awaiting_pickup(p.vm_uuid, cluster.name),
+                handed_in=await self._vms.handed_in(p.vm_uuid, cluster.name),
             ),
         )
 

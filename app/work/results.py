@@ -77,6 +77,8 @@ def _plan(p: Progress, rules: Rules) -> Plan:
         proof = "the guest's certificate, read over SSH"
     elif p.before is not None and expiry_date(p.before.sighting) is not None and can_be_proved(p):
         proof = "client_cert_expiry_date, as the agent reports it to the cluster"
+    elif can_be_proved(p):
+        proof = "the new certificate, handed in as one was before (PUT /vms/{vm_uuid}/ngt/certificate)"
     return Plan(
         commands=tuple(call.line for call in calls),
         guest_address=p.vm.guest_address,

@@ -115,6 +115,32 @@ async def test_a_certificate_that_is_handed_in_ends_a_job_that_waits_for_its_gue
     assert (await service.jobs.counts()).awaiting_pickup == {}
 
 
+async def test_where_nothing_else_shows_a_certificate_one_that_was_handed_in_before_lets_the_next_be_proved(
+    begin: Begin,
+) -> None:
+    invisible = uniform_site(vms=1, traits=Traits(reported_expiry=ReportedExpiry.ABSENT, serial_port=True))
+    service = await begin(invisible, limits=_SLOW, restart_agent="manual", guests=False, verify_timeout_s=900)
+    vm, old = "vm0001", _certificate_in(service, "vm0001")
+    await service.scanned()
+    refused = await service.renewed(vm)
+    assert (refused.outcome, refused.error_code) == ("failed", "not-verifiable"), shown(refused)
+    await _push(service, vm, old)
+    plan = (await service.renewed(vm, validate_only=True)).results.plan
+    assert plan is not None
+    assert (plan.refusals, "handed in" in plan.proof) == ((), True)
+    job = await _waits(service, vm, "agent_restart", skip_if_valid_days=1)
+    _restart(service, vm)
+    # The link is active, and that proves nothing.
+    await service.jobs.report_agent_restarted(job.id)
+    await _push(service, vm, old)
+    assert not (await service.find(job.id)).done
+    new = _certificate_in(service, vm)
+    await _push(service, vm, new)
+    done = await service.done(job)
+    assert (done.outcome, done.results.verified_by) == ("renewed", "pushed_certificate"), shown(done)
+    assert (done.results.old_not_after, done.results.new_not_after) == (old.not_after, new.not_after)
+
+
 async def test_capabilities_are_put_back_also_where_the_proof_was_handed_in(begin: Begin) -> None:
     site = SiteSpec((ClusterSpec("c1", 1, (VmSpec("web01", vss_snapshot=False, file_level_restore=True),)),))
     service = await begin(site, limits=_SLOW, restart_agent="manual", guests=False, verify_timeout_s=900)
