@@ -122,7 +122,8 @@ def told(answer: httpx.Response, targets: dict[str, str]) -> tuple[Any, ...]:
     body = {name: text for name, text in answer.json().items() if name not in {"instance", "request_id"}}
     said = str((answer.status_code, headers, body))
     for name, value in targets.items():
-        said = said.replace(value, f"<{name}>")
+        # A whole word: a short name may stand by chance within the id of a key.
+        said = re.sub(rf"(?<![\w-]){re.escape(value)}(?![\w-])", f"<{name}>", said)
     return (said,)
 
 

