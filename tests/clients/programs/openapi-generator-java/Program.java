@@ -103,9 +103,10 @@ public final class Program {
     String cluster = job.getCluster();
     JobList found =
         jobs.listJobs(
-            "succeeded", true, vm, cluster, null, null, createdAt, createdAt.plusMinutes(1), null, 10, null);
+            "succeeded", true, vm, cluster, null, null, null, createdAt, createdAt.plusMinutes(1), null, 10, null);
     JobList earlier =
-        jobs.listJobs("succeeded", true, vm, cluster, null, null, null, createdAt.minusMinutes(1), null, 10, null);
+        jobs.listJobs(
+            "succeeded", true, vm, cluster, null, null, null, null, createdAt.minusMinutes(1), null, 10, null);
     say(
         "list",
         "job_ids", found.getItems().stream().map(item -> item.getId().toString()).collect(Collectors.toList()),
