@@ -42,7 +42,7 @@ def main() -> None:
     for clusters, vms in SITES:
         with _folder() as folder:
             scans = uvloop.run(measure_scans(folder, clusters=clusters, vms=vms))
-            more += (row for scanned in scans for row in rows_of_scan(scanned))
+            more += (row for number, scanned in enumerate(scans) for row in rows_of_scan(scanned, again=number > 0))
     with _folder() as folder:
         more += rows_of_vms(uvloop.run(measure_vms(folder)))
     with _folder() as folder:

@@ -41,14 +41,15 @@ def write_report(race: Race, waiting: Waiting, polls: Polls, more: Iterable[Row]
     return "\n".join([_head(race, load), *table, "", ansible, "", *_turns_table(race), ""])
 
 
-def rows_of_scan(scan: Scanned) -> list[Row]:
+def rows_of_scan(scan: Scanned, *, again: bool) -> list[Row]:
     """The rows of what was measured of a scan."""
     many = f"{scan.clusters} clusters of {scan.vms:,} VMs" if scan.clusters > 1 else f"a cluster of {scan.vms:,} VMs"
     spent = f"CPU {scan.cpu.service_s:.1f} s, and PostgreSQL {scan.cpu.postgres_s:.1f} s"
     memory = f"at most {scan.peak_mib - scan.before_mib:.0f} MiB more, {scan.peak_mib:.0f} MiB in all"
     stop = f"longest answer to `/livez` {scan.stop_ms:.0f} ms (without: {scan.idle_ms:.0f} ms)"
     aim = "CPU ≤ 3 s, ≤ 150 MiB more" if scan.clusters == 1 else "≤ 150 MiB more"
-    return [(f"Scan of {many}, 5 KB each in the listing", f"{scan.seconds:.1f} s; {spent}; {memory}; {stop}", "", aim)]
+    name = "The same scan again" if again else f"Scan of {many}, 5 KB each in the listing"
+    return [(name, f"{scan.seconds:.1f} s; {spent}; {memory}; {stop}", "", aim)]
 
 
 def _head(race: Race, load: str) -> str:
