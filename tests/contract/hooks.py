@@ -4,6 +4,7 @@ Each exception is as narrow as a problem's code and the place that it points at.
 """
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 import schemathesis
@@ -44,10 +45,12 @@ def filter_failure(context: HookContext, failure: Exception, case: Case[Any], re
     """Whether it is a failure: a valid request that is refused may be refused for a reason that no schema has.
 
     And a null instead of a body is taken for a body that is left out, since clients generated for Go and Java send it;
-    `?verbose` without a value for true, since Kubernetes' own `/readyz` takes it so.
+    `?verbose` without a value for true, since Kubernetes' own `/readyz` takes it so. And what is too large was not
+    accepted: Schemathesis does not count 413 among the refusals.
     """
-    if isinstance(failure, AcceptedNegativeData) and (_says_null(response.request.body) or _says_verbose_alone(case)):
-        return False
+    if isinstance(failure, AcceptedNegativeData):
+        is_too_large = response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return not (is_too_large or _says_null(response.request.body) or _says_verbose_alone(case))
     if not isinstance(failure, RejectedPositiveData):
         return True
     problem = response.json()
