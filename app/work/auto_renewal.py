@@ -50,6 +50,9 @@ class AutoRenewal:
             except Fault as fault:
                 said = "automatic renewals were not started"
                 log.warning(said, cluster=name, error_code=fault.code, error=fault.message)
+            except Exception:
+                # Whatever one cluster meets, the certificates of the others end meanwhile.
+                log.exception("automatic renewals were not started", cluster=name)
         return tuple(started)
 
     async def _start_on(self, name: str, settings: AutoRenew, turn: Turn) -> list[JobRecord]:

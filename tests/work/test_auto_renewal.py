@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from app.ngt.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid
@@ -336,6 +336,16 @@ async def test_many_replicas_start_no_more_than_one_would(database_url: str, sta
             open_jobs = await connection.scalar(select(func.count()).select_from(JOB).where(~JOB.c.done))
         assert open_jobs == share
         await nights.end(datetime.now(UTC))
+
+
+async def test_whatever_one_cluster_meets_the_others_are_served(database_url: str, stack: AsyncExitStack) -> None:
+    nights = await begin(database_url, stack)
+    nights.clusters["c2"] = cluster_of({})
+    nights.one = await nights.replica()
+    await nights.add("web-1", NOON + DAY)
+    await nights.add("web-2", NOON + DAY, cluster="c2")
+    await nights.change(text("ALTER TABLE job ADD CHECK (cluster <> 'c1')"))
+    assert await nights.start(NIGHT) == ["web-2"]
 
 
 async def test_by_the_clock_of_the_database_an_open_window_is_found(database_url: str, stack: AsyncExitStack) -> None:
