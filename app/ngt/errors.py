@@ -27,6 +27,10 @@ class FaultRule:
     title: str
     action: str
 
+    def told(self) -> str:
+        """Who has to do what, as it stands in `error_action`."""
+        return f"For the {self.actor}: {self.action}"
+
 
 class FaultCode(StrEnum):
     """The stable word of a fault, as it stands in `error_code` and in `code` of a problem."""

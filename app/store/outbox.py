@@ -194,7 +194,7 @@ def facts_of(job: JobRecord, message: str) -> dict[str, Any]:
             "cluster": job.cluster,
             "error_code": job.error_code,
             "error_message": cut_fact(job.error_message),
-            "error_action": None if rule is None else f"For the {rule.actor}: {rule.action}",
+            "error_action": None if rule is None else rule.told(),
             "wait_reason": job.wait_reason,
             "remaining_action": cut_fact(job.remaining_action),
             "old_not_after": fact_time(job.results.old_not_after, "seconds"),
