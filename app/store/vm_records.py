@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from app.ngt.vocabulary import CertificateSource, VmUuid
+from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,19 @@ class KnownNgt:
     said: tuple[SourceSaid, ...]
     last_job_status: str | None
     last_job_outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeRenewal:
+    """What is remembered of a VM when a renewal finds it.
+
+    `renewed_at` is when one was last proved; `awaiting_pickup`: a certificate was issued that was not seen in it yet;
+    `handed_in` is the last certificate that somebody handed in, whole as it was.
+    """
+
+    renewed_at: datetime | None
+    awaiting_pickup: bool
+    handed_in: Certificate | None
 
 
 @dataclass(frozen=True, slots=True)

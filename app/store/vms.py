@@ -1,18 +1,26 @@
 """What is remembered of VMs: on which clusters they were seen, their certificates, and their last renewal."""
 
 from collections.abc import AsyncGenerator, Collection
-from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
+from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.database import Database
 from app.store.progress import load_pushed
 from app.store.tables import CERTIFICATE_OBSERVATION, JOB, VM
-from app.store.vm_records import ClusterTotals, ExpiringWeek, Forecast, KnownNgt, KnownVm, SourceSaid, columns_of
+from app.store.vm_records import (
+    BeforeRenewal,
+    ClusterTotals,
+    ExpiringWeek,
+    Forecast,
+    KnownNgt,
+    KnownVm,
+    SourceSaid,
+    columns_of,
+)
 from app.store.vm_search import IS_GONE, WHERE_IT_IS, VmFilter, VmPlace, VmSort, find_vms
 
 FORECAST_DAYS = 1000
@@ -52,27 +60,20 @@ class Vms:
         there = tuple(cluster for cluster, is_gone in rows if not is_gone)
         return there or tuple(cluster for cluster, _ in rows)
 
-    async def renewed_at(self, vm_uuid: VmUuid, cluster: str) -> datetime | None:
-        """When a renewal of the VM was last proved on that cluster."""
-        proved = select(VM.c.renewed_at).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster == cluster)
-        async with self._database.transaction() as connection:
-            return await connection.scalar(proved)
-
-    async def is_awaiting_pickup(self, vm_uuid: VmUuid, cluster: str) -> bool:
-        """Whether a certificate was issued for the VM there that was not seen in it yet."""
-        waits = VM.c.awaiting_pickup_since.is_not(None)
-        one = select(VM.c.vm_uuid).where(VM.c.vm_uuid == vm_uuid, VM.c.cluster == cluster, waits)
-        async with self._database.transaction() as connection:
-            return await connection.scalar(one) is not None
-
-    async def handed_in(self, vm_uuid: VmUuid, cluster: str) -> Certificate | None:
-        """The last certificate that somebody handed in for the VM there, whole as it was."""
+    async def before_renewal(self, vm_uuid: VmUuid, cluster: str) -> BeforeRenewal:
+        """What earlier renewals, and those who hand certificates in, left behind for the VM there."""
+        known = select(VM.c.renewed_at, VM.c.awaiting_pickup_since).filter_by(vm_uuid=vm_uuid, cluster=cluster)
         pushed = select(CERTIFICATE_OBSERVATION).filter_by(
             vm_uuid=vm_uuid, cluster=cluster, source=CertificateSource.PUSHED_CERTIFICATE
         )
         async with self._database.transaction() as connection:
-            row = (await connection.execute(pushed)).mappings().first()
-            return None if row is None else load_pushed(dict(row)).certificate
+            row = (await connection.execute(known)).first()
+            said = (await connection.execute(pushed)).mappings().first()
+        return BeforeRenewal(
+            renewed_at=None if row is None else row.renewed_at,
+            awaiting_pickup=row is not None and row.awaiting_pickup_since is not None,
+            handed_in=None if said is None else load_pushed(dict(said)).certificate,
+        )
 
     async def list(
         self, wanted: VmFilter, sort: VmSort, *, limit: int, after: VmPlace | None = None
@@ -159,8 +160,7 @@ def _source_said(row: RowMapping) -> SourceSaid:
 
 
 def _week(row: RowMapping) -> ExpiringWeek:
-    begins: date = row["week"]
-    return ExpiringWeek(row["cluster"], begins, row["vms"])
+    return ExpiringWeek(row["cluster"], row["week"], row["vms"])
 
 
 def _totals(row: RowMapping) -> ClusterTotals:

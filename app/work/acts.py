@@ -151,6 +151,7 @@ class Acts:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
         sent.append(_sent_of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
         guest = guest_for(cluster.settings, record.name, record.addresses)
+        before = await self._vms.before_renewal(p.vm_uuid, cluster.name)
         return VmFound(
             cluster.name,
             FoundVm(
@@ -159,9 +160,9 @@ class Acts:
                 addresses=record.addresses,
                 guest_address=guest[1] if guest is not None else None,
                 restart_command=guest[0].restart_command if guest is not None else None,
-                renewed_at=await self._vms.renewed_at(p.vm_uuid, cluster.name),
-                awaiting_pickup=await self._vms.is_awaiting_pickup(p.vm_uuid, cluster.name),
-                handed_in=await self._vms.handed_in(p.vm_uuid, cluster.name),
+                renewed_at=before.renewed_at,
+                awaiting_pickup=before.awaiting_pickup,
+                handed_in=before.handed_in,
             ),
         )
 

@@ -89,11 +89,11 @@ async def test_a_vm_is_known_on_the_cluster_that_saw_it_last_first(database: Dat
 
 async def test_a_renewal_is_known_on_the_cluster_where_it_was_proved(database: Database) -> None:
     vms, vm_uuid, proved = Vms(database), new_vm(), datetime(2026, 11, 24, tzinfo=UTC)
-    assert await vms.renewed_at(vm_uuid, "c1") is None
+    assert (await vms.before_renewal(vm_uuid, "c1")).renewed_at is None
     async with database.transaction() as connection:
         await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster="c1", renewed_at=proved))
-    assert await vms.renewed_at(vm_uuid, "c1") == proved
-    assert await vms.renewed_at(vm_uuid, "c2") is None
+    assert (await vms.before_renewal(vm_uuid, "c1")).renewed_at == proved
+    assert (await vms.before_renewal(vm_uuid, "c2")).renewed_at is None
 
 
 async def test_a_vm_awaits_pickup_where_a_certificate_was_issued_and_not_seen(database: Database) -> None:
@@ -103,4 +103,5 @@ async def test_a_vm_awaits_pickup_where_a_certificate_was_issued_and_not_seen(da
             insert(VM).values(vm_uuid=vm_uuid, cluster="c1", awaiting_pickup_since=datetime.now(UTC))
         )
         await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster="c2"))
-    assert [await vms.is_awaiting_pickup(vm_uuid, cluster) for cluster in ("c1", "c2", "c3")] == [True, False, False]
+    known = [await vms.before_renewal(vm_uuid, cluster) for cluster in ("c1", "c2", "c3")]
+    assert [before.awaiting_pickup for before in known] == [True, False, False]
