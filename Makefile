@@ -58,7 +58,7 @@ test: lint types contracts $(NODE_TOOLS) $(GENERATORS) ## Everything that must h
 
 .PHONY: unit
 unit: $(INSTALLED) ## The tests that need no server, in seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/ngt tests/settings tests/test_telemetry.py
 
 .PHONY: lint
 lint: $(INSTALLED) ## The rules of style, the format, and that the locks fit

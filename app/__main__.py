@@ -20,12 +20,12 @@ import typer
 
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, SettingsError, load_settings, split_address
-from app.store.embedded import EmbeddedPostgresError, start_embedded
-from app.store.records import KeyRecord, Scope
+from app.store.embedded.server import EmbeddedPostgresError, start_embedded
+from app.store.records.all import KeyRecord, Scope
 from app.telemetry import configure_logging
 
 if TYPE_CHECKING:
-    from app.store.keys import Keys
+    from app.store.callers.api_keys import Keys
 
 cli = typer.Typer(
     name="ngt-renewal",
@@ -85,7 +85,7 @@ def _settings(config: Path | None) -> Settings:
 @contextmanager
 def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one for as long as it is needed; that one is migrated by itself."""
-    from app.store.schema import migrate as bring_to_head
+    from app.store.postgres.schema import migrate as bring_to_head
 
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
@@ -120,8 +120,8 @@ def _migrated_url(settings: Settings) -> Iterator[str]:
 
 
 async def _refuse_old_schema(url: str) -> None:
-    from app.store.database import Database
-    from app.store.schema import is_at_head
+    from app.store.postgres.database import Database
+    from app.store.postgres.schema import is_at_head
 
     database = Database(url)
     try:
@@ -167,7 +167,7 @@ def worker(config: Config = None) -> None:
 @cli.command()
 def migrate(config: Config = None) -> None:
     """Bring the database to this version's tables. Safe to repeat."""
-    from app.store.schema import migrate as bring_to_head
+    from app.store.postgres.schema import migrate as bring_to_head
 
     with _told():
         with _database_url(_settings(config)) as url:
@@ -279,8 +279,8 @@ def _scopes(scopes: str) -> frozenset[Scope]:
 
 @asynccontextmanager
 async def _keys(url: str) -> AsyncIterator["Keys"]:
-    from app.store.database import Database
-    from app.store.keys import Keys
+    from app.store.callers.api_keys import Keys
+    from app.store.postgres.database import Database
 
     database = Database(url)
     try:

@@ -17,33 +17,33 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import create_api
-from app.api.connection import BoundedConnection
-from app.api.inventory_metrics import InventoryMetrics
-from app.api.limits import CallLimits
-from app.api.logins import Logins
-from app.api.oidc import Issuer
-from app.api.openapi_plain import SOMEWHERE, plain_document
-from app.api.parts import Parts
-from app.api.waiters import Waiters
+from app.api.callers.authentication import Logins
+from app.api.callers.oidc import Issuer
+from app.api.callers.rate_limits import CallLimits
+from app.api.documents.openapi_30 import SOMEWHERE, plain_document
+from app.api.http.connection_limits import BoundedConnection
+from app.api.http.dependencies import Parts
+from app.api.http.wait_slots import Waiters
+from app.api.monitoring.inventory_metrics import InventoryMetrics
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
-from app.store.auto_renewal import AutoRenewals
-from app.store.certificate_counts import CertificateCounts
-from app.store.changes import Changes
-from app.store.clusters import Clusters
-from app.store.database import Database
-from app.store.deliveries import Deliveries
-from app.store.diagnosis_facts import DiagnosisFacts
-from app.store.job_events import JobEvents
-from app.store.jobs import Jobs
-from app.store.keys import Keys
-from app.store.outbox import Outbox
-from app.store.pause import Pauses
-from app.store.pushed_certificates import PushedCertificates
-from app.store.queue import WakeUps, queue_app
-from app.store.scans import Scans
-from app.store.slots import SlotRules
-from app.store.vms import Vms
+from app.store.auto_renew import AutoRenewals
+from app.store.callers.api_keys import Keys
+from app.store.change_feed import Changes
+from app.store.clusters.state import Clusters
+from app.store.diagnosis import DiagnosisFacts
+from app.store.inventory.counts import CertificateCounts
+from app.store.inventory.pushed_certificates import PushedCertificates
+from app.store.inventory.vms import Vms
+from app.store.jobs.events import JobEvents
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.service_pause import Pauses
+from app.store.jobs.slots import SlotRules
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps, queue_app
+from app.store.scans.queries import Scans
+from app.store.webhooks.deliveries import Deliveries
+from app.store.webhooks.outbox import Outbox
 from app.telemetry import Metrics
 from app.work.worker import Worker
 

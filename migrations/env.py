@@ -1,9 +1,9 @@
-"""Runs the migrations, all in one transaction, on the connection that `app.store.schema` hands in."""
+"""Runs the migrations, all in one transaction, on the connection that `app.store.postgres.schema` hands in."""
 
 from alembic import context
 from sqlalchemy import Connection, text
 
-from app.store import tables
+from app.store.postgres import tables
 
 # A statement that cannot get its lock gives up, rather than queue up every reader behind it.
 LOCK_TIMEOUT = "10s"

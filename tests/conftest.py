@@ -14,9 +14,9 @@ import pytest_asyncio
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
-from app.store.database import Database, plain_url
-from app.store.embedded_owner import find_owner, find_programs
-from app.store.schema import migrate
+from app.store.embedded.owner import find_owner, find_programs
+from app.store.postgres.database import Database, plain_url
+from app.store.postgres.schema import migrate
 
 _LOCALE = "--locale=C.UTF-8"
 # Tests lose nothing in a power cut, and many open several pools at once.

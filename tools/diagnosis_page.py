@@ -38,7 +38,7 @@ curl -H "X-API-Key: $KEY" "$URL/vms/$VM/ngt/diagnosis"
 def page() -> str:
     """The whole page."""
     sys.path.insert(0, str(ROOT))
-    from app.ngt.findings import FINDINGS, CallKind  # noqa: PLC0415 - found only with the path above
+    from app.ngt.diagnosis.findings import FINDINGS, CallKind  # noqa: PLC0415 - found only with the path above
 
     calls = {
         None: "",

@@ -10,7 +10,7 @@ PAGE = ROOT / "docs" / "errors.md"
 def page() -> str:
     """The whole page."""
     sys.path.insert(0, str(ROOT))
-    from app.api.problems import STATUS  # noqa: PLC0415 - found only with the path above
+    from app.api.http.problems import STATUS  # noqa: PLC0415 - found only with the path above
     from app.ngt.errors import RULES  # noqa: PLC0415 - as above
 
     lines = [

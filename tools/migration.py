@@ -5,8 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.store.embedded import start_embedded
-from app.store.schema import migrate, write_revision
+from app.store.embedded.server import start_embedded
+from app.store.postgres.schema import migrate, write_revision
 
 
 def main() -> int:

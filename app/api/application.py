@@ -13,36 +13,32 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Lifespan
 
-from app.api import (
-    admin,
-    auto_renew,
-    certificates,
-    cluster_health,
-    clusters,
-    diagnosis,
-    forecast,
-    health,
-    job_events,
-    jobs,
-    metrics,
-    renewals,
-    scans,
-    vms,
-    webhooks,
-)
-from app.api.middleware import RequestContext
-from app.api.openapi import shape_openapi
-from app.api.openapi_plain import plain_document
-from app.api.openapi_words import DESCRIPTION, TAGS
-from app.api.parts import parts_of
-from app.api.problems import answer_fault, fault_of_framework
+from app.api.auto_renew import routes as auto_renew
+from app.api.clusters import health as cluster_health
+from app.api.clusters import routes as clusters
+from app.api.clusters import service_pause
+from app.api.diagnosis import routes as diagnosis
+from app.api.documents.openapi_30 import plain_document
+from app.api.documents.openapi_31 import shape_openapi
+from app.api.documents.tables import DESCRIPTION, TAGS
+from app.api.http.dependencies import parts_of
+from app.api.http.middleware import RequestContext
+from app.api.http.problems import answer_fault, fault_of_framework
+from app.api.inventory import certificates, forecast
+from app.api.inventory import routes as inventory
+from app.api.jobs import events as job_events
+from app.api.jobs import routes as jobs
+from app.api.monitoring import health, metrics
+from app.api.renewal import routes as renewal
+from app.api.scans import routes as scans
+from app.api.webhooks import routes as webhooks
 from app.ngt.errors import Fault
 
 _ROUTERS = (
-    renewals.router,
+    renewal.router,
     jobs.router,
     job_events.router,
-    vms.router,
+    inventory.router,
     certificates.router,
     forecast.router,
     diagnosis.router,
@@ -51,14 +47,14 @@ _ROUTERS = (
     cluster_health.router,
     scans.router,
     webhooks.router,
-    admin.router,
+    service_pause.router,
     health.router,
     metrics.router,
 )
 
 
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """The application without its parts: whoever serves it sets `app.state.parts` (`app.api.parts.Parts`)."""
+    """The application without its parts: whoever serves it sets `app.state.parts`."""
     api = FastAPIOffline(
         docs_url="/docs",
         redoc_url=None,

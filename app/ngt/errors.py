@@ -1,6 +1,6 @@
 """Every fault of the service, each once: its stable code, who must act, and whether a retry can help.
 
-This module knows no HTTP; `app.api.problems` maps codes to statuses. The codes are part of the public contract.
+This module knows no HTTP; `app.api.http.problems` maps codes to statuses. The codes are part of the public contract.
 """
 
 from dataclasses import dataclass

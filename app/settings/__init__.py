@@ -5,8 +5,9 @@ the network is checked here, and all faults are told at once, one sentence each.
 """
 
 from app.settings.auto_renew import AutoRenew, RenewWindow
-from app.settings.callers import Callers
-from app.settings.cluster import (
+from app.settings.callers.oidc import Oidc
+from app.settings.callers.rate_limits import Callers
+from app.settings.clusters import (
     ClusterSettings,
     CommandSettings,
     GuestMatch,
@@ -16,9 +17,8 @@ from app.settings.cluster import (
 )
 from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
-from app.settings.oidc import Oidc
 from app.settings.retention import Retention
-from app.settings.scan import Scan
+from app.settings.scans import Scan
 from app.settings.service import Settings, default_data_dir
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget

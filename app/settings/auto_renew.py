@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from app.ngt.auto_renewal import AutoRules
+from app.ngt.auto_renew.plan import AutoRules
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
 from app.ngt.windows import Opening, Window, openings
 from app.settings.limits import Table
-from app.settings.times import CronLine, TimeZoneName
+from app.settings.time_types import CronLine, TimeZoneName
 
 _A_WEEK_MINUTES = 7 * 24 * 60
 # A leap year and the four after it, and one more.

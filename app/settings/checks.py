@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings.auto_renew import faults_of_auto_renew
-from app.settings.cluster import split_address
+from app.settings.clusters import split_address
 from app.settings.limits import Limits
 from app.settings.secret_files import (
     SecretRefusedError,

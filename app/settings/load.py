@@ -11,13 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.settings.auto_renew import AutoRenew, RenewWindow
-from app.settings.callers import Callers
+from app.settings.callers.oidc import Oidc
+from app.settings.callers.rate_limits import Callers
 from app.settings.checks import faults_between_tables, faults_of_files
-from app.settings.cluster import ClusterSettings, CommandSettings, GuestMatch, GuestSettings
+from app.settings.clusters import ClusterSettings, CommandSettings, GuestMatch, GuestSettings
 from app.settings.limits import Limits, Table
-from app.settings.oidc import Oidc
 from app.settings.retention import Retention
-from app.settings.scan import Scan
+from app.settings.scans import Scan
 from app.settings.service import Settings, default_data_dir
 from app.settings.warnings import Warnings
 from app.settings.webhooks import BasicAuth, HeaderAuth, OAuthAuth, WebhookTarget

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from app.ngt.errors import Fault, FaultCode
-from app.settings.callers import Callers
-from app.settings.cluster import ClusterSettings
+from app.settings.callers.oidc import Oidc
+from app.settings.callers.rate_limits import Callers
+from app.settings.clusters import ClusterSettings
 from app.settings.limits import Limits, Seconds, Table
-from app.settings.oidc import Oidc
 from app.settings.retention import Retention
-from app.settings.scan import Scan
+from app.settings.scans import Scan
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 

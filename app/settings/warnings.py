@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
 from app.settings.limits import Table
-from app.settings.times import TimeZoneName
+from app.settings.time_types import TimeZoneName
 
 _OFF = "off"
 _TIME_OF_DAY = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")

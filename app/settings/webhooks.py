@@ -16,9 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
+from app.settings.allowed_addresses import IpNetwork, refusal
 from app.settings.event_facts import FACTS, facts_of
 from app.settings.limits import Seconds, Table
-from app.settings.networks import IpNetwork, refusal
 
 Profile = Literal["standard", "github-hash", "servicenow_table", "servicenow_import"]
 

@@ -8,7 +8,7 @@ import contextlib
 
 import asyncssh
 
-from app.ssh.decisions import Ending, Verdict, judge
+from app.ssh.policy import Ending, Verdict, judge
 
 
 class _AbandonedError(Exception):

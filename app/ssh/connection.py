@@ -17,8 +17,8 @@ import asyncssh
 
 from app.ngt.errors import FaultCode
 from app.ssh.command import Command
-from app.ssh.decisions import Failure, FailureKind, Stamp, Verdict, bound_after_answer, bound_after_refusal
 from app.ssh.host import Host, PoolLimits
+from app.ssh.policy import Failure, FailureKind, Stamp, Verdict, bound_after_answer, bound_after_refusal
 
 # The kinds of the pinned keys are asked for first and these after them: a server that has none of the pinned kind then
 # shows another key, which is a mismatch. Without these OpenSSH would hang up without a word.

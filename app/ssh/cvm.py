@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from app.ngt.commands import Look, ProbeFacts, Tools, probe, read_probe
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.output import is_gateway_down
+from app.ngt.tools.commands import Look, ProbeFacts, Tools, probe, read_probe
+from app.ngt.tools.output import is_gateway_down
 from app.ssh.host import Answer, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import HostState, Pool, Reachable
 

@@ -15,15 +15,6 @@ from typing import NoReturn
 from app.ngt.errors import Fault, FaultCode
 from app.ssh.command import Command
 from app.ssh.connection import Connection, stamp_of
-from app.ssh.decisions import (
-    Failure,
-    FailureKind,
-    Hold,
-    Verdict,
-    hold_after,
-    pause_after_refusal_s,
-    still_holds,
-)
 from app.ssh.host import (
     GUEST_LIMITS,
     SSH_PORT,
@@ -34,6 +25,15 @@ from app.ssh.host import (
     PoolLimits,
     Unanswered,
     host_name,
+)
+from app.ssh.policy import (
+    Failure,
+    FailureKind,
+    Hold,
+    Verdict,
+    hold_after,
+    pause_after_refusal_s,
+    still_holds,
 )
 
 __all__ = [

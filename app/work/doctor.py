@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.ssh.cvm import Proved
 from app.ssh.host import PoolLimits
 from app.ssh.pool import Pool
-from app.work.cluster import WorkedCluster
+from app.work.clusters.client import WorkedCluster
 
 # Which checks a fault of a connection says to have passed: they are tried in this order.
 _REACHED_BUT = {

@@ -17,37 +17,37 @@ from procrastinate.jobs import DeleteJobCondition
 
 from app.ngt.errors import Fault
 from app.settings import Limits, Settings
-from app.settings.scan import OFF
+from app.settings.scans import OFF
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool
-from app.store.auto_renewal import AutoRenewals
-from app.store.cvms import Cvms
-from app.store.database import Database, read_clock
-from app.store.deliveries import Deliveries
-from app.store.inventory import Inventory
-from app.store.jobs import Jobs
-from app.store.outbox import Outbox
-from app.store.pause import Pauses
-from app.store.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
-from app.store.retention import KeptDays, Removed, prune
-from app.store.running import Running
-from app.store.running_scans import RunningScans
-from app.store.vms import Vms
-from app.store.warnings import CertificateWarnings
-from app.store.watching import Watching
+from app.store.auto_renew import AutoRenewals
+from app.store.clusters.cvms import Cvms
+from app.store.inventory.scan_results import Inventory
+from app.store.inventory.vms import Vms
+from app.store.jobs.claims import Running
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.pickup_polls import Watching
+from app.store.jobs.service_pause import Pauses
+from app.store.postgres.database import Database, read_clock
+from app.store.postgres.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
+from app.store.postgres.retention import KeptDays, Removed, prune
+from app.store.scans.claims import RunningScans
+from app.store.warnings.announce import CertificateWarnings
+from app.store.webhooks.deliveries import Deliveries
+from app.store.webhooks.outbox import Outbox
 from app.telemetry import Metrics
-from app.work.acts import Acts
-from app.work.auto_renewal import START_EVERY_S, AutoRenewal
-from app.work.clock import DatabaseClock
-from app.work.cluster import WorkedCluster
-from app.work.cvm_states import CvmStates, found_cvms
-from app.work.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
-from app.work.renewal import Renewals
-from app.work.scan import Scanner
-from app.work.scan_schedule import ScanSchedule
+from app.work.auto_renew import START_EVERY_S, AutoRenewal
+from app.work.clusters.client import WorkedCluster
+from app.work.clusters.cvm_states import CvmStates, found_cvms
+from app.work.clusters.database_clock import DatabaseClock
+from app.work.renewal.actions import Acts
+from app.work.renewal.pickup_poller import Watch
+from app.work.renewal.run import Renewals
+from app.work.scans.run import Scanner
+from app.work.scans.schedule import ScanSchedule
 from app.work.warnings import TELL_EVERY_S, CertificateWarner
-from app.work.watch import Watch
-from app.work.webhook_sender import Sender
+from app.work.webhooks.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
+from app.work.webhooks.sender import Sender
 
 log = structlog.get_logger(__name__)
 

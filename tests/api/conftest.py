@@ -15,13 +15,13 @@ import pytest_asyncio
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
-from app.api.parts import Parts
+from app.api.http.dependencies import Parts
 from app.main import build_app
 from app.settings import ClusterSettings, GuestSettings, Settings
-from app.store.job_rows import change_job
-from app.store.records import JobStatus, Scope
-from app.store.tables import IDEMPOTENCY, JOB
-from app.store.tables import VM as VM_TABLE
+from app.store.jobs.mapping import change_job
+from app.store.postgres.tables import IDEMPOTENCY, JOB
+from app.store.postgres.tables import VM as VM_TABLE
+from app.store.records.all import JobStatus, Scope
 
 VM = "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"
 RENEW = f"/vms/{VM}/ngt/renew"

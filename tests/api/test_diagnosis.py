@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import func, select
 
 from app.ngt.errors import Fault, FaultCode
-from app.store.records import ScanOrigin, ScanOutcome, ScanStatus, Scope
-from app.store.running_scans import RunningScans, ScanEnd
-from app.store.tables import CERTIFICATE_OBSERVATION, SCAN
-from app.store.tables import VM as VM_TABLE
+from app.store.postgres.tables import CERTIFICATE_OBSERVATION, SCAN
+from app.store.postgres.tables import VM as VM_TABLE
+from app.store.records.all import ScanOrigin, ScanOutcome, ScanStatus, Scope
+from app.store.scans.claims import RunningScans, ScanEnd
 from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem
 
 DIAGNOSIS = f"/vms/{VM}/ngt/diagnosis"

@@ -12,12 +12,12 @@ import pytest_asyncio
 from sqlalchemy import func
 
 from app.ngt.errors import Fault, FaultCode
-from app.store.cvms import Cvms, FoundCvm
-from app.store.inventory import Inventory
-from app.store.records import ScanCounts, ScanOutcome, Scope
-from app.store.running_scans import RunningScans, ScanEnd
-from app.store.tables import CLUSTER, SCAN
-from app.store.tables import VM as VM_TABLE
+from app.store.clusters.cvms import Cvms, FoundCvm
+from app.store.inventory.scan_results import Inventory
+from app.store.postgres.tables import CLUSTER, SCAN
+from app.store.postgres.tables import VM as VM_TABLE
+from app.store.records.all import ScanCounts, ScanOutcome, Scope
+from app.store.scans.claims import RunningScans, ScanEnd
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 from tests.api.server import until
 

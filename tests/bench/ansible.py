@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.ngt.commands import ToolCall, Tools, change, for_vm, look_at_entities
+from app.ngt.tools.commands import ToolCall, Tools, change, for_vm, look_at_entities
 from app.settings import ClusterSettings, split_address
 from tests.bench.site import running_bench_site
 

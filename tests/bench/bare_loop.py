@@ -11,8 +11,8 @@ from typing import Self
 
 import asyncssh
 
-from app.ngt.commands import ToolCall, Tools, change, for_vm, list_vms, look_at_entities, read_listing
-from app.ngt.output import read_vm_listing
+from app.ngt.tools.commands import ToolCall, Tools, change, for_vm, list_vms, look_at_entities, read_listing
+from app.ngt.tools.output import read_vm_listing
 from app.settings import ClusterSettings, GuestSettings, Limits, guest_for, split_address
 
 _QUERY = "query_vm_tools_entities"

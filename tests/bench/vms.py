@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from app.store.embedded import start_embedded
+from app.store.embedded.server import start_embedded
 from tests.bench.service import Cpu, Service, running_service
 
 VMS = 25_000

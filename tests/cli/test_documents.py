@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from app.settings import load_settings
-from app.store.database import Database
-from app.store.schema import is_at_head
+from app.store.postgres.database import Database
+from app.store.postgres.schema import is_at_head
 from tests.cli.command import LIMIT_S, ROOT, Commands
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from app.simulator.faults import Does, ToolFault
 from app.simulator.site import Site
-from app.store.database import Database
-from app.store.keys import Keys
-from app.store.records import Scope
-from app.store.schema import undo_migrations
+from app.store.callers.api_keys import Keys
+from app.store.postgres.database import Database
+from app.store.postgres.schema import undo_migrations
+from app.store.records.all import Scope
 from tests.cli.command import LIMIT_S, Commands
 
 FREE_PORT = {"NGT_RENEWAL_PORT": "0"}

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from app.store.keys import _check
+from app.store.callers.api_keys import _check
 
 
 def basic(text: str | bytes) -> str:

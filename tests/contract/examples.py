@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from app.settings import Callers, ClusterSettings, Settings, WebhookTarget
-from app.store.records import DeliveryStatus, Scope
-from app.store.tables import CORRELATION, DELIVERY, JOB, SCAN
+from app.store.postgres.tables import CORRELATION, DELIVERY, JOB, SCAN
+from app.store.records.all import DeliveryStatus, Scope
 from tests.api.conftest import Service, serving
 from tests.contract.operations import OPERATIONS, Json
 

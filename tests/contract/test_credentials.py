@@ -12,11 +12,11 @@ import pytest_asyncio
 from sqlalchemy import select
 from sqlmodel import SQLModel
 
-from app.api.auth import SCOPES
-from app.api.problems import STATUS
+from app.api.callers.authorization import SCOPES
+from app.api.http.problems import STATUS
 from app.ngt.errors import FaultCode
-from app.store.records import DeliveryStatus, JobStatus, Scope
-from app.store.tables import API_KEY, DELIVERY
+from app.store.postgres.tables import API_KEY, DELIVERY
+from app.store.records.all import DeliveryStatus, JobStatus, Scope
 from tests.api.conftest import Service, assert_problem
 from tests.contract.credentials import forms, unusable
 from tests.contract.examples import FACTS, FIRST, JOB_ID, RENEW, SECOND, VM, with_examples

@@ -8,11 +8,15 @@ from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValida
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.api import auto_renew_schemas, diagnosis_schemas, scan_schemas, vm_schemas, webhook_events
-from app.api import schemas as answer_schemas
 from app.api.application import create_api
-from app.api.auth import SCOPES
-from app.api.openapi_plain import SOMEWHERE, plain_document
+from app.api.auto_renew import schemas as auto_renew_schemas
+from app.api.callers.authorization import SCOPES
+from app.api.diagnosis import schemas as diagnosis_schemas
+from app.api.documents.openapi_30 import SOMEWHERE, plain_document
+from app.api.http import schemas as answer_schemas
+from app.api.inventory import schemas as vm_schemas
+from app.api.scans import schemas as scan_schemas
+from app.api.webhooks import events as webhook_events
 from app.settings.event_facts import FACTS, facts_of
 from app.settings.webhooks import Event
 from tests.contract.documents import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from openapi_schema_validator import OAS30Validator, OAS31Validator, oas30_format_checker, oas31_format_checker
 
-from app.api.problems import STATUS
+from app.api.http.problems import STATUS
 from app.ngt.errors import RULES, FaultCode
 from tests.contract.documents import BOTH, COMPLETE, FOLDER, Json, nodes, read
 from tests.docs.pages import blocks

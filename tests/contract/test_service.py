@@ -12,9 +12,9 @@ import pytest
 
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
-from app.store.database import Database
-from app.store.keys import Keys
-from app.store.records import Scope
+from app.store.callers.api_keys import Keys
+from app.store.postgres.database import Database
+from app.store.records.all import Scope
 from tests.cli.command import Commands
 from tests.contract.documents import FOLDER, ROOT
 from tests.work.service import write_configuration

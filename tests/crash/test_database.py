@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from app.ngt.errors import Fault
 from app.simulator.journal import Effect
 from app.simulator.spec import uniform_site
-from app.store.embedded_owner import find_owner, find_programs
-from app.store.records import JobRecord
-from app.store.schema import migrate
+from app.store.embedded.owner import find_owner, find_programs
+from app.store.postgres.schema import migrate
+from app.store.records.all import JobRecord
 from tests.conftest import _FOR_TESTS, _embedded_postgres
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.conftest import Begin

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import psutil
 
-from app.ngt.procedure import PROCEDURE
-from app.ngt.progress import Mode, StepName
+from app.ngt.renewal.machine import PROCEDURE
+from app.ngt.renewal.progress import Mode, StepName
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Kind, Record
 from app.simulator.model import Vm
 from app.simulator.spec import ClusterSpec, Refresh, SiteSpec, Traits, VmSpec
-from app.store.records import JobRecord
+from app.store.records.all import JobRecord
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.conftest import Begin

@@ -5,13 +5,13 @@ from datetime import timedelta
 from itertools import pairwise
 from uuid import uuid4
 
-from app.ngt.progress import Before, EntityStage, FoundVm, Sighting
+from app.ngt.renewal.progress import Before, EntityStage, FoundVm, Sighting
 from app.ngt.vocabulary import PowerState, VmToolsEntity, VmUuid
 from app.simulator.journal import Kind
 from app.simulator.spec import uniform_site
-from app.store.records import JobRecord
-from app.store.run_records import PutBack, State
-from app.store.running import Running
+from app.store.jobs.claims import Running
+from app.store.records.all import JobRecord
+from app.store.records.claims import PutBack, State
 from tests.crash.victims import until
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown

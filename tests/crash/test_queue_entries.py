@@ -3,7 +3,7 @@
 from sqlalchemy import text
 
 from app.simulator.spec import uniform_site
-from app.store.retention import KeptDays, Removed, prune
+from app.store.postgres.retention import KeptDays, Removed, prune
 from tests.crash.victims import Victims, until
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown

@@ -7,12 +7,12 @@ from itertools import pairwise
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Journal, Kind
 from app.simulator.spec import uniform_site
-from app.store.records import JobRecord
+from app.store.records.all import JobRecord
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
+from tests.work.clusters.test_rules import peak
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
-from tests.work.test_cluster_rules import peak
 
 _JOBS_LIMIT_S = 60.0
 # The limits of the tools in one text, without the window to begin in and the margin.

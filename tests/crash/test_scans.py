@@ -4,11 +4,11 @@ import signal
 
 from app.simulator.journal import Kind
 from app.simulator.spec import uniform_site
-from app.store.tables import SCAN
+from app.store.postgres.tables import SCAN
 from tests.crash.victims import Victims, until
 from tests.work.conftest import Begin
+from tests.work.scans.test_run import stored, vm_row
 from tests.work.service import DONE_LIMIT_S, Service
-from tests.work.test_scan import stored, vm_row
 
 
 async def begun(service: Service, victims: Victims) -> int:

@@ -18,11 +18,11 @@ from uuid import UUID
 import uvloop
 
 from app.main import work_until_stopped
-from app.ngt.procedure import LookAtEntity
+from app.ngt.renewal.machine import LookAtEntity
 from app.settings import Settings, load_settings
-from app.store.database import Database
-from app.store.jobs import Jobs
-from app.store.queue import WakeUps, queue_app
+from app.store.jobs.jobs import Jobs
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps, queue_app
 from app.telemetry import Metrics, configure_logging
 from app.work.worker import Worker
 

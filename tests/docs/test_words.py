@@ -10,12 +10,12 @@ import pytest
 import typer
 
 from app.__main__ import cli
-from app.api.auth import SCOPES
+from app.api.callers.authorization import SCOPES
 from app.main import openapi_document
 from app.ngt.errors import FaultCode
-from app.ngt.progress import StepName, WaitReason
-from app.store.records import JobStatus, Scope
-from app.work.renewal import _STATUS_OF_OUTCOME
+from app.ngt.renewal.progress import StepName, WaitReason
+from app.store.records.all import JobStatus, Scope
+from app.work.renewal.run import _STATUS_OF_OUTCOME
 from tests.docs.pages import PAGES, ROOT, command_lines, rows, section, words
 from tools import diagnosis_page
 from tools.errors_page import PAGE, page

@@ -5,10 +5,10 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from app.ngt.ncli_output import read_ngt_state, read_vm_listing
-from app.ngt.output import read_entities, read_usage
+from app.ngt.tools.ncli_vms import read_ngt_state, read_vm_listing
+from app.ngt.tools.output import read_entities, read_usage
 from app.settings import load_settings
-from app.settings.cluster import guest_for
+from app.settings.clusters import guest_for
 from app.simulator.site import Site
 from app.simulator.spec import Refresh, Traits, uniform_site
 from tests.simulator.conftest import run

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from app.ngt.commands import Look, ProbeFacts, Tools
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.tools.commands import Look, ProbeFacts, Tools
 from app.ssh.cvm import Cluster
 from app.ssh.host import Host, NotSent, Unanswered
 from app.ssh.pool import Pool

@@ -6,16 +6,16 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
-from app.ngt.progress import RenewalRequest
+from app.ngt.renewal.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid
-from app.store.clusters import Clusters
-from app.store.database import Database
-from app.store.jobs import Jobs
-from app.store.keys import Keys
-from app.store.progress import dump_request
-from app.store.queue import WakeUps, queue_app
-from app.store.records import Caller, NewRenewal, Scope
-from app.store.tables import JOB
+from app.store.callers.api_keys import Keys
+from app.store.clusters.state import Clusters
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.progress_json import dump_request
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps, queue_app
+from app.store.postgres.tables import JOB
+from app.store.records.all import Caller, NewRenewal, Scope
 
 ANN = Caller("ann00001", "ann", frozenset(Scope), None)
 BEN = Caller("ben00001", "ben", frozenset(Scope), frozenset({"c1"}))

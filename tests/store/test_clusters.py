@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from app.ngt.errors import Fault, FaultCode
-from app.store.clusters import Clusters
-from app.store.database import Database
-from app.store.jobs import Jobs
-from app.store.queue import WakeUps
-from app.store.running import Running
-from app.store.slots import SlotRules
-from app.store.tables import CLUSTER, VM
-from app.store.vms import Vms
+from app.store.clusters.state import Clusters
+from app.store.inventory.vms import Vms
+from app.store.jobs.claims import Running
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.slots import SlotRules
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps
+from app.store.postgres.tables import CLUSTER, VM
 from tests.store.conftest import new_vm, renewal
 
 SLOTS = {"c1": SlotRules(max_running=3, prove_first=False), "c2": SlotRules(max_running=3, prove_first=False)}

@@ -19,8 +19,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine, text
 
-from app.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, start_embedded
-from app.store.embedded_owner import SYSTEM_USER, claim_folder, find_owner
+from app.store.embedded.owner import SYSTEM_USER, claim_folder, find_owner
+from app.store.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, start_embedded
 
 ROOT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -30,7 +30,7 @@ ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
 from select import select
-from app.store.embedded import start_embedded
+from app.store.embedded.server import start_embedded
 server = start_embedded(Path(sys.argv[1]))
 print(server.url, flush=True)
 sys.stdin.read()

@@ -11,16 +11,16 @@ from sqlalchemy import func, text
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import VmUuid
-from app.store.changes import Changes
-from app.store.database import Database
-from app.store.job_search import PageCursor
-from app.store.jobs import Jobs
-from app.store.queue import WakeUps, queue_app
-from app.store.records import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
-from app.store.run_records import FenceLost
-from app.store.running_scans import RunningScans, ScanClaim, ScanEnd
-from app.store.scans import ScanFilter, Scans
-from app.store.tables import SCAN
+from app.store.change_feed import Changes
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.search import PageCursor
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps, queue_app
+from app.store.postgres.tables import SCAN
+from app.store.records.all import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
+from app.store.records.claims import FenceLost
+from app.store.scans.claims import RunningScans, ScanClaim, ScanEnd
+from app.store.scans.queries import ScanFilter, Scans
 from tests.store.conftest import ANN, BEN, new_vm
 
 LONG_S = 30.0

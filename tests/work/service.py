@@ -15,20 +15,20 @@ from uuid import UUID
 
 import procrastinate
 
-from app.ngt.progress import RenewalRequest
+from app.ngt.renewal.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import Settings, load_settings
 from app.simulator.model import Vm
 from app.simulator.site import Site
 from app.simulator.spec import SiteSpec
-from app.store.changes import Changes
-from app.store.clusters import Clusters
-from app.store.database import Database
-from app.store.jobs import Jobs
-from app.store.progress import dump_request
-from app.store.queue import WakeUps, queue_app
-from app.store.records import Caller, JobRecord, NewRenewal, ScanOrigin, ScanRecord, Scope, StepRecord
-from app.store.scans import Scans
+from app.store.change_feed import Changes
+from app.store.clusters.state import Clusters
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.progress_json import dump_request
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps, queue_app
+from app.store.records.all import Caller, JobRecord, NewRenewal, ScanOrigin, ScanRecord, Scope, StepRecord
+from app.store.scans.queries import Scans
 from app.telemetry import Metrics
 from app.work.worker import Worker
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from app.simulator.model import Vm
 from app.simulator.spec import SiteSpec
-from app.store.records import JobRecord, Scope
+from app.store.records.all import JobRecord, Scope
 from tests.api.conftest import serving
 from tests.work.conftest import Begin
 from tests.work.service import Service

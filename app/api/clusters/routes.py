@@ -1,0 +1,116 @@
+"""The configured clusters, and holding them while somebody works on them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.callers.authorization import CallerOf
+from app.api.clusters.schemas import Cluster, ClusterList
+from app.api.http.cluster_access import allowed_clusters, get_cluster
+from app.api.http.dependencies import PartsOf
+from app.api.http.parameters import CLUSTER_PATTERN, NOTE_PATTERN
+from app.api.http.problems import problem_responses
+from app.api.http.request_guard import GuardedRoute
+from app.api.http.responses import json_answer, known
+from app.ngt.errors import FaultCode as C
+from app.settings import ClusterSettings
+from app.store.records.all import ClusterRecord
+
+router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
+
+ClusterName = Annotated[
+    str, Path(description="As in the configuration", pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])
+]
+
+_ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED)
+
+
+class PauseRequest(BaseModel):
+    """Why the cluster is paused; it is shown to those whose jobs wait."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, json_schema_extra={"examples": [{"reason": "AOS upgrade CHG0030200"}]}
+    )
+
+    reason: Annotated[Annotated[str, Field(max_length=200, pattern=NOTE_PATTERN)] | None, Field()] = None
+
+
+@router.get("/clusters", operation_id="listClusters", summary="List the clusters", response_model=ClusterList)
+async def list_clusters(caller: CallerOf, parts: PartsOf) -> Response:
+    """The configured clusters that the key may use, by name."""
+    names = allowed_clusters(parts.settings, caller)
+    remembered = {record.name: record for record in await parts.clusters.list(names)}
+    return json_answer(
+        ClusterList(items=[shown_cluster(name, parts.settings.clusters[name], remembered.get(name)) for name in names])
+    )
+
+
+@router.post(
+    "/clusters/{cluster}/pause",
+    operation_id="pauseCluster",
+    summary="Begin no more renewals on a cluster",
+    response_model=Cluster,
+    responses=_ONE_CLUSTER,
+)
+async def pause_cluster(
+    caller: CallerOf,
+    parts: PartsOf,
+    cluster: ClusterName,
+    body: Annotated[PauseRequest, Body()] = PauseRequest(),  # noqa: B008 - frozen, and what no body means
+) -> Response:
+    """For an upgrade, say. What has begun to change a VM goes on to its end; the rest waits for `resume`."""
+    configured = get_cluster(parts.settings, caller, cluster)
+    await parts.clusters.ensure([cluster])
+    record = await parts.clusters.pause(cluster, body.reason or None, caller.name)
+    return json_answer(shown_cluster(cluster, configured, record))
+
+
+@router.post(
+    "/clusters/{cluster}/resume",
+    operation_id="resumeCluster",
+    summary="Let renewals begin again on a cluster",
+    response_model=Cluster,
+    responses=_ONE_CLUSTER,
+)
+async def resume_cluster(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -> Response:
+    """Also after the service paused the cluster by itself, because several renewals in a row proved nothing."""
+    configured = get_cluster(parts.settings, caller, cluster)
+    await parts.clusters.ensure([cluster])
+    return json_answer(shown_cluster(cluster, configured, await parts.clusters.resume(cluster, parts.wakeups)))
+
+
+def shown_cluster(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:
+    record = record or _never_used(name)
+    return Cluster(
+        name=name,
+        paused=record.paused_at is not None,
+        paused_at=known(record.paused_at),
+        paused_by=known(record.paused_by),
+        pause_reason=known(record.pause_reason),
+        proven=record.proven_at is not None,
+        proven_at=known(record.proven_at),
+        mode=configured.mode,
+        restart_agent=configured.restart_agent,
+        max_running=configured.max_running,
+        auto_renew=configured.auto_renew.enabled,
+        auto_renew_stopped=record.auto_stopped_at is not None,
+        auto_renew_stopped_at=known(record.auto_stopped_at),
+        auto_renew_stopped_reason=known(record.auto_stopped_reason),
+        auto_renew_failures_in_a_row=record.auto_failures_in_a_row,
+    )
+
+
+def _never_used(name: str) -> ClusterRecord:
+    return ClusterRecord(
+        name=name,
+        paused_at=None,
+        pause_reason=None,
+        paused_by=None,
+        proven_at=None,
+        unproven_in_a_row=0,
+        watched_at=None,
+        auto_failures_in_a_row=0,
+        auto_stopped_at=None,
+        auto_stopped_reason=None,
+    )

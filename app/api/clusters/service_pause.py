@@ -1,0 +1,112 @@
+"""Holding the whole service while somebody works below it. A change of a VM that has begun is never held."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.api.callers.authorization import CallerOf
+from app.api.clusters.schemas import ServicePause
+from app.api.http.dependencies import PartsOf
+from app.api.http.parameters import NOTE_PATTERN
+from app.api.http.problems import invalid, problem_responses
+from app.api.http.request_guard import GuardedRoute
+from app.api.http.responses import json_answer, known
+from app.ngt.errors import Fault
+from app.ngt.errors import FaultCode as C
+from app.store.jobs.service_pause import PauseRecord
+from app.store.records.all import Caller
+
+router = APIRouter(route_class=GuardedRoute, tags=["admin"])
+
+# A pause that nobody meant to be so long is a forgotten one, or a mistyped year.
+_LONGEST_PAUSE = timedelta(days=366)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+_OF_ADMIN = problem_responses(C.TARGET_NOT_ALLOWED, C.VALIDATION_FAILED)
+
+
+def _is_written_out(time: object) -> object:
+    """A bare number would be read as seconds of Unix, which nobody means here."""
+    if isinstance(time, datetime) or (isinstance(time, str) and _RFC_3339.fullmatch(time)):
+        return time
+    raise ValueError("a time is written as in 2026-11-23T01:02:03Z")
+
+
+class ServicePauseRequest(BaseModel):
+    """Why the service is paused, which is shown to those whose jobs wait, and until when."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra={"examples": [{"reason": "Maintenance of all clusters, CHG0030201"}]},
+    )
+
+    reason: Annotated[Annotated[str, Field(max_length=200, pattern=NOTE_PATTERN)] | None, Field()] = None
+    until: Annotated[
+        Annotated[AwareDatetime, BeforeValidator(_is_written_out), Field(strict=False)] | None,
+        Field(
+            description="The pause ends by itself at this time, at most a year ahead; without it, by `resumeService`"
+        ),
+    ] = None
+
+
+@router.post(
+    "/admin/pause",
+    operation_id="pauseService",
+    summary="Begin no more renewals anywhere",
+    response_model=ServicePause,
+    responses=_OF_ADMIN,
+)
+async def pause_service(
+    caller: CallerOf,
+    parts: PartsOf,
+    body: Annotated[ServicePauseRequest, Body()] = ServicePauseRequest(),  # noqa: B008 - frozen, and what no body means
+) -> Response:
+    """For maintenance of everything at once. What has begun to change a VM goes on to its end.
+
+    Renewals are still accepted, and wait. Pausing twice keeps the first time, and takes the newer reason and end. The
+    key must not be limited to some clusters.
+    """
+    _must_have_all_clusters(caller)
+    if body.until is not None:
+        now = (await parts.pauses.state()).now
+        if not now < body.until <= now + _LONGEST_PAUSE:
+            too_early = body.until <= now
+            said = "not in the future" if too_early else f"more than {_LONGEST_PAUSE.days} days ahead"
+            raise invalid(f"The time is {said}.", "body", "until")
+    return json_answer(shown_pause(await parts.pauses.pause(body.reason or None, body.until, caller.name)))
+
+
+@router.post(
+    "/admin/resume",
+    operation_id="resumeService",
+    summary="Let renewals begin again",
+    response_model=ServicePause,
+    responses=_OF_ADMIN,
+)
+async def resume_service(caller: CallerOf, parts: PartsOf) -> Response:
+    """Clusters that are paused themselves stay paused. The key must not be limited to some clusters."""
+    _must_have_all_clusters(caller)
+    await parts.pauses.resume()
+    return json_answer(shown_pause(None))
+
+
+def shown_pause(pause: PauseRecord | None) -> ServicePause:
+    if pause is None:
+        return ServicePause(paused=False)
+    return ServicePause(
+        paused=True,
+        paused_at=pause.paused_at,
+        paused_by=pause.paused_by,
+        reason=known(pause.reason),
+        until=known(pause.until),
+    )
+
+
+def _must_have_all_clusters(caller: Caller) -> None:
+    if caller.clusters is not None:
+        message = "This concerns all clusters, and the API key is limited to some of them."
+        raise Fault(C.TARGET_NOT_ALLOWED, message)

@@ -1,0 +1,131 @@
+"""Why a VM's NGT does not work: what is stored of it, after a worker has looked at its cluster once more.
+
+The request never looks itself: it starts a scan of the one VM, or takes the last one, and waits for it.
+"""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+from fastapi import APIRouter, Response
+from pydantic import MISSING
+
+from app.api.callers.authorization import CallerOf
+from app.api.diagnosis.schemas import Diagnosis, DiagnosisFinding
+from app.api.http.cluster_access import allowed_clusters, get_cluster
+from app.api.http.dependencies import Parts, PartsOf
+from app.api.http.problems import problem_responses
+from app.api.http.request_guard import GuardedRoute
+from app.api.http.responses import json_answer, known
+from app.api.renewal.routes import VmUuidInPath
+from app.api.scans.scan_first import Look, LookingOf
+from app.ngt.diagnosis.facts import Facts
+from app.ngt.diagnosis.findings import Finding
+from app.ngt.diagnosis.rules import diagnose
+from app.ngt.errors import Fault
+from app.ngt.errors import FaultCode as C
+from app.ngt.renewal.progress import Mode, RestartAgent
+from app.ngt.vocabulary import VmUuid
+from app.settings import guest_for
+from app.store.records.all import Caller
+
+router = APIRouter(route_class=GuardedRoute, tags=["vms"])
+
+_SCAN_IT = "Have its cluster scanned (`POST /clusters/{cluster}/scan`), or name it in `cluster` with `look=true`."
+
+
+@router.get(
+    "/vms/{vm_uuid}/ngt/diagnosis",
+    operation_id="diagnoseVmNgt",
+    summary="Find out why a VM's NGT does not work",
+    response_model=Diagnosis,
+    responses=problem_responses(
+        C.TARGET_NOT_ALLOWED, C.VM_NOT_FOUND, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED, C.TOO_MANY_WAITS
+    ),
+)
+async def diagnose_vm_ngt(caller: CallerOf, parts: PartsOf, looking: LookingOf, vm_uuid: VmUuidInPath) -> Response:
+    """What is known of the VM, from a look at its cluster, which is waited for, and from what is stored.
+
+    Without the scope `clusters:scan`, or when the look fails or is not done in time, it is told from what is stored
+    alone; `look_message` says so, and `seen_at` how old that is.
+    """
+    vm, named = VmUuid(vm_uuid), looking.query.cluster
+    stored = await parts.diagnosis_facts.read(vm, _clusters(parts, caller, named), caller)
+    if stored is not None:
+        place = stored.facts.vm.cluster
+    elif named is not None:
+        place = named
+    else:
+        raise _not_found(vm, _SCAN_IT)
+
+    look = await looking.look(place, vm, stored)
+    if look.scan_id is not None:
+        stored = await parts.diagnosis_facts.read(vm, (place,), caller)
+    if stored is None:
+        raise _not_found(vm, _SCAN_IT if look.scan_id is None else _said_of(look))
+    facts = replace(stored.facts, look_failed=look.failure)
+    return json_answer(_shown(_configured(facts, parts), look, stored.read_at), headers=looking.wait.applied)
+
+
+def _clusters(parts: Parts, caller: Caller, named: str | None) -> tuple[str, ...]:
+    if named is None:
+        return allowed_clusters(parts.settings, caller)
+    get_cluster(parts.settings, caller, named)
+    return (named,)
+
+
+def _said_of(look: Look) -> str:
+    """Of a look at a VM of which nothing is stored that an answer could be made from."""
+    said = look.message if look.failure is None else f"The look failed: {look.failure.message}"
+    return said if said.endswith(".") else f"{said}."
+
+
+def _not_found(vm: VmUuid, why: str) -> Fault:
+    """Also for a VM of a cluster that the caller may not use."""
+    return Fault(C.VM_NOT_FOUND, f"No VM {vm} was seen on the clusters that your key may use. {why}")
+
+
+def _configured(facts: Facts, parts: Parts) -> Facts:
+    """The facts with what the configuration says of the cluster."""
+    cluster = parts.settings.cluster(facts.vm.cluster)
+    guest = guest_for(cluster, facts.vm.name or "", facts.vm.addresses)
+    known_cluster = replace(
+        facts.cluster,
+        mode=Mode(cluster.mode),
+        restart_agent=RestartAgent(cluster.restart_agent),
+        accept_unverified=cluster.accept_unverified,
+        guest_access=guest is not None,
+        cvms=tuple(cvm for cvm in facts.cluster.cvms if cvm.address in cluster.cvms),
+    )
+    return replace(facts, cluster=known_cluster)
+
+
+def _shown(facts: Facts, look: Look, checked_at: datetime) -> Diagnosis:
+    vm, diagnosis = facts.vm, diagnose(facts, checked_at)
+    return Diagnosis(
+        vm_uuid=vm.vm_uuid,
+        vm_name=known(vm.name),
+        cluster=vm.cluster,
+        healthy=diagnosis.healthy,
+        summary=diagnosis.summary,
+        checked_at=checked_at,
+        looked=look.looked,
+        look_failed=look.failure is not None,
+        look_message=look.message,
+        scan_id=MISSING if look.scan_id is None else str(look.scan_id),
+        seen_at=known(vm.seen_at),
+        findings=[_shown_finding(finding) for finding in diagnosis.findings],
+    )
+
+
+def _shown_finding(finding: Finding) -> DiagnosisFinding:
+    call = finding.call
+    return DiagnosisFinding(
+        code=finding.code,
+        severity=finding.severity,
+        message=finding.message,
+        next_step=finding.next_step,
+        call_method=MISSING if call is None else call.method,
+        call_path=MISSING if call is None else call.path,
+        call_body=MISSING if call is None or not call.body else json.dumps(dict(call.body)),
+    )

@@ -1,0 +1,76 @@
+"""What the routes work with. `app.main` builds it; a route asks for it with `PartsOf`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from app.api.callers.authentication import Logins
+from app.api.http.wait_slots import Waiters
+from app.api.monitoring.inventory_metrics import InventoryMetrics
+from app.settings import Settings
+from app.store.auto_renew import AutoRenewals
+from app.store.callers.api_keys import Keys
+from app.store.change_feed import Changes
+from app.store.clusters.state import Clusters
+from app.store.diagnosis import DiagnosisFacts
+from app.store.inventory.pushed_certificates import PushedCertificates
+from app.store.inventory.vms import Vms
+from app.store.jobs.events import JobEvents
+from app.store.jobs.jobs import Jobs
+from app.store.jobs.service_pause import Pauses
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps
+from app.store.scans.queries import Scans
+from app.store.webhooks.deliveries import Deliveries
+from app.telemetry import Metrics
+
+
+class Draining:
+    """Whether the service is stopping: from then on it says that it is not ready."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def begin(self) -> None:
+        self.begun = True
+
+
+def no_worker_here() -> bool:
+    """A process that serves the API alone is ready without a worker."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`worker_alive` says whether this process's worker still runs; a process without one is always fine."""
+
+    settings: Settings
+    database: Database
+    wakeups: WakeUps
+    jobs: Jobs
+    job_events: JobEvents
+    keys: Keys
+    logins: Logins
+    clusters: Clusters
+    auto_renewals: AutoRenewals
+    pauses: Pauses
+    deliveries: Deliveries
+    vms: Vms
+    scans: Scans
+    pushed_certificates: PushedCertificates
+    diagnosis_facts: DiagnosisFacts
+    changes: Changes
+    waiters: Waiters
+    metrics: Metrics
+    inventory: InventoryMetrics
+    draining: Draining = field(default_factory=Draining)
+    worker_alive: Callable[[], bool] = no_worker_here
+
+
+def parts_of(request: Request) -> Parts:
+    return cast("Parts", request.app.state.parts)
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]

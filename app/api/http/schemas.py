@@ -1,0 +1,82 @@
+"""What the service says of itself, and of a request that it refuses."""
+
+from typing import Annotated
+
+from pydantic import MISSING, Field
+
+from app.api.http.field_types import Answer, Count, Id, Instant, Text, Word, example
+
+
+class FieldError(Answer):
+    """One value that is refused."""
+
+    pointer: Annotated[Word, Field(description="JSON Pointer into the request: /body/…, /query/…, /path/…, /header/…")]
+    detail: Text
+
+
+class Problem(Answer):
+    """An error, as RFC 9457 has it."""
+
+    model_config = example(
+        {
+            "type": "urn:problem:ngt-renewal:job-not-found",
+            "title": "No such job",
+            "status": 404,
+            "detail": "There is no job 0199c1f2-0000-7000-8000-000000000000.",
+            "instance": "/jobs/0199c1f2-0000-7000-8000-000000000000",
+            "code": "job-not-found",
+            "action": "Check the id; finished jobs are kept 90 days unless configured otherwise.",
+            "retryable": False,
+            "request_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",
+        }
+    )
+
+    type: Word
+    title: Word
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Text | MISSING = MISSING
+    instance: Annotated[Text, Field(description="The path of the request")]
+    code: Annotated[Word, Field(description="A stable word; more may be added")]
+    action: Annotated[Text, Field(description="What to do next")]
+    retryable: Annotated[bool, Field(description="Whether the same request can succeed later")]
+    request_id: Word
+    errors: Annotated[list[FieldError], Field(max_length=100)] | MISSING = MISSING
+    job_id: Annotated[Id | MISSING, Field(description="The open job of a VM that is busy")] = MISSING
+
+
+class Check(Answer):
+    """One thing that the service needs."""
+
+    name: Word
+    passed: bool
+
+
+class Health(Answer):
+    """Whether the service works; `checks` with `?verbose=true` and an API key."""
+
+    status: Word
+    checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
+    paused: Annotated[bool | MISSING, Field(description="The service is paused, which does not make it unready")] = (
+        MISSING
+    )
+
+
+class Meta(Answer):
+    """Which service this is, what it keeps to, and whether it is paused."""
+
+    name: Word
+    version: Word
+    database_revision: Word | MISSING = MISSING
+    docs: Word
+    openapi: Word
+    server_time_at: Annotated[Instant, Field(description="The clock by which all times are given")]
+    max_wait_s: Annotated[Count, Field(description="The longest `wait` of a request")]
+    max_queued_jobs: Annotated[Count, Field(description="More are refused with 503 `queue-full`")]
+    jobs_kept_days: Annotated[Count, Field(description="How long finished jobs are kept")]
+    idempotency_keys_kept_days: Annotated[Count, Field(description="How long an Idempotency-Key counts")]
+    deliveries_kept_days: Annotated[Count, Field(description="How long finished deliveries to webhooks are kept")]
+    paused: Annotated[bool, Field(description="No new job starts; renewals are accepted, and wait")]
+    paused_at: Instant | MISSING = MISSING
+    paused_by: Text | MISSING = MISSING
+    pause_reason: Text | MISSING = MISSING
+    paused_until: Annotated[Instant | MISSING, Field(description="When the pause ends by itself")] = MISSING

@@ -1,0 +1,69 @@
+"""Which jobs a caller asks for, as it stands in the query."""
+
+import re
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.api.http.parameters import ChangeNumber, ClusterText, CursorInQuery, Note
+from app.ngt.vocabulary import VmUuid, parse_vm_uuid
+from app.store.jobs.search import JobFilter
+from app.store.records.all import Caller, JobStatus
+
+_MOST_JOBS = 200
+_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+MOST_IDS = 100
+JOB_IDS_PATTERN = rf"^{_UUID}(?:,{_UUID}){{0,{MOST_IDS - 1}}}$"
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _is_written_out(time: object) -> object:
+    """A bare number would be read as seconds of Unix, which nobody means here."""
+    if isinstance(time, str) and not _DATE_AND_TIME.match(time):
+        raise ValueError("a time is written as in 2026-11-23T01:02:03Z")
+    return time
+
+
+_Time = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
+_VmUuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(parse_vm_uuid)]
+_Ids = Annotated[str, Field(pattern=JOB_IDS_PATTERN, max_length=37 * MOST_IDS)]
+
+
+class JobQuery(BaseModel):
+    """All that is given must hold."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Annotated[JobStatus | None, Field(description="Jobs that stand there")] = None
+    done: Annotated[bool | None, Field(description="true: jobs that have ended; false: open ones")] = None
+    vm_uuid: Annotated[_VmUuid | None, Field(description="Jobs of this VM")] = None
+    cluster: Annotated[ClusterText | None, Field(description="Jobs on this cluster")] = None
+    correlation_id: Annotated[Note | None, Field(description="The id that the request gave")] = None
+    change_number: Annotated[ChangeNumber | None, Field(description="The change that the request named")] = None
+    automatic: Annotated[
+        bool | None, Field(description="true: jobs that the service started by itself; false: those somebody asked for")
+    ] = None
+    created_after: Annotated[_Time | None, Field(description="At this time or later")] = None
+    created_before: Annotated[_Time | None, Field(description="Earlier than this time")] = None
+    job_ids: Annotated[
+        _Ids | None, Field(description=f"At most {MOST_IDS} ids with commas between: one call polls many jobs")
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=_MOST_JOBS, description="Jobs on a page")] = 50
+    cursor: CursorInQuery = None
+
+    def filter_for(self, caller: Caller) -> JobFilter:
+        """Only jobs that the caller may see."""
+        return JobFilter(
+            status=self.status,
+            done=self.done,
+            vm_uuid=None if self.vm_uuid is None else VmUuid(self.vm_uuid),
+            cluster=self.cluster,
+            correlation_id=self.correlation_id,
+            change_number=self.change_number,
+            automatic=self.automatic,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            job_ids=None if self.job_ids is None else tuple(UUID(job_id) for job_id in self.job_ids.split(",")),
+            caller=caller,
+        )

@@ -1,0 +1,78 @@
+"""A guest's `client-cert.pem` to facts. Public parts alone: text with a private key in it is refused unread."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.tools.text import printable
+from app.ngt.vocabulary import Certificate
+
+MAX_PEM_BYTES = 64 * 1024
+"""A chain of a few certificates takes less than 10 KiB."""
+
+_PRIVATE_KEY = re.compile(r"(?:BEGIN|END)[\sA-Z0-9]{0,40}PRIVATE\s{1,9}KEY", re.IGNORECASE)
+
+
+def read_certificate(pem: str) -> Certificate:
+    """The client's certificate of a PEM text: of a chain, in whatever order, the first that has issued no other.
+
+    PRIVATE_KEY_REFUSED for a private key anywhere in the text, BODY_TOO_LARGE for more than `MAX_PEM_BYTES`, and
+    VALIDATION_FAILED for what is no certificate. No message repeats any of the text.
+    """
+    if len(pem) > MAX_PEM_BYTES or len(pem.encode(errors="replace")) > MAX_PEM_BYTES:
+        raise Fault(FaultCode.BODY_TOO_LARGE, f"a certificate has at most {MAX_PEM_BYTES} bytes")
+    refuse_private_key(pem)
+    try:
+        return _facts(_leaf_of(x509.load_pem_x509_certificates(pem.encode(errors="replace"))))
+    # The library reads lazily and has a family of errors for broken certificates, some of them no ValueError.
+    except Exception:  # noqa: BLE001 - whatever it is, the text is no certificate that can be read.
+        raise Fault(FaultCode.VALIDATION_FAILED, "the text is not a certificate in PEM form") from None
+
+
+def read_handed_in(pem: str) -> Certificate:
+    """As `read_certificate`, but VALIDATION_FAILED also for a text that has the certificate of a root authority alone.
+
+    A root's is good for many years: taken for a client's, nobody would be warned before the client's own expires.
+    """
+    certificate = read_certificate(pem)
+    chain = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
+    if certificate.subject == certificate.issuer and all(map(_is_ca, chain)):
+        raise Fault(FaultCode.VALIDATION_FAILED, "the text has the certificate of an authority, not that of a client")
+    return certificate
+
+
+def refuse_private_key(text: str) -> None:
+    """PRIVATE_KEY_REFUSED for a text with any part of a private key in PEM form."""
+    if _PRIVATE_KEY.search(text):
+        message = "the text holds a private key; only the public certificate is ever wanted, and nothing was kept"
+        raise Fault(FaultCode.PRIVATE_KEY_REFUSED, message)
+
+
+def _leaf_of(chain: Sequence[x509.Certificate]) -> x509.Certificate:
+    """Not every authority marks its own certificate as that of one: what has issued another is no leaf either."""
+    issuers = [certificate.issuer for certificate in chain if certificate.issuer != certificate.subject]
+    unmarked = [certificate for certificate in chain if not _is_ca(certificate)]
+    leaves = [certificate for certificate in unmarked if certificate.subject not in issuers]
+    return [*leaves, *unmarked, *chain][0]
+
+
+def _facts(certificate: x509.Certificate) -> Certificate:
+    return Certificate(
+        not_before=certificate.not_valid_before_utc.astimezone(UTC),
+        not_after=certificate.not_valid_after_utc.astimezone(UTC),
+        serial=format(certificate.serial_number, "x"),
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        subject=printable(certificate.subject.rfc4514_string()),
+        issuer=printable(certificate.issuer.rfc4514_string()),
+    )
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False

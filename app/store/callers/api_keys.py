@@ -1,0 +1,170 @@
+"""API keys. A key is shown once, when it is made; the store keeps the SHA-256 of its secret.
+
+A token is `ngtr_<id>_<secret><check>` in digits of base 62: 8, 40 and 6 of them. The check is a CRC-32 of what comes
+before it, so a mistyped or invented token is refused without asking the database.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Any
+from zlib import crc32
+
+from sqlalchemy import ColumnElement, Interval, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ngt.errors import Fault, FaultCode
+from app.store.postgres.database import Database
+from app.store.postgres.tables import API_KEY
+from app.store.records.all import Caller, KeyRecord, Scope
+
+_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_ID_DIGITS = 8
+_SECRET_DIGITS = 40
+_CHECK_DIGITS = 6
+_PREFIX = "ngtr"
+_TOKEN = re.compile(rf"{_PREFIX}_([0-9A-Za-z]{{{_ID_DIGITS}}})_([0-9A-Za-z]{{{_SECRET_DIGITS + _CHECK_DIGITS}}})")
+# What the secret of an unknown id is compared with, so that both cost the same.
+_NOBODYS_SHA256 = hashlib.sha256(b"nobody").hexdigest()
+_USE_IS_NOTED_EVERY = timedelta(minutes=1)
+
+
+class Keys:
+    """The API keys of one database. Every function raises Fault `database-unavailable` when it does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        description: str,
+        scopes: Collection[Scope],
+        clusters: Collection[str] | None = None,
+        expires_in: timedelta | None = None,
+    ) -> tuple[KeyRecord, str]:
+        """A new key and its token, which nobody can read again.
+
+        `clusters` None: it may use all of them. `expires_in` None: it never expires.
+        """
+        key_id, secret = _digits(_ID_DIGITS), _digits(_SECRET_DIGITS)
+        secret += _check(key_id, secret)
+        expires_at = None if expires_in is None else func.now() + bindparam("expires_in", expires_in, Interval)
+        row = insert(API_KEY).values(
+            id=key_id,
+            secret_sha256=_sha256(secret),
+            description=description,
+            scopes=sorted(set(scopes)),
+            clusters=None if clusters is None else sorted(set(clusters)),
+            expires_at=expires_at,
+        )
+        async with self._database.transaction() as connection:
+            stored = (await connection.execute(row.returning(API_KEY))).mappings().one()
+            return _key_record(stored), f"{_PREFIX}_{key_id}_{secret}"
+
+    async def list(self) -> tuple[KeyRecord, ...]:
+        """All keys, also those that have expired or were revoked, oldest first."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(select(API_KEY).order_by(API_KEY.c.created_at, API_KEY.c.id))
+            return tuple(_key_record(row) for row in rows.mappings())
+
+    async def revoke(self, key_id: str) -> bool:
+        """From the next request on the key is refused; False when there is no such key."""
+        revoked = update(API_KEY).where(API_KEY.c.id == key_id)
+        async with self._database.transaction() as connection:
+            done = await connection.execute(revoked.values(revoked_at=func.coalesce(API_KEY.c.revoked_at, func.now())))
+            return done.rowcount == 1
+
+    async def any_usable(self) -> bool:
+        """Whether anybody could log in at all."""
+        usable = exists().where(API_KEY.c.revoked_at.is_(None), ~_expired())
+        async with self._database.transaction() as connection:
+            return bool(await connection.scalar(select(usable)))
+
+    async def verify(self, token: str) -> Caller:
+        """Who the token belongs to. Raises Fault `unauthenticated`, `token-expired` and `token-revoked`.
+
+        The last two are said only to one who knows the secret.
+        """
+        parts = _TOKEN.fullmatch(token)
+        if parts is None:
+            raise _unauthenticated()
+        key_id, secret = parts.groups()
+        if not hmac.compare_digest(_check(key_id, secret[:_SECRET_DIGITS]), secret[_SECRET_DIGITS:]):
+            raise _unauthenticated()
+        async with self._database.transaction() as connection:
+            wanted = select(API_KEY, _expired().label("expired"), _use_is_to_be_noted().label("to_be_noted"))
+            key = (await connection.execute(wanted.where(API_KEY.c.id == key_id))).mappings().first()
+            expected = _NOBODYS_SHA256 if key is None else key["secret_sha256"]
+            if not hmac.compare_digest(_sha256(secret), expected) or key is None:
+                raise _unauthenticated()
+            if key["revoked_at"] is not None:
+                raise Fault(FaultCode.TOKEN_REVOKED, f"The API key {key_id} was revoked.")
+            if key["expired"]:
+                raise Fault(FaultCode.TOKEN_EXPIRED, f"The API key {key_id} has expired.")
+            if key["to_be_noted"]:
+                await _note_use(connection, key_id)
+            record = _key_record(key)
+        clusters = None if record.clusters is None else frozenset(record.clusters)
+        return Caller(record.id, record.description, frozenset(record.scopes), clusters)
+
+    async def verify_basic(self, user: str, password: str) -> Caller:
+        """As `verify`, for HTTP Basic: the key's id, and the token or what follows the id in it."""
+        token = password if password.startswith(f"{_PREFIX}_") else f"{_PREFIX}_{user}_{password}"
+        if not token.startswith(f"{_PREFIX}_{user}_"):
+            raise _unauthenticated()
+        return await self.verify(token)
+
+
+def _digits(number: int) -> str:
+    return "".join(secrets.choice(_DIGITS) for _ in range(number))
+
+
+def _check(key_id: str, secret: str) -> str:
+    rest = crc32(f"{_PREFIX}_{key_id}_{secret}".encode())
+    digits = ""
+    for _ in range(_CHECK_DIGITS):
+        rest, digit = divmod(rest, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits
+
+
+def _sha256(secret: str) -> str:
+    # One round is enough: the secret is 40 random digits and cannot be guessed, unlike a password.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _expired() -> ColumnElement[bool]:
+    return func.coalesce(API_KEY.c.expires_at <= func.now(), False)
+
+
+def _use_is_to_be_noted() -> ColumnElement[bool]:
+    long_ago = API_KEY.c.last_used_at < func.now() - bindparam("noted_every", _USE_IS_NOTED_EVERY, Interval)
+    return or_(API_KEY.c.last_used_at.is_(None), long_ago)
+
+
+async def _note_use(connection: AsyncConnection, key_id: str) -> None:
+    """Of many requests at once one notes it, and the others do not wait for that one."""
+    free = select(API_KEY.c.id).where(and_(API_KEY.c.id == key_id, _use_is_to_be_noted()))
+    noted = update(API_KEY).where(API_KEY.c.id.in_(free.with_for_update(skip_locked=True)))
+    await connection.execute(noted.values(last_used_at=func.now()))
+
+
+def _unauthenticated() -> Fault:
+    return Fault(FaultCode.UNAUTHENTICATED, "The API key is not known.")
+
+
+def _key_record(row: Mapping[Any, Any]) -> KeyRecord:
+    return KeyRecord(
+        id=row["id"],
+        description=row["description"],
+        scopes=tuple(Scope(scope) for scope in row["scopes"]),
+        clusters=None if row["clusters"] is None else tuple(row["clusters"]),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
+    )

@@ -1,0 +1,384 @@
+"""Jobs for those who run them: claim, save the intent and the answer, put back, finish.
+
+Every write is fenced: a runner that was frozen, and whose job another one took over, can write nothing any more.
+All times are the database's.
+"""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ngt.vocabulary import VmUuid
+from app.store.jobs.exchanges import store_answers, store_text
+from app.store.jobs.holds import Hold
+from app.store.jobs.mapping import JOB_CHANNEL
+from app.store.jobs.outcomes import AutoStop, remember_end
+from app.store.jobs.progress_json import dump, load, load_pushed, load_sighting
+from app.store.jobs.slots import SlotRules, make_due_without_cluster, may_run, wake_held, why_not_change
+from app.store.postgres.database import Database
+from app.store.postgres.queue import WakeUps
+from app.store.records.claims import Begun, Claim, Ended, FenceLost, Held, PutBack, State
+from app.store.webhooks.outbox import Outbox
+
+# A step that is taken again goes on in its row, so that a long wait does not fill the list.
+_REUSED_STEP = ("not_yet", "lost")
+
+_FIND = text("SELECT cluster, takes_slot FROM job WHERE id = :id AND NOT done")
+_CLAIM = text("""
+UPDATE job SET status = 'running', wait_reason = NULL, deadline_at = NULL, message = '', fence = fence + 1,
+  runner = :runner, lease_until = clock_timestamp() + make_interval(secs => :lease_s),
+  started_at = coalesce(started_at, clock_timestamp()), look_now = false, version = version + 1, updated_at = now()
+FROM (SELECT look_now AS looked FROM job WHERE id = :id) AS earlier
+WHERE id = :id AND NOT done AND due_at <= clock_timestamp() AND cluster IS NOT DISTINCT FROM :cluster
+  AND (lease_until IS NULL OR lease_until < clock_timestamp())
+RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at, clock_timestamp(),
+  (SELECT sighting FROM vm WHERE vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster),
+  (SELECT to_jsonb(o) FROM certificate_observation o
+    WHERE o.vm_uuid = job.vm_uuid AND o.cluster = job.cluster AND o.source = 'pushed_certificate'),
+  (SELECT ARRAY[number::text, name, step.status] FROM step WHERE job_id = job.id ORDER BY number DESC LIMIT 1),
+  pg_notify(:channel, CAST(id AS text))
+""")
+_ORPHANED_STEPS = text(
+    "UPDATE step SET status = 'lost', finished_at = clock_timestamp(), message = 'the service stopped during this step'"
+    " WHERE job_id = :id AND status = 'running'"
+)
+_INTEND_STEP = text("""
+INSERT INTO step (job_id, number, name, attempt, status, started_at, cvm, message)
+VALUES (:id, :number, :name, :attempt, 'running', :started_at, :cvm, '')
+ON CONFLICT (job_id, number) DO UPDATE SET status = 'running', finished_at = NULL, cvm = excluded.cvm
+""")
+_END_STEP = text(
+    "UPDATE step SET status = :status, finished_at = :at, message = :message, result_vec = :result_vec,"
+    " cvm = coalesce(:cvm, cvm) WHERE job_id = :id AND number = :number"
+)
+# Since the last issue: an earlier certificate that nobody saw in the guest is not the one that is awaited.
+_AWAIT_PICKUP = text("""
+INSERT INTO vm (vm_uuid, cluster, awaiting_pickup_since, last_job_id)
+VALUES (:vm_uuid, :cluster, coalesce(CAST(:issued_at AS timestamptz), clock_timestamp()), :id)
+ON CONFLICT (vm_uuid, cluster) DO UPDATE SET
+  awaiting_pickup_since = coalesce(
+    greatest(vm.awaiting_pickup_since, CAST(:issued_at AS timestamptz)), clock_timestamp()),
+  last_job_id = :id
+""")
+
+
+def _update_job(assignments: str) -> TextClause:
+    """Stores the progress and what else is assigned, if the job is still its runner's, and announces it."""
+    return text(
+        "UPDATE job SET progress = CAST(:progress AS jsonb),"  # noqa: S608 - constants of this module
+        " results = CAST(:results AS jsonb),"
+        " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
+        " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
+        " changing_since = CASE WHEN :changing THEN coalesce(changing_since, clock_timestamp()) END,"
+        f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
+        " FROM (SELECT stranded_since IS NOT NULL AS was_stranded FROM job WHERE id = :id) AS earlier"
+        " WHERE id = :id AND fence = :fence AND NOT done"
+        " RETURNING stranded_since IS NOT NULL AND NOT was_stranded, pg_notify(:channel, CAST(id AS text))"
+    )
+
+
+_HOLD = _update_job("status = 'waiting', wait_reason = :reason, message = :message, due_at = NULL, lease_until = NULL")
+_INTEND = _update_job("current_step = :step, progress_percent = :percent, cvm = coalesce(:cvm, cvm)")
+_SAVE = _update_job("runner = runner")
+_PUT_BACK = _update_job(
+    "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
+    " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
+)
+# Somebody said while it was at work that something changed; it does not know of that yet.
+_DUE_AT_ONCE = text("UPDATE job SET due_at = clock_timestamp() WHERE id = :id AND look_now RETURNING id")
+_FINISH = _update_job(
+    "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
+    " error_message = :error_message, remaining_action = :remaining_action, wait_reason = NULL,"
+    " deadline_at = NULL, due_at = NULL, lease_until = NULL, finished_at = clock_timestamp(),"
+    " progress_percent = CASE WHEN :status = 'failed' THEN progress_percent ELSE 100 END"
+)
+_NOTIFY = text("SELECT pg_notify(:channel, :id)")
+_TELLS_NOBODY = Outbox()
+
+
+class Running:
+    """What one worker process may do with jobs. `runner` names the process and must be its own."""
+
+    def __init__(
+        self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float, outbox: Outbox = _TELLS_NOBODY
+    ) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._outbox = outbox
+        self._runner = runner
+        self._lease_s = lease_s
+        # The fence of each job that is really at work here: only these leases are kept.
+        self._at_work: dict[UUID, int] = {}
+
+    async def claim(self, job_id: UUID, slots: dict[str, SlotRules]) -> Claim | None:
+        """The job, if it is due, nobody has it, and its cluster has a slot for it; else None, which is harmless.
+
+        Its lease is kept from now on, until `let_go`.
+        """
+        claim = await self._claim(job_id, slots)
+        if claim is not None:
+            self._at_work[job_id] = claim.fence
+        return claim
+
+    def let_go(self, claim: Claim) -> None:
+        """Nobody here is at work on the job any more; if it was not put back, its lease runs out by itself."""
+        if self._at_work.get(claim.job_id) == claim.fence:
+            del self._at_work[claim.job_id]
+
+    async def _claim(self, job_id: UUID, slots: dict[str, SlotRules]) -> Claim | None:
+        async with self._database.transaction() as connection:
+            found = (await connection.execute(_FIND, {"id": job_id})).one_or_none()
+            if found is None:
+                return None
+            cluster, takes_slot = found
+            rules = slots.get(cluster) if cluster is not None else None
+            if takes_slot and rules is not None and not await may_run(connection, job_id, cluster, rules):
+                await _notify(connection, job_id)
+                return None
+            return await self._take(connection, job_id, cluster)
+
+    async def _take(self, connection: AsyncConnection, job_id: UUID, cluster: str | None) -> Claim | None:
+        values = {
+            "id": job_id, "runner": self._runner, "lease_s": self._lease_s, "cluster": cluster, "channel": JOB_CHANNEL,
+        }  # fmt: skip
+        row = (await connection.execute(_CLAIM, values)).one_or_none()
+        if row is None:
+            return None
+        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, pushed, last_step, _ = row
+        if last_step is not None and last_step[2] == "running":
+            await connection.execute(_ORPHANED_STEPS, {"id": job_id})
+            last_step = [last_step[0], last_step[1], "lost"]
+        return Claim(
+            job_id=job_id,
+            vm_uuid=VmUuid(vm_uuid),
+            cluster=cluster,
+            fence=fence,
+            attempt=attempt,
+            created_at=created_at,
+            now=now,
+            progress=load(progress),
+            look_now=looked,
+            sighting=load_sighting(sighting) if sighting is not None else None,
+            pushed=load_pushed(pushed) if pushed is not None else None,
+            last_step=(int(last_step[0]), last_step[1], last_step[2]) if last_step is not None else None,
+        )
+
+    async def begin_step(self, claim: Claim, state: State, begun: Begun, *, if_held: State) -> int | None:
+        """Stores the last answer and the next intent; gives the id of the stored exchange of a changing text.
+
+        Raises FenceLost when the job is not this runner's any more, and Held when a pause or a stranded VM lets
+        nothing begin: then the answer is stored, and the job was put back with the progress of `if_held`.
+        """
+        held: Hold | None = None
+        exchange_id: int | None = None
+        async with self._database.transaction() as connection:
+            if begun.may_be_held and claim.cluster is not None:
+                held = await why_not_change(connection, claim.job_id, claim.cluster)
+            await self._store_answer(connection, claim, state)
+            if held is not None:
+                await self._hold(connection, claim, if_held, held)
+            else:
+                exchange_id = await self._store_intent(connection, claim, state, begun)
+        if held is not None:
+            raise Held(held.message)
+        return exchange_id
+
+    async def _hold(self, connection: AsyncConnection, claim: Claim, state: State, hold: Hold) -> None:
+        await self._update(
+            connection,
+            claim,
+            state,
+            _HOLD,
+            {"reason": hold.reason, "message": hold.message},
+        )
+
+    async def _store_intent(self, connection: AsyncConnection, claim: Claim, state: State, begun: Begun) -> int | None:
+        await self._update(
+            connection,
+            claim,
+            state,
+            _INTEND,
+            {"step": begun.name, "percent": begun.percent, "cvm": begun.cvm},
+        )
+        number = 1 if claim.last_step is None else claim.last_step[0] + 1
+        if claim.last_step is not None and claim.last_step[1] == begun.name and claim.last_step[2] in _REUSED_STEP:
+            number = claim.last_step[0]
+        step = {
+            "id": claim.job_id, "number": number, "name": begun.name, "attempt": claim.attempt,
+            "started_at": begun.started_at, "cvm": begun.cvm,
+        }  # fmt: skip
+        await connection.execute(_INTEND_STEP, step)
+        claim.last_step = (number, begun.name, "running")
+        if begun.sent is None:
+            return None
+        return await store_text(connection, claim.job_id, begun.sent)
+
+    async def save(self, claim: Claim, state: State) -> None:
+        """Stores the answer to a change before anything else is done. Raises FenceLost."""
+        async with self._database.transaction() as connection:
+            await self._store_answer(connection, claim, state)
+            await self._update(connection, claim, state, _SAVE, {})
+
+    async def put_back(
+        self, claim: Claim, state: State, back: PutBack, slots: SlotRules | None, *, cluster: str | None = None
+    ) -> None:
+        """The job waits and holds nothing any more; `cluster` is set once it is known. Raises FenceLost."""
+        async with self._database.transaction() as connection:
+            await self._store_answer(connection, claim, state)
+            await self._update(
+                connection,
+                claim,
+                state,
+                _PUT_BACK,
+                {
+                    "status": back.status,
+                    "reason": back.reason,
+                    "message": back.message,
+                    "until": back.until,
+                    "deadline": back.deadline,
+                    "cluster": cluster,
+                },
+            )
+            await self._outbox.tell_of_wait(connection, claim.job_id, back.reason)
+            if await connection.scalar(_DUE_AT_ONCE, {"id": claim.job_id}) is not None:
+                await self._wakeups.wake(connection, claim.job_id, stranded=state.stranded)
+            elif back.until is not None:
+                await self._wakeups.wake(connection, claim.job_id, at=back.until, stranded=state.stranded)
+            await self._wake_next(connection, claim, slots)
+
+    async def finish(self, claim: Claim, state: State, ended: Ended, slots: SlotRules | None) -> AutoStop | None:
+        """The job ends, with everything that follows from it, in one transaction. Raises FenceLost.
+
+        Answers whether that stopped the automatic renewals of its cluster.
+        """
+        stop = None
+        async with self._database.transaction() as connection:
+            await self._store_answer(connection, claim, state)
+            await self._update(
+                connection,
+                claim,
+                state,
+                _FINISH,
+                {
+                    "status": ended.status,
+                    "outcome": ended.outcome,
+                    "message": ended.message,
+                    "error_code": ended.error_code,
+                    "error_message": ended.error_message,
+                    "remaining_action": ended.remaining_action,
+                },
+            )
+            await self._outbox.tell_of_end(connection, claim.job_id, ended.outcome)
+            if claim.cluster is not None:
+                stop = await remember_end(connection, claim, ended)
+            if stop is not None:
+                await self._outbox.tell_of_auto_stop(connection, claim.job_id, stop)
+            await self._wake_next(connection, claim, slots)
+        return stop
+
+    async def _store_answer(self, connection: AsyncConnection, claim: Claim, state: State) -> None:
+        """The step's verdict and the texts; the row itself is written by the caller's `_update`."""
+        done = state.done
+        if done is not None and claim.last_step is not None:
+            await connection.execute(
+                _END_STEP,
+                {
+                    "id": claim.job_id,
+                    "number": claim.last_step[0],
+                    "status": done.verdict,
+                    "at": done.finished_at,
+                    "message": done.message,
+                    "result_vec": done.result_vec,
+                    "cvm": done.cvm,
+                },
+            )
+            claim.last_step = (claim.last_step[0], claim.last_step[1], done.verdict)
+        await store_answers(connection, claim.job_id, state.sent)
+        if state.awaits_pickup and claim.cluster is not None:
+            await connection.execute(
+                _AWAIT_PICKUP,
+                {
+                    "vm_uuid": claim.vm_uuid,
+                    "cluster": claim.cluster,
+                    "id": claim.job_id,
+                    "issued_at": state.progress.issued_at,
+                },
+            )
+
+    async def _update(
+        self, connection: AsyncConnection, claim: Claim, state: State, update: TextClause, values: dict[str, Any]
+    ) -> None:
+        progress = state.progress
+        done = await connection.execute(
+            update,
+            {
+                **values,
+                "id": claim.job_id,
+                "fence": claim.fence,
+                "channel": JOB_CHANNEL,
+                "progress": _json(dump(progress)),
+                "results": _json(state.results),
+                "vm_name": progress.vm.name if progress.vm is not None else None,
+                "takes_slot": state.takes_slot,
+                "remote_until_at": progress.intent.remote_until_at if progress.intent is not None else None,
+                "stranded": state.stranded,
+                "changing": state.changing,
+            },
+        )
+        if (row := done.one_or_none()) is None:
+            raise FenceLost
+        became_stranded, _ = row
+        if became_stranded:
+            await self._outbox.tell_of_stranding(connection, claim.job_id)
+
+    async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
+        if claim.cluster is not None and slots is not None:
+            await wake_held(connection, self._wakeups, claim.cluster, slots)
+
+    async def renew_leases(self) -> None:
+        """Keeps every job that is at work here; called often enough within the lease."""
+        if not self._at_work:
+            return
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                text(
+                    "UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)"
+                    " WHERE id = ANY(:ids) AND runner = :runner AND NOT done AND lease_until IS NOT NULL"
+                    " AND status = 'running'"
+                ),
+                {"ids": list(self._at_work), "runner": self._runner, "lease_s": self._lease_s},
+            )
+
+    async def wake_due(self, slots: dict[str, SlotRules]) -> int:
+        """The sweep: wakes every due open job that has no live lease, and what was held without need."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT id, stranded_since IS NOT NULL FROM job WHERE NOT done AND due_at <= clock_timestamp()"
+                    " AND (lease_until IS NULL OR lease_until < clock_timestamp())"
+                    # Where workers are busy a wake-up waits its turn; a second one would only lengthen the queue.
+                    " AND NOT EXISTS (SELECT FROM procrastinate_jobs q WHERE q.status = 'todo'"
+                    " AND q.args->>'job_id' = job.id::text"
+                    " AND (q.scheduled_at IS NULL OR q.scheduled_at <= clock_timestamp()))"
+                    " ORDER BY stranded_since NULLS LAST, created_at LIMIT 500"
+                )
+            )
+            due = rows.all()
+            for job_id, stranded in due:
+                await self._wakeups.wake(connection, job_id, stranded=stranded)
+            for job_id in await make_due_without_cluster(connection, list(slots)):
+                await self._wakeups.wake(connection, job_id)
+            for cluster, rules in slots.items():
+                await wake_held(connection, self._wakeups, cluster, rules)
+            return len(due)
+
+
+async def _notify(connection: AsyncConnection, job_id: UUID) -> None:
+    await connection.execute(_NOTIFY, {"channel": JOB_CHANNEL, "id": str(job_id)})
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,209 @@
+"""What people were told of certificates that end, and the digest of each day: written with what is told, or not at all.
+
+One replica at a time does it for a cluster, so that nothing is told twice, and each certificate is remembered although
+no target wants to be told: one that is configured later is told of what happens from then on.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ngt.vocabulary import VmUuid
+from app.ngt.warnings import (
+    EXPIRED,
+    SAME_CERTIFICATE_DAYS,
+    DueWarning,
+    KnownCertificate,
+    WarningRules,
+    due_warnings,
+    latest_time_of_day,
+    start_of_day,
+)
+from app.settings import Warnings
+from app.settings.webhooks import Event
+from app.store.postgres.advisory_locks import CLUSTER_WARNINGS
+from app.store.postgres.database import Database
+from app.store.warnings.facts import (
+    FIRST_TO_EXPIRE,
+    DatedVm,
+    DigestCounts,
+    LastScans,
+    certificate_facts,
+    digest_facts,
+)
+from app.store.webhooks.outbox import Outbox
+
+_ROWS_AT_ONCE = 500
+_BEGIN = text("SELECT pg_try_advisory_xact_lock(:lock, hashtext(:cluster)), clock_timestamp()")
+_DATED = """v.vm_uuid, v.name, v.not_after, v.certificate_source, v.certificate_observed_at, v.serial,
+  v.awaiting_pickup_since IS NOT NULL AS new_certificate_issued"""
+_ENDING = text(f"""
+SELECT {_DATED}, told.days_before AS told_days_before,
+  EXISTS (SELECT FROM job WHERE job.vm_uuid = v.vm_uuid AND NOT done AND NOT validate_only
+    AND changing_since IS NOT NULL) AS renewal_is_changing
+FROM vm v CROSS JOIN LATERAL (
+  SELECT min(w.days_before) AS days_before FROM certificate_warning w
+  WHERE w.vm_uuid = v.vm_uuid AND w.cluster = v.cluster
+    AND w.not_after BETWEEN v.not_after - CAST(:same AS interval) AND v.not_after + CAST(:same AS interval)) AS told
+WHERE v.cluster = :cluster AND v.vanished_at IS NULL AND v.not_after <= :until
+  AND told.days_before IS DISTINCT FROM :expired
+""")  # noqa: S608 - the only part put in is a constant of this module
+_REMEMBER = text("""
+INSERT INTO certificate_warning (vm_uuid, cluster, not_after, days_before, own_event, warned_at)
+SELECT vm_uuid, :cluster, not_after, days_before, own_event, :now
+FROM jsonb_to_recordset(CAST(:due AS jsonb))
+  AS due(vm_uuid text, not_after timestamptz, days_before int, own_event boolean)
+ON CONFLICT DO NOTHING
+RETURNING vm_uuid
+""")
+_EVENTS_SINCE = text(
+    "SELECT count(*) FROM certificate_warning WHERE cluster = :cluster AND own_event AND warned_at >= :since"
+)
+_WAS_SCANNED = text("SELECT EXISTS (SELECT FROM cluster WHERE name = :cluster AND scanned_at IS NOT NULL)")
+_CLAIM_DIGEST = text("""
+UPDATE cluster SET digest_at = :now FROM (SELECT name, digest_at FROM cluster WHERE name = :cluster) AS earlier
+WHERE cluster.name = earlier.name AND cluster.scanned_at IS NOT NULL
+  AND (earlier.digest_at IS NULL OR earlier.digest_at < :due)
+RETURNING earlier.digest_at AS previous_digest_at, scanned_at, scan_fault_code, scan_fault, scan_fault_at
+""")
+_COUNT = text("""
+SELECT seen.*, told.*,
+  (SELECT count(*) FROM job WHERE cluster = :cluster AND NOT done AND stranded_since IS NOT NULL) AS stranded
+FROM (
+  SELECT count(*) AS vms,
+    count(*) FILTER (WHERE not_after <= :now) AS expired,
+    count(*) FILTER (WHERE not_after > :now AND not_after <= :now + interval '7 days') AS within_7_days,
+    count(*) FILTER (WHERE not_after > :now AND not_after <= :now + interval '30 days') AS within_30_days,
+    count(*) FILTER (WHERE not_after > :now AND not_after <= :now + interval '60 days') AS within_60_days,
+    count(*) FILTER (WHERE not_after > :now AND not_after <= :now + interval '90 days') AS within_90_days,
+    count(*) FILTER (WHERE not_after IS NULL) AS unknown,
+    count(*) FILTER (WHERE awaiting_pickup_since IS NOT NULL) AS awaiting_pickup
+  FROM vm WHERE cluster = :cluster AND vanished_at IS NULL
+) AS seen CROSS JOIN (
+  SELECT count(DISTINCT vm_uuid) AS newly_expiring,
+    count(DISTINCT vm_uuid) FILTER (WHERE NOT own_event) AS events_left_out
+  FROM certificate_warning WHERE cluster = :cluster AND (CAST(:since AS timestamptz) IS NULL OR warned_at > :since)
+) AS told
+""")
+_FIRST = text(f"""
+SELECT {_DATED} FROM vm v WHERE v.cluster = :cluster AND v.vanished_at IS NULL AND v.not_after > :now
+ORDER BY v.not_after, v.vm_uuid LIMIT :most
+""")  # noqa: S608 - as above
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one round told of a cluster: events of single certificates, those that only a digest tells of, a digest."""
+
+    events: int = 0
+    left_to_digest: int = 0
+    digest: bool = False
+
+
+class CertificateWarnings:
+    """The warnings of one database. Every function raises Fault `database-unavailable` when it does not answer."""
+
+    def __init__(self, database: Database, outbox: Outbox, settings: Warnings) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._rules = WarningRules(settings.days_before, settings.most_events_per_day)
+        self._digest_time = settings.digest_time
+        self._zone = settings.zone
+
+    async def tell(self, cluster: str, now: datetime | None = None) -> Told:
+        """Tell what is to be told of the cluster now; nothing when another replica is at it.
+
+        `now` None: the database's time, read once nobody else is at it.
+        """
+        async with self._database.transaction() as connection:
+            lock = {"lock": CLUSTER_WARNINGS, "cluster": cluster}
+            is_mine, database_now = (await connection.execute(_BEGIN, lock)).one()
+            if not is_mine:
+                return Told()
+            at = database_now if now is None else now
+            warned = await self._warn(connection, cluster, at)
+            digest = await self._digest(connection, cluster, at)
+            own_events = sum(warning.own_event for warning in warned)
+            return Told(own_events, len(warned) - own_events, digest)
+
+    async def _warn(self, connection: AsyncConnection, cluster: str, now: datetime) -> Sequence[DueWarning]:
+        window = {"cluster": cluster, "until": now + self._rules.longest, "expired": EXPIRED}
+        same = timedelta(days=SAME_CERTIFICATE_DAYS)
+        rows = (await connection.execute(_ENDING, {**window, "same": same})).mappings().all()
+        since = {"cluster": cluster, "since": start_of_day(now, self._zone)}
+        events_today = await connection.scalar(_EVENTS_SINCE, since) if rows else 0
+        due: Sequence[DueWarning] = due_warnings(map(_known_certificate, rows), self._rules, now, events_today or 0)
+        if await self._waits_for_first_digest(connection, cluster):
+            due = [warning for warning in due if warning.own_event]
+        remembered = await _remember(connection, cluster, due, now)
+        vms = {row["vm_uuid"]: _dated_vm(row) for row in rows}
+        told = [
+            (
+                Event.EXPIRED if warning.days_before == EXPIRED else Event.EXPIRING,
+                certificate_facts(cluster, vms[warning.vm_uuid], warning, now),
+            )
+            for warning in remembered
+            if warning.own_event
+        ]
+        await self._outbox.tell_of_cluster(connection, cluster, told)
+        return remembered
+
+    async def _waits_for_first_digest(self, connection: AsyncConnection, cluster: str) -> bool:
+        """Until the first whole scan, which may be long in coming, nothing is left to a digest: it stays due."""
+        if self._digest_time is None:
+            return False
+        return not await connection.scalar(_WAS_SCANNED, {"cluster": cluster})
+
+    async def _digest(self, connection: AsyncConnection, cluster: str, now: datetime) -> bool:
+        """After the warnings of the same round, so that it counts them."""
+        if self._digest_time is None:
+            return False
+        due = {"cluster": cluster, "now": now, "due": latest_time_of_day(now, self._digest_time, self._zone)}
+        row = (await connection.execute(_CLAIM_DIGEST, due)).mappings().first()
+        if row is None:
+            return False
+        values = {"cluster": cluster, "now": now}
+        counted = {**values, "since": row["previous_digest_at"]}
+        counts = DigestCounts(**(await connection.execute(_COUNT, counted)).mappings().one())
+        first = (await connection.execute(_FIRST, {**values, "most": FIRST_TO_EXPIRE})).mappings()
+        scans = LastScans(row["scanned_at"], row["scan_fault_code"], row["scan_fault"], row["scan_fault_at"])
+        facts = digest_facts(cluster, counts, [_dated_vm(vm) for vm in first], scans, row["previous_digest_at"])
+        await self._outbox.tell_of_cluster(connection, cluster, [(Event.DIGEST, facts)])
+        return True
+
+
+async def _remember(
+    connection: AsyncConnection, cluster: str, due: Sequence[DueWarning], now: datetime
+) -> list[DueWarning]:
+    """Those of the warnings that nobody gave before; they keep their order."""
+    remembered: list[DueWarning] = []
+    for begin in range(0, len(due), _ROWS_AT_ONCE):
+        part = due[begin : begin + _ROWS_AT_ONCE]
+        rows: list[dict[str, Any]] = [
+            {
+                "vm_uuid": warning.vm_uuid,
+                "not_after": warning.not_after.isoformat(),
+                "days_before": warning.days_before,
+                "own_event": warning.own_event,
+            }
+            for warning in part
+        ]
+        values = {"cluster": cluster, "now": now, "due": json.dumps(rows)}
+        new = set((await connection.scalars(_REMEMBER, values)).all())
+        remembered += [warning for warning in part if warning.vm_uuid in new]
+    return remembered
+
+
+def _known_certificate(row: RowMapping) -> KnownCertificate:
+    return KnownCertificate(
+        VmUuid(row["vm_uuid"]), row["not_after"], row["told_days_before"], row["renewal_is_changing"]
+    )
+
+
+def _dated_vm(row: RowMapping) -> DatedVm:
+    return DatedVm(**{name: row[name] for name in DatedVm.__slots__})

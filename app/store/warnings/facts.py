@@ -1,0 +1,179 @@
+"""The `data` of the events about certificates: what is known, and a sentence for a person that says what it means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.ngt.vocabulary import CertificateSource
+from app.ngt.warnings import EXPIRED, DueWarning, days_left
+from app.store.webhooks.outbox import cut_fact, fact_time, known_facts
+
+FIRST_TO_EXPIRE = 10
+"""So many certificates are named in a digest."""
+
+# Ten names in a list and in a text stay far below 20 kB, and the text below the 1000 characters of a field.
+_LONGEST_NAME_IN_LIST = 100
+_LONGEST_NAME_IN_TEXT = 50
+_COMPUTED = "The date is computed from its last renewal and was never seen."
+
+
+@dataclass(frozen=True, slots=True)
+class DatedVm:
+    """A VM and what is known of its certificate; `new_certificate_issued`: its agent has not picked the new one up."""
+
+    vm_uuid: str
+    name: str | None
+    not_after: datetime
+    certificate_source: str | None
+    certificate_observed_at: datetime | None
+    serial: str | None
+    new_certificate_issued: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DigestCounts:
+    """How many VMs of a cluster there are of each kind. `within_…_days` have not expired; each counts the ones before.
+
+    `newly_expiring` have come nearer to their end than people were told of since the digest before this one;
+    `events_left_out` of these had no event of their own.
+    """
+
+    vms: int
+    expired: int
+    within_7_days: int
+    within_30_days: int
+    within_60_days: int
+    within_90_days: int
+    unknown: int
+    awaiting_pickup: int
+    stranded: int
+    newly_expiring: int
+    events_left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastScans:
+    """The last scan of all VMs of a cluster that was whole, and the fault of the last one, if it was not."""
+
+    whole_at: datetime
+    fault_code: str | None
+    fault: str | None
+    fault_at: datetime | None
+
+
+def certificate_facts(cluster: str, vm: DatedVm, due: DueWarning, now: datetime) -> dict[str, Any]:
+    """Of `ngt.certificate.expiring` and `ngt.certificate.expired`."""
+    shown, day = cut_fact(vm.name) or vm.vm_uuid, f"{vm.not_after:%Y-%m-%d}"
+    if due.days_before == EXPIRED:
+        message = (
+            f"The NGT certificate of the VM {shown} expired on {day}. NGT does not work there before it is renewed."
+        )
+    else:
+        message = f"The NGT certificate of the VM {shown} expires in {_days(days_left(vm.not_after, now))}, on {day}."
+    if vm.certificate_source == CertificateSource.COMPUTED:
+        message += f" {_COMPUTED}"
+    return known_facts(
+        {
+            "message": message,
+            "action": _what_to_do(cluster, vm),
+            "vm_uuid": vm.vm_uuid,
+            "vm_name": cut_fact(vm.name),
+            "cluster": cluster,
+            "not_after": fact_time(vm.not_after, "seconds"),
+            "days_left": days_left(vm.not_after, now),
+            "days_before": due.days_before,
+            "certificate_source": vm.certificate_source,
+            "certificate_observed_at": fact_time(vm.certificate_observed_at, "milliseconds"),
+            "serial": cut_fact(vm.serial),
+            "new_certificate_issued": vm.new_certificate_issued,
+            "link": f"/vms/{vm.vm_uuid}",
+        }
+    )
+
+
+def digest_facts(
+    cluster: str,
+    counts: DigestCounts,
+    first: Sequence[DatedVm],
+    scans: LastScans,
+    previous_digest_at: datetime | None,
+) -> dict[str, Any]:
+    """Of `ngt.certificate.digest`; `first` are the `FIRST_TO_EXPIRE` that expire next."""
+    return known_facts(
+        {
+            "message": _sentences(cluster, counts, scans),
+            "action": _what_to_do_there(cluster, counts, scans),
+            "cluster": cluster,
+            **{name: getattr(counts, name) for name in DigestCounts.__slots__},
+            "expiring_first": [_listed(vm) for vm in first],
+            "expiring_first_text": "; ".join(map(_in_text, first)) or None,
+            "previous_digest_at": fact_time(previous_digest_at, "milliseconds"),
+            "last_whole_scan_at": fact_time(scans.whole_at, "milliseconds"),
+            "scan_failed_at": fact_time(scans.fault_at, "milliseconds") if scans.fault_code else None,
+            "scan_error_code": scans.fault_code,
+            "scan_error_message": cut_fact(scans.fault) if scans.fault_code else None,
+            "link": f"/vms?cluster={cluster}&sort=not_after",
+        }
+    )
+
+
+def _what_to_do(cluster: str, vm: DatedVm) -> str:
+    if vm.new_certificate_issued:
+        return "A new certificate was issued already: restart the NGT agent in the VM, which then picks it up."
+    if vm.certificate_source == CertificateSource.COMPUTED:
+        scan, renew = f"POST /clusters/{cluster}/scan", f"POST /vms/{vm.vm_uuid}/ngt/renew"
+        return f"Look for its real date with {scan}, or renew it with {renew}."
+    return f"Renew it with POST /vms/{vm.vm_uuid}/ngt/renew."
+
+
+def _what_to_do_there(cluster: str, counts: DigestCounts, scans: LastScans) -> str | None:
+    steps = []
+    if scans.fault_code:
+        steps.append("Find out why the last scan was not whole: until then what is said here may be old.")
+    if counts.expired or counts.within_30_days:
+        steps.append(
+            f"Renew what has expired or soon will: GET /vms?cluster={cluster}&expires_within_days=30 lists it."
+        )
+    if counts.awaiting_pickup:
+        steps.append("Restart the NGT agents that have not picked their new certificate up.")
+    return " ".join(steps) or None
+
+
+def _sentences(cluster: str, counts: DigestCounts, scans: LastScans) -> str:
+    dates = (
+        f"Of {counts.vms} VMs of the cluster {cluster} the NGT certificate of {counts.expired} has expired, "
+        f"{counts.within_7_days} more expire within 7 days, {counts.within_30_days} within 30 days and "
+        f"{counts.within_90_days} within 90 days; of {counts.unknown} the date is not known."
+    )
+    left_out = f"{counts.events_left_out} of them had no event of their own"
+    new = f"New since the last digest: {counts.newly_expiring}; {left_out}."
+    fault = f", and the last one was not whole: {scans.fault_code}" if scans.fault_code else ""
+    scan = f"The last whole scan was at {scans.whole_at:%Y-%m-%d %H:%M} UTC{fault}."
+    return " ".join((dates, new, scan) if counts.newly_expiring else (dates, scan))
+
+
+def _listed(vm: DatedVm) -> dict[str, Any]:
+    return known_facts(
+        {
+            "vm_uuid": vm.vm_uuid,
+            "vm_name": cut_fact(vm.name, _LONGEST_NAME_IN_LIST),
+            "not_after": fact_time(vm.not_after, "seconds"),
+            "certificate_source": vm.certificate_source,
+        }
+    )
+
+
+def _in_text(vm: DatedVm) -> str:
+    computed = " (computed)" if vm.certificate_source == CertificateSource.COMPUTED else ""
+    return f"{cut_fact(vm.name, _LONGEST_NAME_IN_TEXT) or vm.vm_uuid} {vm.not_after:%Y-%m-%d}{computed}"
+
+
+def _days(number: int) -> str:
+    match number:
+        case 0:
+            return "less than a day"
+        case 1:
+            return "1 day"
+        case _:
+            return f"{number} days"

@@ -1,0 +1,275 @@
+"""One configured cluster as the work sees it: its listing, shared by all jobs, and looks at one VM's entity."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.renewal.progress import Mode, RestartAgent, Rules
+from app.ngt.tools.commands import (
+    KILLED,
+    Look,
+    ProbeFacts,
+    Tools,
+    list_vms,
+    look_at_entities,
+    read_listing,
+    read_query,
+)
+from app.ngt.tools.output import find_entities, mask, read_vm_listing
+from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
+from app.settings import ClusterSettings, GuestSettings, Limits, split_address
+from app.ssh.cvm import Asked, Cluster, CommandObserver
+from app.ssh.host import Host
+from app.ssh.pool import Pool
+from app.store.jobs.slots import SlotRules
+from app.store.records.claims import Sent
+from app.work.clusters.database_clock import DatabaseClock
+
+_Read = TypeVar("_Read")
+_LARGE = 128 * 1024
+# Several would not be faster together, and the loop would have to wait for each of them.
+_READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+_LISTED_AS_ABSENT = "(the VM is not in the answer)"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All VMs of a cluster; `read_s` is this machine's monotonic clock when the answer came."""
+
+    vms: Mapping[VmUuid, VmRecord]
+    read_s: float
+    cvm: str
+    text: str
+    duration_s: float
+    exit_status: int | None
+
+    @property
+    def asked_s(self) -> float:
+        """When it was asked for: what happened from then on it perhaps does not show."""
+        return self.read_s - self.duration_s
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """VM tools entities of a cluster, the CVM that showed them, and its clock against ours.
+
+    `entities` are those that were wanted, `others` how many more were listed. `cvm_ahead_s`: the CVM's Unix time minus
+    the monotonic reading `read_s` of this machine.
+    """
+
+    entities: Mapping[VmUuid, VmToolsEntity]
+    others: int
+    cvm: str
+    cvm_ahead_s: float
+    read_s: float
+    refresh_offered: bool
+    asked: Asked
+
+    @property
+    def asked_s(self) -> float:
+        """When it was asked for: what happened from then on it perhaps does not show."""
+        return self.read_s - self.asked.answer.duration_s
+
+
+class WorkedCluster:
+    """A cluster of the configuration, and its CVMs."""
+
+    def __init__(
+        self, name: str, settings: ClusterSettings, limits: Limits, pool: Pool, observer: CommandObserver
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.limits = limits
+        self.tools = Tools(**settings.commands.overrides())
+        self.slots = SlotRules(settings.max_running, settings.prove_first and not settings.accept_unverified)
+        self.rules = _rules(settings, limits, self.tools)
+        self.ssh = Cluster(
+            name,
+            [_cvm_host(settings, cvm) for cvm in settings.cvms],
+            pool,
+            self.tools,
+            max_output_bytes=limits.max_output_bytes,
+            observer=observer,
+        )
+        self._listing: Listing | None = None
+        self._reading: asyncio.Task[Listing] | None = None
+
+    async def listing(self, *, max_age_s: float) -> Listing:
+        """A listing not older than `max_age_s`; all who ask while one is read share it. Raises a Fault."""
+        listing = self._listing
+        if listing is not None and time.monotonic() - listing.read_s <= max_age_s:
+            return listing
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read_listing())
+            self._reading.add_done_callback(self._listing_read)
+        return await asyncio.shield(self._reading)
+
+    def _listing_read(self, reading: asyncio.Task[Listing]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            # Read here too, as all who waited for it may have been cancelled: a stop is no error of the log.
+            reading.exception()
+
+    async def _read_listing(self) -> Listing:
+        look = list_vms(self.tools, self.limits.listing_timeout_s)
+        self._listing = await self._first_understood(lambda _: look, self._listing_of)
+        return self._listing
+
+    def _listing_of(self, asked: Asked) -> Listing:
+        stdout = asked.answer.stdout
+        answer = read_listing(stdout)
+        if answer.exit_status == KILLED:
+            raise _took_too_long(asked, self.limits.listing_timeout_s)
+        # Stdout first; an older CVM may mix the streams, so both together when stdout alone says nothing.
+        if answer.is_blank:
+            records = read_vm_listing(f"{stdout[answer.begin : answer.end]}\n{asked.answer.stderr}")
+        else:
+            records = read_vm_listing(stdout, answer.begin, answer.end)
+        return Listing(
+            vms={record.vm_uuid: record for record in records},
+            read_s=asked.answered_s,
+            cvm=asked.cvm,
+            text=asked.look.text,
+            duration_s=asked.answer.duration_s,
+            exit_status=asked.answer.exit_status,
+        )
+
+    async def _first_understood(
+        self, build: Callable[[ProbeFacts], Look], read: Callable[[Asked], _Read], *, prefer: str | None = None
+    ) -> _Read:
+        """What the first CVM says whose answer is understood. Raises the first one's Fault when none is.
+
+        A CVM that hangs or babbles is passed over like one that is down.
+        """
+        causes: dict[str, Fault] = {}
+        for cvm in dict.fromkeys((prefer, *self.ssh.hosts)):
+            if cvm in causes:
+                continue
+            asked = await self.ssh.ask(build, prefer=cvm)
+            if asked.cvm in causes:
+                continue
+            try:
+                return await _read_aside(read, asked)
+            except Fault as cause:
+                causes[asked.cvm] = cause
+        raise next(iter(causes.values()))
+
+    async def query(self, wanted: Collection[VmUuid] | None = None, *, prefer: str | None = None) -> Query:
+        """The VM tools entities of the `wanted` VMs (None: of all), from whichever CVM answers.
+
+        Raises a Fault, also when the answer is torn.
+        """
+
+        def build(facts: ProbeFacts) -> Look:
+            tools = self.tools.with_query_of(facts.sub_commands)
+            if tools.query is None:
+                raise Fault(
+                    FaultCode.NOT_VERIFIABLE,
+                    f"the CLI of {self.name} names no sub-command that lists VM tools entities; "
+                    f"give it as `query` in [clusters.{self.name}.commands]",
+                )
+            return look_at_entities(tools, self.limits.look_timeout_s)
+
+        return await self._first_understood(build, lambda asked: self._query_of(asked, wanted), prefer=prefer)
+
+    def _query_of(self, asked: Asked, wanted: Collection[VmUuid] | None) -> Query:
+        answer = read_query(asked.answer.stdout)
+        if answer.exit_status == KILLED:
+            raise _took_too_long(asked, self.limits.look_timeout_s)
+        if answer.clock_s is None or answer.exit_status != 0:
+            said = (asked.answer.stderr.strip() or answer.body.strip())[-300:]
+            message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
+            raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+        found = find_entities(answer.body, wanted)
+        return Query(
+            entities=found.entities,
+            others=found.others,
+            cvm=asked.cvm,
+            cvm_ahead_s=answer.clock_s - asked.answered_s,
+            read_s=asked.answered_s,
+            refresh_offered=_offers_refresh(self.tools, asked.facts),
+            asked=asked,
+        )
+
+    def guest_host(self, guest: GuestSettings, address: str) -> Host:
+        """Where to log in for this guest."""
+        return Host(address, guest.port, guest.username, guest.key_file, guest.known_hosts, sessions=2)
+
+
+async def _read_aside(read: Callable[[Asked], _Read], asked: Asked) -> _Read:
+    """What `read` makes of the answer. A listing may have megabytes, and the loop serves others meanwhile."""
+    if len(asked.answer.stdout) < _LARGE:
+        return read(asked)
+    return await asyncio.get_running_loop().run_in_executor(_READER, read, asked)
+
+
+def _took_too_long(asked: Asked, limit_s: float) -> Fault:
+    message = f"the {asked.look.name} on {asked.cvm} gave no answer within {limit_s:g} s"
+    return Fault(FaultCode.COMMAND_TIMEOUT, message)
+
+
+def _offers_refresh(tools: Tools, facts: ProbeFacts) -> bool:
+    """An operator who gives the command line knows that it works."""
+    return tools.refresh != Tools().refresh or "refresh_vm_tools_entity" in facts.sub_commands
+
+
+def _cvm_host(settings: ClusterSettings, cvm: str) -> Host:
+    address, port = split_address(cvm)
+    known_hosts = Path(settings.known_hosts)
+    sessions = settings.sessions_per_connection
+    return Host(address, port, settings.username, settings.key_file, known_hosts, sessions=sessions)
+
+
+def _rules(settings: ClusterSettings, limits: Limits, tools: Tools) -> Rules:
+    return Rules(
+        mode=Mode(settings.mode),
+        restart_agent=RestartAgent(settings.restart_agent),
+        accept_unverified=settings.accept_unverified,
+        tools=tools,
+        verify_timeout_ssh_s=settings.verify_timeout_s or limits.verify_timeout_ssh_s,
+        verify_timeout_manual_s=settings.verify_timeout_s or limits.verify_timeout_manual_s,
+        start_window_s=limits.start_window_s,
+        change_margin_s=limits.change_margin_s,
+        settle_s=limits.settle_s,
+        clock_max_age_s=limits.clock_max_age_s,
+        delete_timeout_s=limits.delete_timeout_s,
+        create_timeout_s=limits.create_timeout_s,
+        mount_timeout_s=limits.mount_timeout_s,
+        refresh_timeout_s=limits.refresh_timeout_s,
+        retry_first_s=limits.retry_first_s,
+        retry_last_s=limits.retry_last_s,
+        unreachable_retries=limits.unreachable_retries,
+        guest_read_delays_s=limits.guest_read_delays_s,
+        renewed_recently_s=limits.renewed_recently_s,
+    )
+
+
+def sent_of_query(query: Query, vm_uuid: VmUuid, step: str, clock: DatabaseClock) -> Sent:
+    """The exchange for the job's log: of all the entities only this VM's is shown."""
+    body = query.asked.answer.stdout
+    entity = query.entities.get(vm_uuid)
+    shown = _block_of(body, vm_uuid) if entity is not None else _LISTED_AS_ABSENT
+    others = query.others + len(query.entities) - (entity is not None)
+    return Sent(
+        step=step,
+        place=query.cvm,
+        sent_at=clock.at(query.read_s - query.asked.answer.duration_s),
+        text=query.asked.look.text,
+        answered_at=clock.at(query.read_s),
+        exit_status=query.asked.answer.exit_status,
+        stdout=mask(f"{shown}\n[{others} other entities are left out]"),
+        stderr=mask(query.asked.answer.stderr),
+    )
+
+
+def _block_of(body: str, vm_uuid: VmUuid) -> str:
+    """The `vm_info_vec` of one VM as it was printed, roughly: from its beginning to that of the next."""
+    position = body.lower().find(vm_uuid)
+    begin = max(body.rfind("vm_info_vec", 0, position), 0)
+    end = body.find("vm_info_vec", position)
+    return body[begin : end if end > 0 else len(body)].rstrip()

@@ -1,0 +1,347 @@
+"""The deeds of a renewal: each action of the procedure as what is really asked of clusters and guests.
+
+Every failure comes back as an answer to the procedure; nothing is decided here.
+"""
+
+import asyncio
+import json
+import math
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.renewal.machine import (
+    Action,
+    FindVm,
+    Finish,
+    LookAtEntity,
+    MakeChange,
+    ReadBefore,
+    RestartTheAgent,
+    Verify,
+    Wait,
+)
+from app.ngt.renewal.progress import CvmClock, Failure, FoundVm, GuestSighting, Progress, Rules, Sighting, StepName
+from app.ngt.renewal.transitions import (
+    Advance,
+    AgentRestarted,
+    Answer,
+    BeforeRead,
+    Changed,
+    ChangeLost,
+    Failed,
+    Looked,
+    Verified,
+    VmFound,
+)
+from app.ngt.tools.certificate import read_certificate
+from app.ngt.tools.commands import Change, change, read_change
+from app.ngt.tools.output import mask, read_guest_config
+from app.ngt.vocabulary import PowerState, VmRecord
+from app.settings import GuestSettings, Limits, guest_for
+from app.ssh import guest as guest_ssh
+from app.ssh.host import Answer as SshAnswer
+from app.ssh.host import Host, NotSent
+from app.ssh.pool import Pool
+from app.store.inventory.vms import Vms
+from app.store.records.claims import Sent, StepDone
+from app.work.clusters.client import Listing, Query, WorkedCluster, sent_of_query
+from app.work.clusters.database_clock import DatabaseClock
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What the next commit has to store of what was done: the verdict on a step, if any, and the texts."""
+
+    done: StepDone | None
+    sent: tuple[Sent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """What was done: the answer for the procedure, and the texts for the job's log."""
+
+    step: StepName
+    started_at: datetime
+    finished_at: datetime
+    answer: Answer
+    cvm: str | None
+    sent: tuple[Sent, ...]
+
+    def said(self, verdict: Advance, *, after: Deed | None, is_look: bool) -> Deed:
+        """As a deed to store, together with what was not stored yet; a look within a step has no verdict of its own."""
+        done = after.done if after is not None else None
+        if not is_look:
+            done = StepDone(self.step, verdict.verdict, self.finished_at, verdict.message, verdict.result_vec, self.cvm)
+        return Deed(done, (*(after.sent if after is not None else ()), *self.sent))
+
+
+class Acts:
+    """What a worker can do to clusters and guests."""
+
+    def __init__(self, vms: Vms, clusters: dict[str, WorkedCluster], guests: Pool, limits: Limits) -> None:
+        self._vms = vms
+        self._clusters = clusters
+        self._guests = guests
+        self._limits = limits
+
+    def sending(self, begun: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock) -> Sent:
+        """The exact text of a change, as it is stored before it is sent."""
+        assert begun.intent is not None
+        text = _change_of(begun, action, rules).text
+        return Sent(action.step, begun.intent.cvm, clock.now(), mask(text))
+
+    async def act(self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: Sent | None) -> Acted:
+        """Does what the action says. Raises nothing of the outside world: a failure is an answer too."""
+        assert not isinstance(action, Wait | Finish)
+        started_at = clock.now()
+        sent: list[Sent] = []
+        answer: Answer
+        try:
+            match action:
+                case FindVm():
+                    answer = await self._find_vm(p, clock, sent)
+                case ReadBefore():
+                    answer = await self._read_before(p, clock, sent)
+                case LookAtEntity(step):
+                    sighting, seen_clock = await self._look(p, step, clock, sent)
+                    answer = Looked(sighting, seen_clock)
+                case MakeChange():
+                    assert sending is not None
+                    answer = await self._change(p, action, rules, clock, sent, sending)
+                case RestartTheAgent():
+                    answer = await self._restart_agent(p, clock, sent)
+                case Verify(look):
+                    answer = await self._verify(p, clock, sent, look=look)
+                case _:
+                    assert_never(action)
+        except Fault as fault:
+            answer = Failed(action.step, Failure(fault.code, fault.message))
+        cvm = next((one.place for one in sent if one.place), None)
+        return Acted(action.step, started_at, clock.now(), answer, cvm, tuple(sent))
+
+    def _cluster(self, p: Progress) -> WorkedCluster:
+        worked = self._clusters.get(p.cluster or "")
+        if worked is None:
+            raise Fault(FaultCode.CVM_UNREACHABLE, f"the cluster {p.cluster} is not in the configuration any more")
+        return worked
+
+    # Looking.
+
+    async def _find_vm(self, p: Progress, clock: DatabaseClock, sent: list[Sent]) -> VmFound:
+        """Asks all clusters that may be searched at the same time; a silent one is not one without the VM."""
+        worked = [self._clusters[name] for name in p.request.clusters if name in self._clusters]
+        if not worked:
+            raise Fault(FaultCode.CLUSTER_NOT_FOUND, "none of the clusters of this job is configured any more")
+        found = await asyncio.gather(*(self._search(cluster, p) for cluster in worked))
+        silent = [fault for fault in found if isinstance(fault, Fault)]
+        hits = [(cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, VmRecord)]
+        if len(hits) > 1:
+            names = ", ".join(cluster.name for cluster, _ in hits)
+            raise Fault(FaultCode.VM_FOUND_TWICE, f"the VM {p.vm_uuid} is on {names}; nothing was changed.")
+        if not hits and silent:
+            most_telling = silent[0]
+            raise Fault(most_telling.code, f"{most_telling.message}; nothing was changed.")
+        if not hits:
+            names = ", ".join(cluster.name for cluster in worked)
+            raise Fault(FaultCode.VM_NOT_FOUND, f"no VM {p.vm_uuid} on {names}; nothing was changed.")
+        cluster, record = hits[0]
+        if record.controller_vm:
+            raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
+        sent.append(_sent_of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
+        guest = guest_for(cluster.settings, record.name, record.addresses)
+        before = await self._vms.before_renewal(p.vm_uuid, cluster.name)
+        return VmFound(
+            cluster.name,
+            FoundVm(
+                name=record.name,
+                power=record.power,
+                addresses=record.addresses,
+                guest_address=guest[1] if guest is not None else None,
+                restart_command=guest[0].restart_command if guest is not None else None,
+                renewed_at=before.renewed_at,
+                awaiting_pickup=before.awaiting_pickup,
+                handed_in=before.handed_in,
+            ),
+        )
+
+    async def _search(self, cluster: WorkedCluster, p: Progress) -> VmRecord | Fault | None:
+        """The VM's record; a listing that was read before the VM was made is read again."""
+        try:
+            for max_age_s in (self._limits.listing_max_age_s, 0.0):
+                listing = await cluster.listing(max_age_s=max_age_s)
+                if (record := listing.vms.get(p.vm_uuid)) is not None:
+                    return record
+        except Fault as fault:
+            return fault
+        return None
+
+    async def _read_before(self, p: Progress, clock: DatabaseClock, sent: list[Sent]) -> BeforeRead:
+        assert p.vm is not None
+        looking = asyncio.ensure_future(self._look(p, StepName.READ_NGT_BEFORE, clock, sent))
+        guest: GuestSighting | None = None
+        failure: Failure | None = None
+        if p.vm.guest_address is not None and p.vm.power is not PowerState.OFF:
+            try:
+                guest = await self._read_guest(p, StepName.READ_NGT_BEFORE, clock, sent)
+            except Fault as fault:
+                failure = Failure(fault.code, fault.message)
+        sighting, seen_clock = await looking
+        return BeforeRead(sighting, seen_clock, guest, failure)
+
+    async def _look(
+        self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]
+    ) -> tuple[Sighting, CvmClock]:
+        cluster = self._cluster(p)
+        query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
+        sent.append(sent_of_query(query, p.vm_uuid, step, clock))
+        entity = query.entities.get(p.vm_uuid)
+        if entity is None and not query.others and not p.delete_begun:
+            await _must_be_without_ngt(cluster, p)
+        return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
+
+    async def _read_guest(self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]) -> GuestSighting:
+        guest, host = self._guest(p)
+        reading = await guest_ssh.read_guest(
+            self._guests,
+            host,
+            read_certificate=guest.read_certificate,
+            read_config=guest.read_config,
+            timeout_s=self._limits.guest_timeout_s,
+        )
+        now = clock.now()
+        for text, answer in (
+            (guest.read_certificate, reading.certificate_answer),
+            (guest.read_config, reading.config_answer),
+        ):
+            sent.append(_sent(step, reading.address, text, answer, now))
+        certificate = None
+        if reading.certificate_pem is not None:
+            try:
+                certificate = read_certificate(reading.certificate_pem)
+            except Fault as unreadable:
+                message = f"the certificate in the guest cannot be read: {unreadable.message}"
+                raise Fault(FaultCode.UNEXPECTED_OUTPUT, message) from unreadable
+        config = read_guest_config(reading.config_text) if reading.config_text is not None else None
+        return GuestSighting(now, certificate, config, reading.address, reading.host_key)
+
+    def _guest(self, p: Progress) -> tuple[GuestSettings, Host]:
+        assert p.vm is not None
+        cluster = self._cluster(p)
+        found = guest_for(cluster.settings, p.vm.name, p.vm.addresses)
+        if found is None:
+            raise Fault(FaultCode.GUEST_NOT_REACHED, f"no SSH access to the guest of VM {p.vm.name!r} is configured")
+        guest, address = found
+        return guest, cluster.guest_host(guest, address)
+
+    # Changing.
+
+    async def _change(
+        self, p: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock, sent: list[Sent], sending: Sent
+    ) -> Answer:
+        assert p.intent is not None
+        text = _change_of(p, action, rules)
+        try:
+            answer = await self._cluster(p).ssh.change(p.intent.cvm, action.step, text.text, timeout_s=text.timeout_s)
+        except NotSent as fault:
+            sent.append(_answered(sending, clock.now(), fault=f"not sent: {fault.message}"))
+            return Failed(action.step, Failure(fault.code, fault.message))
+        except Fault as fault:
+            sent.append(_answered(sending, clock.now(), fault=fault.message))
+            return ChangeLost()
+        framed = read_change(answer.stdout, p.intent.marker)
+        fault_text = None if framed is not None else "the answer is not whole"
+        sent.append(_answered(sending, clock.now(), answer=answer, fault=fault_text))
+        return Changed(framed) if framed is not None else ChangeLost()
+
+    async def _restart_agent(self, p: Progress, clock: DatabaseClock, sent: list[Sent]) -> AgentRestarted:
+        guest, host = self._guest(p)
+        answer = await guest_ssh.restart_agent(
+            self._guests, host, restart_command=guest.restart_command, timeout_s=self._limits.restart_timeout_s
+        )
+        sent.append(_sent(StepName.RESTART_AGENT, host.name, guest.restart_command, answer, clock.now()))
+        return AgentRestarted()
+
+    async def _verify(self, p: Progress, clock: DatabaseClock, sent: list[Sent], *, look: bool) -> Verified:
+        """Whatever can be seen; a guest or a cluster that is silent now is asked again later."""
+        assert p.vm is not None
+        sighting: Sighting | None = None
+        seen_clock: CvmClock | None = None
+        guest: GuestSighting | None = None
+        asks_guest = p.vm.guest_address is not None and p.vm.power is not PowerState.OFF
+        if asks_guest:
+            try:
+                guest = await self._read_guest(p, StepName.VERIFY, clock, sent)
+            except Fault as fault:
+                sent.append(_unreached(p, clock, fault))
+        if look:
+            try:
+                sighting, seen_clock = await self._look(p, StepName.VERIFY, clock, sent)
+            except Fault as fault:
+                sent.append(_unreached(p, clock, fault))
+        return Verified(sighting, seen_clock, guest, asks_guest)
+
+
+async def _must_be_without_ngt(cluster: WorkedCluster, p: Progress) -> None:
+    """The query listed nobody at all: that this VM has no entity is believed only when ncli says so too.
+
+    After a delete of ours the query alone will do: ncli's flag can be stale, and a create harms nobody.
+    """
+    record = (await cluster.listing(max_age_s=0.0)).vms.get(p.vm_uuid)
+    if record is None or record.ngt is None or record.ngt.enabled is not False:
+        message = "the query lists no VM tools entity at all, and ncli does not say that NGT is off for this VM"
+        raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+
+
+def _cvm_clock(query: Query, clock: DatabaseClock) -> CvmClock:
+    read_at = clock.at(query.read_s)
+    cvm_unix_s = query.read_s + query.cvm_ahead_s
+    return CvmClock(query.cvm, cvm_unix_s - read_at.timestamp(), read_at, query.refresh_offered)
+
+
+def _change_of(p: Progress, action: MakeChange, rules: Rules) -> Change:
+    assert p.intent is not None
+    marker, not_after_s = p.intent.marker, p.intent.not_after_s
+    return change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)
+
+
+def _sent(step: StepName, place: str, text: str, answer: SshAnswer, now: datetime) -> Sent:
+    sent_at = now - timedelta(seconds=answer.duration_s)
+    return Sent(step, place, sent_at, mask(text), now, answer.exit_status, mask(answer.stdout), mask(answer.stderr))
+
+
+def _sent_of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -> Sent:
+    """The exchange for the job's log: of all the VMs only this one is shown, as it was read."""
+    answered_at = clock.at(listing.read_s)
+    shown = json.dumps(asdict(record), ensure_ascii=False)
+    others = len(listing.vms) - 1
+    return Sent(
+        step=StepName.FIND_VM,
+        place=listing.cvm,
+        sent_at=answered_at - timedelta(seconds=listing.duration_s),
+        text=listing.text,
+        answered_at=answered_at,
+        exit_status=listing.exit_status,
+        stdout=mask(f"{shown}\n[as it was read; {others} other VMs are left out]"),
+    )
+
+
+def _answered(sending: Sent, now: datetime, *, answer: SshAnswer | None = None, fault: str | None = None) -> Sent:
+    return Sent(
+        step=sending.step,
+        place=sending.place,
+        sent_at=sending.sent_at,
+        text=sending.text,
+        answered_at=now,
+        exit_status=answer.exit_status if answer is not None else None,
+        stdout=mask(answer.stdout) if answer is not None else None,
+        stderr=mask(answer.stderr) if answer is not None else None,
+        fault=fault,
+        exchange_id=sending.exchange_id,
+    )
+
+
+def _unreached(p: Progress, clock: DatabaseClock, fault: Fault) -> Sent:
+    place = (p.vm.guest_address if p.vm is not None else None) or ""
+    return Sent(StepName.VERIFY, place, clock.now(), "", clock.now(), fault=fault.message)

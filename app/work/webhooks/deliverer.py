@@ -1,0 +1,185 @@
+"""The sender of the outbox: whatever is due is claimed, sent and written down, by every replica beside the others.
+
+Each target has a few senders of its own, so one that answers slowly or never holds up no other. Whoever dies between
+sending and writing down leaves the delivery to be sent once more, with the same id.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from app.ngt.errors import Fault
+from app.settings import WebhookTarget
+from app.settings.webhooks import Event
+from app.store.webhooks.deliveries import ClaimedDelivery, Deliveries, Room
+from app.telemetry import Metrics
+from app.work.webhooks.sender import Sender, Sent
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.5
+"""How often due deliveries are looked for: this long after the commit at most, an event is on its way."""
+END_UNSENDABLE_S = 5.0
+
+_AT_ONCE = 4
+# Beyond the target's own time limit: for the answer to be written down before another replica sends once more.
+_LEASE_MARGIN_S = 15.0
+# On stopping, what is on its way may arrive; the rest is left to others, or to the next start.
+_GRACE_S = 5.0
+_GONE = 410
+_WITH_RETRY_AFTER = frozenset({429, 503})
+_LONGEST_RETRY_AFTER_S = 86400.0
+# Each wait grows by up to this part of it, so that what failed together does not come back together.
+_JITTER = 0.1
+
+
+class Deliverer:
+    """Sends for one worker process. `targets` are all that are configured, by name; `retry_delays_s` is the ladder."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        targets: Mapping[str, WebhookTarget],
+        sender: Sender,
+        retry_delays_s: Sequence[float],
+        metrics: Metrics,
+    ) -> None:
+        self._deliveries = deliveries
+        self._targets = targets
+        self._sender = sender
+        self._retry_delays_s = retry_delays_s
+        self._metrics = metrics
+        self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in targets}
+        self._stopping = False
+        self._is_cut_off = False
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """What was begun is finished, or left to others, before the context is left."""
+        async with self._sender:
+            try:
+                yield
+            finally:
+                await self._put_down()
+
+    async def send_due(self) -> None:
+        """Begin to send what is due, as far as the targets have senders free. To be called every `POLL_S`."""
+        rooms = {
+            name: Room(_AT_ONCE - len(sending), self._lease_s(name))
+            for name, sending in self._sending.items()
+            if len(sending) < _AT_ONCE and not self._stopping
+        }
+        if not rooms:
+            return
+        for claimed in await self._claim(rooms):
+            sending = self._sending[claimed.delivery.target]
+            task = asyncio.create_task(self._work_off(claimed), name="webhook")
+            sending.add(task)
+            task.add_done_callback(sending.discard)
+
+    async def _claim(self, rooms: Mapping[str, Room]) -> tuple[ClaimedDelivery, ...]:
+        try:
+            claimed = await self._deliveries.claim(rooms)
+        except Fault as fault:
+            # Once, and not at every poll.
+            if not self._is_cut_off:
+                log.warning("webhooks wait for the database", error_code=fault.code, error=fault.message)
+            self._is_cut_off = True
+            return ()
+        self._is_cut_off = False
+        return claimed
+
+    async def end_unsendable(self) -> None:
+        """What nobody will ever send ends visibly. To be called every `END_UNSENDABLE_S`."""
+        if ended := await self._deliveries.end_unsendable(self._targets):
+            log.warning("deliveries ended because their target is disabled or not configured", deliveries=ended)
+
+    async def _work_off(self, first: ClaimedDelivery) -> None:
+        """The delivery, and then one after the other what else is due for its target."""
+        name = first.delivery.target
+        claimed: ClaimedDelivery | None = first
+        try:
+            while claimed is not None:
+                await self._send(claimed)
+                room = {} if self._stopping else {name: Room(1, self._lease_s(name))}
+                claimed = next(iter(await self._deliveries.claim(room)), None) if room else None
+        except Fault as fault:
+            # The database went away: the lease runs out, and the delivery is sent once more.
+            log.warning("a delivery was left to be sent again", error_code=fault.code, error=fault.message)
+
+    async def _send(self, claimed: ClaimedDelivery) -> None:
+        delivery = claimed.delivery
+        about = {"job_id": str(delivery.job_id)} if delivery.job_id is not None else {}
+        words = {"target": delivery.target, "event_type": delivery.event, "attempt": delivery.attempts, **about}
+        with structlog.contextvars.bound_contextvars(webhook_id=str(delivery.id), **words):
+            try:
+                sent = await self._attempt(claimed)
+            except asyncio.CancelledError:
+                with suppress(Fault):
+                    await self._deliveries.let_go(claimed)
+                raise
+            result = await self._write_down(claimed, sent)
+            self._metrics.deliveries_total.labels(target=delivery.target, result=result).inc()
+
+    async def _attempt(self, claimed: ClaimedDelivery) -> Sent:
+        target = self._targets[claimed.delivery.target]
+        try:
+            return await self._sender.send(target, claimed.delivery)
+        except Exception:
+            # A fault of this service must not stop the other deliveries, nor this one's next attempt.
+            log.exception("a webhook could not be sent")
+            return Sent(http_status=None, retry_after_s=None, error="the service could not send it; its log says why")
+
+    async def _write_down(self, claimed: ClaimedDelivery, sent: Sent) -> str:
+        """What came of it, as the metrics call it."""
+        if is_taken(sent):
+            await self._deliveries.delivered(claimed, sent.http_status)
+            log.info("the webhook was delivered", http_status=sent.http_status)
+            return "delivered"
+        error = sent.error or f"the receiver answered {sent.http_status}"
+        if sent.http_status == _GONE:
+            await self._deliveries.disable(claimed, sent.http_status, error)
+            log.error("the webhook's target is disabled: it wants no more events; a test enables it", error=error)
+            return "disabled"
+        delays_s = () if claimed.delivery.event == Event.TEST else self._retry_delays_s
+        again_in_s = next_in_s(claimed.delivery.attempts, sent, delays_s, random.random())  # noqa: S311 - no secret
+        await self._deliveries.failed(claimed, sent.http_status, error, again_in_s=again_in_s)
+        if again_in_s is None:
+            log.error("the webhook is exhausted: no attempt is left", http_status=sent.http_status, error=error)
+            return "exhausted"
+        log.warning("the webhook is sent again", http_status=sent.http_status, error=error, in_s=round(again_in_s, 1))
+        return "failed"
+
+    def _lease_s(self, target: str) -> float:
+        return self._targets[target].timeout_s + _LEASE_MARGIN_S
+
+    async def _put_down(self) -> None:
+        self._stopping = True
+        tasks = [task for sending in self._sending.values() for task in sending]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=_GRACE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+def is_taken(sent: Sent) -> bool:
+    """2xx alone is success: a redirect is none, and is not followed."""
+    return sent.error is None and sent.http_status is not None and 200 <= sent.http_status < 300  # noqa: PLR2004
+
+
+def next_in_s(attempts: int, sent: Sent, delays_s: Sequence[float], jitter: float) -> float | None:
+    """Seconds until the next attempt after so many that failed; None when that was the last one.
+
+    `Retry-After` of 429 and 503 makes it later, by a day at most. `jitter` is at least 0 and below 1.
+    """
+    if attempts > len(delays_s):
+        return None
+    delay_s = delays_s[attempts - 1]
+    if sent.http_status in _WITH_RETRY_AFTER and sent.retry_after_s is not None:
+        delay_s = max(delay_s, min(sent.retry_after_s, _LONGEST_RETRY_AFTER_S))
+    return delay_s * (1 + _JITTER * jitter)
