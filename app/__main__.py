@@ -21,7 +21,7 @@ import typer
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, SettingsError, load_settings, split_address
 from app.store.embedded.server import EmbeddedPostgresError, start_embedded
-from app.store.records.all import KeyRecord, Scope
+from app.store.records.callers import KeyRecord, Scope
 from app.telemetry import configure_logging
 
 if TYPE_CHECKING:

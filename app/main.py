@@ -17,22 +17,20 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import create_api
-from app.api.callers.authentication import Logins
+from app.api.callers.authentication import Authenticator
 from app.api.callers.oidc import Issuer
 from app.api.callers.rate_limits import CallLimits
 from app.api.documents.openapi_30 import SOMEWHERE, plain_document
 from app.api.http.connection_limits import BoundedConnection
-from app.api.http.dependencies import Parts
-from app.api.http.wait_slots import Waiters
-from app.api.monitoring.inventory_metrics import InventoryMetrics
+from app.api.http.dependencies import Services
+from app.api.http.wait_slots import WaitSlots
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
 from app.store.auto_renew import AutoRenewals
 from app.store.callers.api_keys import Keys
-from app.store.change_feed import Changes
+from app.store.change_feed import ChangeFeed
 from app.store.clusters.state import Clusters
 from app.store.diagnosis import DiagnosisFacts
-from app.store.inventory.counts import CertificateCounts
 from app.store.inventory.pushed_certificates import PushedCertificates
 from app.store.inventory.vms import Vms
 from app.store.jobs.events import JobEvents
@@ -71,10 +69,10 @@ def build_app(settings: Settings, database_url: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        async with _opened(settings, database_url) as (parts, _):
-            api.state.parts = parts
+        async with _opened(settings, database_url) as (services, _):
+            api.state.services = services
             yield
-            parts.draining.begin()
+            services.draining.begin()
 
     return create_api(lifespan)
 
@@ -97,34 +95,34 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
     CannotListenError when the port is taken.
     """
     async with AsyncExitStack() as stack:
-        parts, queue = await stack.enter_async_context(_opened(settings, database_url))
-        await _refuse_open_door(settings, parts.keys)
+        services, queue = await stack.enter_async_context(_opened(settings, database_url))
+        await _refuse_open_door(settings, services.keys)
         # The port is taken before the worker begins anything that would have to be put down at once.
         listening = stack.enter_context(_listening(settings.host, settings.port))
-        worker = Worker(settings, parts.database, queue, parts.metrics) if with_worker else None
+        worker = Worker(settings, services.database, queue, services.metrics) if with_worker else None
         if worker is not None:
-            parts = replace(parts, worker_alive=worker.is_alive)
+            services = replace(services, worker_alive=worker.is_alive)
         api = create_api()
-        api.state.parts = parts
-        server = _Server(_uvicorn_config(api, settings))
+        api.state.services = services
+        server = _UvicornServer(_uvicorn_config(api, settings))
         serving = asyncio.create_task(server.serve([listening]), name="http")
         with _stop_signals() as stopping:
             working = worker.at_work() if worker is not None else _nothing()
             async with working:
                 log.info("listening", url=_url_of(listening))
                 await _first(serving, stopping)
-                parts.draining.begin()
+                services.draining.begin()
                 log.info("stopping: running changes are finished first")
             # Whoever waits is answered now; the server would wait for them until its limit.
-            parts.changes.end_watches()
+            services.changes.end_watches()
             server.should_exit = True
             await serving
 
 
 async def work_until_stopped(settings: Settings, database_url: str) -> None:
     """Works without HTTP until SIGTERM or SIGINT; then running changes are finished first."""
-    async with _opened(settings, database_url) as (parts, queue):
-        worker = Worker(settings, parts.database, queue, parts.metrics)
+    async with _opened(settings, database_url) as (services, queue):
+        worker = Worker(settings, services.database, queue, services.metrics)
         with _stop_signals() as stopping:
             async with worker.at_work():
                 await stopping.wait()
@@ -136,23 +134,23 @@ def _slots_of(settings: Settings) -> dict[str, SlotRules]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[Parts, procrastinate.App]]:
+async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[Services, procrastinate.App]]:
     database = Database(database_url)
     queue = queue_app(database_url)
     wakeups = WakeUps(queue)
     jobs = Jobs(database, wakeups, Outbox(settings.webhooks))
-    changes = Changes(database_url, jobs)
+    changes = ChangeFeed(database_url, jobs)
     keys = Keys(database)
     metrics = Metrics()
     issuer = None if settings.oidc is None else Issuer(settings.oidc)
-    parts = Parts(
+    services = Services(
         settings=settings,
         database=database,
         wakeups=wakeups,
         jobs=jobs,
         job_events=JobEvents(database),
         keys=keys,
-        logins=Logins(keys, issuer, CallLimits(settings.callers), metrics),
+        logins=Authenticator(keys, issuer, CallLimits(settings.callers), metrics),
         clusters=Clusters(database),
         auto_renewals=AutoRenewals(database),
         pauses=Pauses(database, wakeups, _slots_of(settings)),
@@ -162,16 +160,13 @@ async def _opened(settings: Settings, database_url: str) -> AsyncIterator[tuple[
         pushed_certificates=PushedCertificates(database, wakeups),
         diagnosis_facts=DiagnosisFacts(database),
         changes=changes,
-        waiters=Waiters(settings.callers),
+        waiters=WaitSlots(settings.callers),
         metrics=metrics,
-        inventory=InventoryMetrics(
-            CertificateCounts(database), tuple(settings.clusters), per_vm=settings.metrics_per_vm
-        ),
     )
     try:
-        async with queue.open_async(), parts.changes, issuer or nullcontext():
-            await parts.clusters.ensure(settings.clusters)
-            yield parts, queue
+        async with queue.open_async(), services.changes, issuer or nullcontext():
+            await services.clusters.ensure(settings.clusters)
+            yield services, queue
     finally:
         await database.close()
 
@@ -186,7 +181,7 @@ async def _refuse_open_door(settings: Settings, keys: Keys) -> None:
         raise Fault(FaultCode.NO_KEY_YET, message)
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """Signals are ours: uvicorn would close the port before the running changes are finished."""
 
     @contextmanager

@@ -21,7 +21,7 @@ from app.api.diagnosis import routes as diagnosis
 from app.api.documents.openapi_30 import plain_document
 from app.api.documents.openapi_31 import shape_openapi
 from app.api.documents.tables import DESCRIPTION, TAGS
-from app.api.http.dependencies import parts_of
+from app.api.http.dependencies import services_of
 from app.api.http.middleware import RequestContext
 from app.api.http.problems import answer_fault, fault_of_framework
 from app.api.inventory import certificates, forecast
@@ -54,7 +54,7 @@ _ROUTERS = (
 
 
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """The application without its parts: whoever serves it sets `app.state.parts`."""
+    """The application without its services: whoever serves it sets `app.state.services`."""
     api = FastAPIOffline(
         docs_url="/docs",
         redoc_url=None,
@@ -86,7 +86,7 @@ def operations() -> Sequence[APIRoute]:
 
 async def _plain_document(request: Request) -> Response:
     """The one server of the document is `public_url`, else the address that this request came to."""
-    url = parts_of(request).settings.public_url or str(request.base_url)
+    url = services_of(request).settings.public_url or str(request.base_url)
     return JSONResponse(plain_document(request.app.openapi(), url))
 
 

@@ -18,7 +18,7 @@ from app.settings.clusters import (
 from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
 from app.settings.retention import Retention
-from app.settings.scans import Scan
+from app.settings.scans import ScanSettings
 from app.settings.service import Settings, default_data_dir
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
@@ -34,7 +34,7 @@ __all__ = [
     "Oidc",
     "RenewWindow",
     "Retention",
-    "Scan",
+    "ScanSettings",
     "Settings",
     "SettingsError",
     "Warnings",

@@ -17,7 +17,7 @@ from app.settings.checks import faults_between_tables, faults_of_files
 from app.settings.clusters import ClusterSettings, CommandSettings, GuestMatch, GuestSettings
 from app.settings.limits import Limits, Table
 from app.settings.retention import Retention
-from app.settings.scans import Scan
+from app.settings.scans import ScanSettings
 from app.settings.service import Settings, default_data_dir
 from app.settings.warnings import Warnings
 from app.settings.webhooks import BasicAuth, HeaderAuth, OAuthAuth, WebhookTarget
@@ -37,7 +37,7 @@ _OWN_TABLES: dict[str, type[Table]] = {
     "callers": Callers,
     "oidc": Oidc,
     "retention": Retention,
-    "scan": Scan,
+    "scan": ScanSettings,
     "warnings": Warnings,
 }
 _TABLES = frozenset({*_OWN_TABLES, "clusters", "webhooks"})

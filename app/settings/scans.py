@@ -14,7 +14,7 @@ OFF = "off"
 _SOME_DAY = datetime(2026, 1, 1)  # noqa: DTZ001 - no zone matters to what is written in fields of a calendar
 
 
-class Scan(Table):
+class ScanSettings(Table):
     """`[scan]`. `schedule` is a cron line of five fields in `time_zone`, or `off`."""
 
     schedule: str = "0 2 * * *"

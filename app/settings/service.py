@@ -13,7 +13,7 @@ from app.settings.callers.rate_limits import Callers
 from app.settings.clusters import ClusterSettings
 from app.settings.limits import Limits, Seconds, Table
 from app.settings.retention import Retention
-from app.settings.scans import Scan
+from app.settings.scans import ScanSettings
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 
@@ -51,7 +51,7 @@ class Settings(Table):
     callers: Callers = Callers()
     oidc: Oidc | None = None
     retention: Retention = Retention()
-    scan: Scan = Scan()
+    scan: ScanSettings = ScanSettings()
     warnings: Warnings = Warnings()
     clusters: Mapping[str, ClusterSettings] = Field(default_factory=dict)
     webhooks: Mapping[str, WebhookTarget] = Field(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.simulator.faults import Does, Shell, ToolFault
-from app.simulator.host import Host
+from app.simulator.host import SimulatedHost
 from app.simulator.site import Site
 
 _VM_SWITCHES = ("slot_taken", "link_whatever_the_certificate", "agent_answers", "pickup_delay_s")
@@ -112,7 +112,7 @@ async def _host(site: Site, request: Mapping[str, Any]) -> None:
             _set_host_key(host, wrong=bool(value))
 
 
-def _set_host_key(host: Host, *, wrong: bool) -> None:
+def _set_host_key(host: SimulatedHost, *, wrong: bool) -> None:
     if wrong:
         host.serve_wrong_host_key()
     else:

@@ -15,7 +15,7 @@ from typing import cast
 import asyncssh
 
 from app.simulator.faults import Shell
-from app.simulator.host import Connection
+from app.simulator.host import ServerConnection
 from app.simulator.journal import Journal, Kind, Record
 
 MENU = """
@@ -45,7 +45,7 @@ class Shells:
         self.tools = tools
         self.running: dict[int, _Session] = {}
 
-    def open_session(self, connection: Connection) -> asyncssh.SSHServerSession[bytes]:
+    def open_session(self, connection: ServerConnection) -> asyncssh.SSHServerSession[bytes]:
         """Make the session of a channel that was just opened to a CVM."""
         return _Session(self, connection)
 
@@ -65,7 +65,7 @@ class Shells:
         while self.running:
             await next(iter(self.running.values())).ended.wait()
 
-    async def spawn(self, shell: "_Shell", record: Record, connection: Connection) -> None:
+    async def spawn(self, shell: "_Shell", record: Record, connection: ServerConnection) -> None:
         """Start the shell that runs the text of `record`."""
         host = connection.host.name
         if connection.host.faults.shell is Shell.RESTRICTED:
@@ -98,7 +98,7 @@ class Shells:
 class _Session(asyncssh.SSHServerSession[bytes]):
     """One channel to a CVM."""
 
-    def __init__(self, shells: Shells, connection: Connection) -> None:
+    def __init__(self, shells: Shells, connection: ServerConnection) -> None:
         self.shells = shells
         self.connection = connection
         self.ended = asyncio.Event()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import asyncssh
 
 from app.simulator.certificates import pem_of
-from app.simulator.host import Connection
+from app.simulator.host import ServerConnection
 from app.simulator.journal import Journal, Kind
-from app.simulator.model import Cluster, Vm
+from app.simulator.model import SimulatedCluster, SimulatedVm
 from app.simulator.spec import Os
 
 LINUX_CONFIG = "/usr/local/nutanix/ngt/config"
@@ -34,11 +34,11 @@ class GuestAnswer:
 class Guest:
     """The inside of one VM."""
 
-    vm: Vm
-    cluster: Cluster
+    vm: SimulatedVm
+    cluster: SimulatedCluster
     journal: Journal
 
-    def open_session(self, connection: Connection) -> asyncssh.SSHServerSession[bytes]:
+    def open_session(self, connection: ServerConnection) -> asyncssh.SSHServerSession[bytes]:
         """Make the session of a channel that was just opened to this guest."""
         return _GuestSession(self, connection)
 
@@ -122,7 +122,7 @@ _NOT_FOUND: dict[Os, Callable[[str], GuestAnswer]] = {
 class _GuestSession(asyncssh.SSHServerSession[bytes]):
     """One channel to a guest."""
 
-    def __init__(self, guest: Guest, connection: Connection) -> None:
+    def __init__(self, guest: Guest, connection: ServerConnection) -> None:
         self._guest = guest
         self._connection = connection
         self._channel: asyncssh.SSHServerChannel[bytes] | None = None

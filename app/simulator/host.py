@@ -14,7 +14,7 @@ from app.simulator.journal import Journal, Kind
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Host:
+class SimulatedHost:
     """A CVM or a guest. `name` is what the journal calls it; `port` is chosen by the site before it listens."""
 
     name: str
@@ -24,11 +24,11 @@ class Host:
     client_key: asyncssh.SSHKey
     host_key: asyncssh.SSHKey
     journal: Journal
-    open_session: Callable[["Connection"], asyncssh.SSHServerSession[bytes]]
+    open_session: Callable[["ServerConnection"], asyncssh.SSHServerSession[bytes]]
     banner: str = ""
     port: int = 0
     faults: HostFaults = field(default_factory=HostFaults)
-    connections: set["Connection"] = field(default_factory=set)
+    connections: set["ServerConnection"] = field(default_factory=set)
     _acceptor: asyncssh.SSHAcceptor | None = None
 
     @property
@@ -52,7 +52,7 @@ class Host:
         if self._acceptor is None:
             self._acceptor = await asyncssh.listen(
                 sock=listening or listening_socket(self.ip, self.port),
-                server_factory=lambda: Connection(self),
+                server_factory=lambda: ServerConnection(self),
                 server_host_keys=[self.host_key],
                 encoding=None,
                 compression_algs=None,
@@ -88,10 +88,10 @@ class Host:
         self._acceptor.update(server_host_keys=[key])
 
 
-class Connection(asyncssh.SSHServer):
+class ServerConnection(asyncssh.SSHServer):
     """One client's connection to a host."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: SimulatedHost) -> None:
         self.host = host
         self.sessions = 0
         self._connection: asyncssh.SSHServerConnection | None = None

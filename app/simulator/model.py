@@ -22,7 +22,7 @@ _NEVER = float("inf")
 
 
 @dataclass(slots=True)
-class VmToolsEntity:
+class SimulatedEntity:
     """The record that the NGT service keeps of a VM. `reported_expiry` is what its agent told last."""
 
     ngt_uuid: str
@@ -35,7 +35,7 @@ class VmToolsEntity:
 
 
 @dataclass(slots=True)
-class Vm:
+class SimulatedVm:
     """One VM and its guest.
 
     `iso` is the certificate on the mounted ISO, `installed` the one in the guest, `first` the one it started with.
@@ -49,7 +49,7 @@ class Vm:
     addresses: tuple[str, ...]
     powered_on: bool = True
     controller_vm: bool = False
-    entity: VmToolsEntity | None = None
+    entity: SimulatedEntity | None = None
     iso: ClientCertificate | None = None
     installed: ClientCertificate | None = None
     first: ClientCertificate | None = None
@@ -61,7 +61,7 @@ class Vm:
 
 
 @dataclass(slots=True)
-class Cluster:
+class SimulatedCluster:
     """One cluster and everything that its tools can do to it. `identifier` stands before `::` in ncli's VM ids."""
 
     name: str
@@ -69,13 +69,13 @@ class Cluster:
     traits: Traits
     clock: Callable[[], float]
     journal: Journal
-    vms: dict[str, Vm] = field(default_factory=dict)
+    vms: dict[str, SimulatedVm] = field(default_factory=dict)
 
-    def add_vm(self, spec: VmSpec, *, addresses: tuple[str, ...]) -> Vm:
+    def add_vm(self, spec: VmSpec, *, addresses: tuple[str, ...]) -> SimulatedVm:
         """Add a VM with a certificate that expires as `spec` says."""
         number = len(self.vms)
         made = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.identifier}/{number}/{spec.name}")
-        vm = Vm(spec.uuid or str(made), spec.name, spec.os, addresses, spec.powered_on, spec.controller_vm)
+        vm = SimulatedVm(spec.uuid or str(made), spec.name, spec.os, addresses, spec.powered_on, spec.controller_vm)
         if spec.clone_of is not None:
             vm.installed = self.vm_named(spec.clone_of).installed
         elif not spec.controller_vm:
@@ -84,13 +84,13 @@ class Cluster:
         vm.first = vm.installed
         if spec.entity and vm.installed is not None:
             old = vm.installed
-            vm.entity = VmToolsEntity(old.ngt_uuid, old, spec.vss_snapshot, spec.file_level_restore)
+            vm.entity = SimulatedEntity(old.ngt_uuid, old, spec.vss_snapshot, spec.file_level_restore)
             vm.entity.reported_expiry = old.not_after
             vm.entity.reported_os = vm.os
         self.vms[vm.uuid] = vm
         return vm
 
-    def vm_named(self, name: str) -> Vm:
+    def vm_named(self, name: str) -> SimulatedVm:
         """Give the first VM of that name; raises LookupError."""
         for vm in self.vms.values():
             if vm.name == name:
@@ -118,7 +118,7 @@ class Cluster:
         if vm.entity is not None:
             return ALREADY_EXISTS
         ngt_uuid = str(uuid.uuid4())
-        vm.entity = VmToolsEntity(ngt_uuid, self._issue(vm, ngt_uuid))
+        vm.entity = SimulatedEntity(ngt_uuid, self._issue(vm, ngt_uuid))
         self._note(Effect.CREATED, vm)
         return NO_ERROR
 
@@ -162,7 +162,7 @@ class Cluster:
         if on and not was_on:
             self.restart_agent(vm_uuid)
 
-    def communication_link_active(self, vm: Vm) -> bool:
+    def communication_link_active(self, vm: SimulatedVm) -> bool:
         """Tell whether cluster and agent talk to each other now."""
         if vm.entity is None or not vm.powered_on or not vm.agent_answers:
             return False
@@ -180,7 +180,7 @@ class Cluster:
             if vm.entity is not None and self.communication_link_active(vm):
                 self._report(vm, vm.entity)
 
-    def _pick_up(self, vm: Vm) -> None:
+    def _pick_up(self, vm: SimulatedVm) -> None:
         vm.pickup_at = _NEVER
         if vm.iso is None:
             return
@@ -189,12 +189,12 @@ class Cluster:
             vm.entity.tools_mounted = False
         self._note(Effect.PICKED_UP, vm)
 
-    def _report(self, vm: Vm, entity: VmToolsEntity) -> None:
+    def _report(self, vm: SimulatedVm, entity: SimulatedEntity) -> None:
         told = entity.certificate if self.traits.reported_expiry is ReportedExpiry.ISSUED else vm.installed
         entity.reported_expiry = None if told is None else told.not_after
         entity.reported_os = vm.os
 
-    def _issue(self, vm: Vm, ngt_uuid: str) -> ClientCertificate:
+    def _issue(self, vm: SimulatedVm, ngt_uuid: str) -> ClientCertificate:
         """Dates have whole seconds; no two certificates of a VM have one date, as real ones are issued days apart."""
         earlier = max((held.not_before for held in (vm.installed, vm.iso) if held is not None), default=0)
         return issue(ngt_uuid, not_before=max(self.clock(), earlier + 1))
@@ -221,10 +221,10 @@ class Cluster:
             self._note(Effect.CAPABILITY, vm)
         return NO_ERROR
 
-    def _note(self, effect: Effect, vm: Vm) -> None:
+    def _note(self, effect: Effect, vm: SimulatedVm) -> None:
         self.journal.note(Kind.EFFECT, effect, cluster=self.name, vm_uuid=vm.uuid)
 
 
-def make_cluster(spec: ClusterSpec, number: int, *, clock: Callable[[], float], journal: Journal) -> Cluster:
+def make_cluster(spec: ClusterSpec, number: int, *, clock: Callable[[], float], journal: Journal) -> SimulatedCluster:
     """Make the cluster of `spec` without VMs; `number` tells the clusters of a site apart."""
-    return Cluster(spec.name, f"00058df6-b289-00c6-0000-{number:012x}", spec.traits, clock, journal)
+    return SimulatedCluster(spec.name, f"00058df6-b289-00c6-0000-{number:012x}", spec.traits, clock, journal)

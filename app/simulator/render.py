@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.simulator.model import Cluster, Vm
+from app.simulator.model import SimulatedCluster, SimulatedVm
 from app.simulator.spec import LogLines, ReportedExpiry
 
 _HOST_ID = "1591223829"
@@ -107,7 +107,7 @@ def results(words: Iterable[str], *, one_line: bool = False) -> str:
     return " ".join(lines) + "\n" if one_line else "".join(f"{line}\n" for line in lines)
 
 
-def vm_info_vec(cluster: Cluster, vm: Vm) -> str:
+def vm_info_vec(cluster: SimulatedCluster, vm: SimulatedVm) -> str:
     """Give a VM's block in the answer of `query_vm_tools_entities`; nothing for a VM without an entity."""
     entity = vm.entity
     if entity is None:
@@ -137,7 +137,7 @@ def vm_info_vec(cluster: Cluster, vm: Vm) -> str:
     return "\n".join(["vm_info_vec {", *lines, "}\n"])
 
 
-def ncli_ngt(cluster: Cluster, vm: Vm) -> list[tuple[str, str]]:
+def ncli_ngt(cluster: SimulatedCluster, vm: SimulatedVm) -> list[tuple[str, str]]:
     """Give the record of `ncli ngt get`."""
     entity = vm.entity
     return [
@@ -151,7 +151,7 @@ def ncli_ngt(cluster: Cluster, vm: Vm) -> list[tuple[str, str]]:
     ]
 
 
-def ncli_vm(cluster: Cluster, vm: Vm) -> list[tuple[str, str]]:
+def ncli_vm(cluster: SimulatedCluster, vm: SimulatedVm) -> list[tuple[str, str]]:
     """Give the record of `ncli vm list`."""
     return [
         ("Id", f"{cluster.identifier}::{vm.uuid}"),
@@ -181,7 +181,7 @@ def json_answer(content: object, *, status: int = 0) -> str:
     return json.dumps({"data": content, "status": status}, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def json_vm(cluster: Cluster, vm: Vm) -> dict[str, Any]:
+def json_vm(cluster: SimulatedCluster, vm: SimulatedVm) -> dict[str, Any]:
     """Give one VM of `ncli vm ls --json=true`, with the whole NGT state."""
     padding = cluster.traits.listing_padding_bytes
     return {
@@ -201,7 +201,7 @@ def json_vm(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     }
 
 
-def json_ngt(cluster: Cluster, vm: Vm) -> dict[str, Any]:
+def json_ngt(cluster: SimulatedCluster, vm: SimulatedVm) -> dict[str, Any]:
     """Give one VM's NGT state as it stands in ncli's JSON."""
     entity = vm.entity
     return {

@@ -15,9 +15,9 @@ import asyncssh
 from app.simulator.cvm import Shells
 from app.simulator.faults import ToolFault, ToolFaults
 from app.simulator.guest import Guest
-from app.simulator.host import Host, listening_socket
+from app.simulator.host import SimulatedHost, listening_socket
 from app.simulator.journal import Journal
-from app.simulator.model import Cluster, Vm, make_cluster
+from app.simulator.model import SimulatedCluster, SimulatedVm, make_cluster
 from app.simulator.spec import ClusterSpec, Os, SiteSpec
 from app.simulator.toolport import ToolPort
 
@@ -39,9 +39,9 @@ class Site:
         self.directory = directory.resolve()
         self.journal = Journal(clock)
         self.faults = ToolFaults()
-        self.clusters: dict[str, Cluster] = {}
-        self.cvms: dict[str, list[Host]] = {}
-        self.guests: dict[str, Host] = {}
+        self.clusters: dict[str, SimulatedCluster] = {}
+        self.cvms: dict[str, list[SimulatedHost]] = {}
+        self.guests: dict[str, SimulatedHost] = {}
         self.client_key_path = self.directory / "client_key"
         self.known_hosts_path = self.directory / "known_hosts"
         self._clock = clock
@@ -96,11 +96,11 @@ class Site:
             await host.down()
         await self._shells.kill_all()
 
-    def vm(self, vm_uuid: str) -> Vm:
+    def vm(self, vm_uuid: str) -> SimulatedVm:
         """Give a VM of any cluster; raises LookupError."""
         return self.cluster_of(vm_uuid).vms[vm_uuid]
 
-    def cluster_of(self, vm_uuid: str) -> Cluster:
+    def cluster_of(self, vm_uuid: str) -> SimulatedCluster:
         """Give the cluster that a VM lives on; raises LookupError."""
         for cluster in self.clusters.values():
             if vm_uuid in cluster.vms:
@@ -108,7 +108,7 @@ class Site:
         message = f"no cluster has the VM {vm_uuid}"
         raise LookupError(message)
 
-    def vm_named(self, name: str) -> Vm:
+    def vm_named(self, name: str) -> SimulatedVm:
         """Give the first VM of that name on any cluster; raises LookupError."""
         for cluster in self.clusters.values():
             for vm in cluster.vms.values():
@@ -117,7 +117,7 @@ class Site:
         message = f"no cluster has a VM named {name}"
         raise LookupError(message)
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> SimulatedHost:
         """Give a CVM or a guest by its name in the journal; raises LookupError."""
         for host in self._hosts():
             if host.name == name:
@@ -216,7 +216,7 @@ class Site:
     def _cut_exec(self, number: int) -> None:
         self._shells.cut(number)
 
-    def _hosts(self) -> list[Host]:
+    def _hosts(self) -> list[SimulatedHost]:
         return [*(host for cvms in self.cvms.values() for host in cvms), *self.guests.values()]
 
     def _add_cluster(self, spec: ClusterSpec, number: int) -> None:
@@ -233,8 +233,8 @@ class Site:
             if has_servers and not vm.controller_vm:
                 self.guests[vm.uuid] = self._guest(vm, cluster, ip)
 
-    def _host(self, name: str, cluster: str, ip: str) -> Host:
-        return Host(
+    def _host(self, name: str, cluster: str, ip: str) -> SimulatedHost:
+        return SimulatedHost(
             name=name,
             cluster=cluster,
             ip=ip,
@@ -246,8 +246,8 @@ class Site:
             banner=_BANNER,
         )
 
-    def _guest(self, vm: Vm, cluster: Cluster, ip: str) -> Host:
-        return Host(
+    def _guest(self, vm: SimulatedVm, cluster: SimulatedCluster, ip: str) -> SimulatedHost:
+        return SimulatedHost(
             name=vm.uuid,
             cluster=cluster.name,
             ip=ip,
@@ -258,14 +258,14 @@ class Site:
             open_session=Guest(vm, cluster, self.journal).open_session,
         )
 
-    def _listening(self) -> dict[Host, socket.socket]:
+    def _listening(self) -> dict[SimulatedHost, socket.socket]:
         """Choose a port that is free on every address, and listen there for each machine that is switched on."""
         for _ in range(_ATTEMPTS):
             with closing(listening_socket("127.0.0.1", 0)) as probe:
                 port = probe.getsockname()[1]
             for host in self._hosts():
                 host.port = port
-            sockets: dict[Host, socket.socket] = {}
+            sockets: dict[SimulatedHost, socket.socket] = {}
             try:
                 for host in self._hosts():
                     if host.name not in self.guests or self.vm(host.name).powered_on:

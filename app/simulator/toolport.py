@@ -11,8 +11,8 @@ from pathlib import Path
 
 from app.simulator.faults import Does, HostFaults, ToolFault, ToolFaults
 from app.simulator.journal import Journal, Kind
-from app.simulator.model import Cluster
-from app.simulator.tools import TOOLS, Answer, Call, run
+from app.simulator.model import SimulatedCluster
+from app.simulator.tools import TOOLS, ToolCommand, ToolOutput, run
 
 _SCRIPT = r"""#!/bin/bash
 LC_ALL=C
@@ -53,7 +53,7 @@ class ToolPort:
         self.faults = faults
         self.latency_s = latency_s
         self._cut = cut
-        self._cvms: dict[str, tuple[Cluster, int, HostFaults]] = {}
+        self._cvms: dict[str, tuple[SimulatedCluster, int, HostFaults]] = {}
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -70,7 +70,7 @@ class ToolPort:
         """A program for the `ForceCommand` of a real `sshd`: it runs what was sent with that CVM's profile."""
         return self.directory / f"shell.{host}"
 
-    def add_cvm(self, host: str, cluster: Cluster, number: int, faults: HostFaults) -> None:
+    def add_cvm(self, host: str, cluster: SimulatedCluster, number: int, faults: HostFaults) -> None:
         """Make the profile of one CVM, the `number`th of `cluster`."""
         self._cvms[host] = (cluster, number, faults)
         profile = self.profile_for(host)
@@ -112,13 +112,13 @@ class ToolPort:
         finally:
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader) -> Answer | None:
+    async def _serve(self, reader: asyncio.StreamReader) -> ToolOutput | None:
         exec_text, host, tool, count = [await _word(reader) for _ in range(4)]
         arguments = tuple([await _word(reader) for _ in range(int(count))])
         if host not in self._cvms:
-            return Answer(stderr=f"{tool}: no such CVM: {host}\n", status=255)
+            return ToolOutput(stderr=f"{tool}: no such CVM: {host}\n", status=255)
         cluster, number, host_faults = self._cvms[host]
-        call = Call(tool, arguments, cluster, number)
+        call = ToolCommand(tool, arguments, cluster, number)
         record = self.journal.begin(
             Kind.TOOL,
             call.text,
@@ -128,7 +128,7 @@ class ToolPort:
             sub_command=call.sub_command,
             exec_number=int(exec_text) if exec_text else None,
         )
-        answer: Answer | None = None
+        answer: ToolOutput | None = None
         try:
             fault = self.faults.take(sub_command=call.sub_command, vm_uuids=call.vm_uuids, host=host)
             answer = await self._perform(call, fault, reader, host_faults, record.exec_number)
@@ -138,12 +138,12 @@ class ToolPort:
 
     async def _perform(
         self,
-        call: Call,
+        call: ToolCommand,
         fault: ToolFault | None,
         reader: asyncio.StreamReader,
         host_faults: HostFaults,
         exec_number: int | None,
-    ) -> Answer | None:
+    ) -> ToolOutput | None:
         await asyncio.sleep(self.latency_s.get(call.tool, 0))
         match fault.does if fault is not None else None:
             case Does.HANG:
@@ -175,7 +175,7 @@ class ToolPort:
             self._cut(exec_number)
 
 
-def _summary(answer: Answer | None) -> str:
+def _summary(answer: ToolOutput | None) -> str:
     if answer is None:
         return "no answer"
     return answer.stdout.strip()[-200:] or f"exit status {answer.status}"

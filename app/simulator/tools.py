@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from app.simulator import render
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import uuids_in
-from app.simulator.model import NO_ERROR, NO_FREE_CDROM_SLOT, Cluster, Vm
+from app.simulator.model import NO_ERROR, NO_FREE_CDROM_SLOT, SimulatedCluster, SimulatedVm
 from app.simulator.spec import Refresh
 
 GUEST_TOOLS_CLI = "nutanix_guest_tools_cli"
@@ -19,12 +19,12 @@ GARBAGE = "\x1b[?1049h%%% \ufffd\ufffd Segmentation fault (core dumped) }}{\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ToolCommand:
     """One run of a tool: its argv on a CVM of a cluster. `number` counts the CVMs of the cluster from 0."""
 
     tool: str
     arguments: tuple[str, ...]
-    cluster: Cluster
+    cluster: SimulatedCluster
     number: int = 0
 
     @property
@@ -50,7 +50,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ToolOutput:
     """What a run of a tool printed, and its exit status."""
 
     stdout: str = ""
@@ -58,14 +58,14 @@ class Answer:
     status: int = 0
 
 
-def run(call: Call, *, fault: ToolFault | None = None, gateway_down: bool = False) -> Answer:
+def run(call: ToolCommand, *, fault: ToolFault | None = None, gateway_down: bool = False) -> ToolOutput:
     """Run a tool: change the cluster and give what is printed. A cut line or a delay is not its business."""
     for vm_uuid in call.vm_uuids or ("",):
         call.cluster.settle(vm_uuid)
     refusal = _ncli_refusal(call, gateway_down=gateway_down) if call.tool == NCLI else _guest_tools_refusal(call)
     if refusal is not None:
         return refusal
-    answer = Answer() if fault is not None and fault.does is Does.REFUSE else _perform(call)
+    answer = ToolOutput() if fault is not None and fault.does is Does.REFUSE else _perform(call)
     if fault is None:
         return answer
     match fault.does:
@@ -79,33 +79,33 @@ def run(call: Call, *, fault: ToolFault | None = None, gateway_down: bool = Fals
             return answer
 
 
-def _guest_tools_refusal(call: Call) -> Answer | None:
-    return None if call.sub_command in _offered(call.cluster) else Answer(stderr=_usage(call.cluster), status=1)
+def _guest_tools_refusal(call: ToolCommand) -> ToolOutput | None:
+    return None if call.sub_command in _offered(call.cluster) else ToolOutput(stderr=_usage(call.cluster), status=1)
 
 
-def _ncli_refusal(call: Call, *, gateway_down: bool) -> Answer | None:
+def _ncli_refusal(call: ToolCommand, *, gateway_down: bool) -> ToolOutput | None:
     if gateway_down:
-        return Answer(GATEWAY_DOWN, status=1)
+        return ToolOutput(GATEWAY_DOWN, status=1)
     if call.wants_json and not call.cluster.traits.ncli_json:
-        return Answer("Error: Unrecognized option: json\n", status=1)
+        return ToolOutput("Error: Unrecognized option: json\n", status=1)
     if call.sub_command not in _NCLI:
-        return Answer(f"Error: Command '{' '.join(call.arguments)}' not found. Try help.\n", status=1)
+        return ToolOutput(f"Error: Command '{' '.join(call.arguments)}' not found. Try help.\n", status=1)
     return None
 
 
-def _perform(call: Call) -> Answer:
+def _perform(call: ToolCommand) -> ToolOutput:
     if call.tool == NCLI:
         return _NCLI[call.sub_command](call)
-    return Answer(_GUEST_TOOLS[call.sub_command](call), _log_lines(call))
+    return ToolOutput(_GUEST_TOOLS[call.sub_command](call), _log_lines(call))
 
 
-def _ordered_answer(call: Call, fault: ToolFault) -> Answer:
+def _ordered_answer(call: ToolCommand, fault: ToolFault) -> ToolOutput:
     if call.tool == NCLI:
         return _ncli_error(call, " ".join(fault.words))
-    return Answer(render.results(fault.words, one_line=fault.one_line), _log_lines(call))
+    return ToolOutput(render.results(fault.words, one_line=fault.one_line), _log_lines(call))
 
 
-def _log_lines(call: Call) -> str:
+def _log_lines(call: ToolCommand) -> str:
     return render.log_lines(
         call.cluster.traits.log_lines,
         hostname=render.cvm_hostname(call.number),
@@ -114,34 +114,34 @@ def _log_lines(call: Call) -> str:
     )
 
 
-def _delete(call: Call) -> str:
+def _delete(call: ToolCommand) -> str:
     return render.results([call.cluster.delete_vm_tools_entity(vm_uuid) for vm_uuid in call.vm_uuids])
 
 
-def _create(call: Call) -> str:
+def _create(call: ToolCommand) -> str:
     return render.results([call.cluster.create_vm_tools_entity(vm_uuid) for vm_uuid in call.vm_uuids])
 
 
-def _mount(call: Call) -> str:
+def _mount(call: ToolCommand) -> str:
     return render.results([call.cluster.mount_guest_tools(vm_uuid) for vm_uuid in call.vm_uuids])
 
 
-def _refresh(call: Call) -> str:
+def _refresh(call: ToolCommand) -> str:
     threshold = _value(call.arguments, "threshold_days")
     return render.results(call.cluster.refresh_vm_tools_entity(call.vm_uuids, float(threshold) if threshold else None))
 
 
-def _query(call: Call) -> str:
+def _query(call: ToolCommand) -> str:
     asked = call.vm_uuids
     vms = [vm for vm in call.cluster.vms.values() if not asked or vm.uuid in asked]
     return "".join(render.vm_info_vec(call.cluster, vm) for vm in vms) or render.results([NO_ERROR])
 
 
-def _master_location(call: Call) -> str:
+def _master_location(call: ToolCommand) -> str:
     return f"Master's handle: {_cvm_address(call)}:2073\nMaster's incarnation ID: 529406\n"
 
 
-_GUEST_TOOLS: dict[str, Callable[[Call], str]] = {
+_GUEST_TOOLS: dict[str, Callable[[ToolCommand], str]] = {
     "create_vm_tools_entity": _create,
     "delete_vm_tools_entity": _delete,
     "get_master_location": _master_location,
@@ -151,48 +151,48 @@ _GUEST_TOOLS: dict[str, Callable[[Call], str]] = {
 }
 
 
-def _offered(cluster: Cluster) -> tuple[str, ...]:
+def _offered(cluster: SimulatedCluster) -> tuple[str, ...]:
     has_refresh = cluster.traits.refresh is not Refresh.ABSENT
     return tuple(name for name in _GUEST_TOOLS if has_refresh or name != "refresh_vm_tools_entity")
 
 
-def _usage(cluster: Cluster) -> str:
+def _usage(cluster: SimulatedCluster) -> str:
     commands = "".join(f"  {name}\n" for name in _offered(cluster))
     return f"Usage: {GUEST_TOOLS_CLI} <command> [arguments]\n\nCommands:\n{commands}"
 
 
-def _vm_list(call: Call) -> Answer:
+def _vm_list(call: ToolCommand) -> ToolOutput:
     name = _value(call.arguments, "name")
     vms = [vm for vm in call.cluster.vms.values() if name in (None, vm.name)]
     if call.vm_uuids:
         vms = [vm for vm in vms if vm.uuid in call.vm_uuids]
     if call.wants_json:
-        return Answer(render.json_answer([render.json_vm(call.cluster, vm) for vm in vms]))
-    return Answer(render.ncli_records(render.ncli_vm(call.cluster, vm) for vm in vms))
+        return ToolOutput(render.json_answer([render.json_vm(call.cluster, vm) for vm in vms]))
+    return ToolOutput(render.ncli_records(render.ncli_vm(call.cluster, vm) for vm in vms))
 
 
-def _ngt_list(call: Call) -> Answer:
+def _ngt_list(call: ToolCommand) -> ToolOutput:
     return _ngt_answer(call, [vm for vm in call.cluster.vms.values() if vm.entity is not None])
 
 
-def _ngt_get(call: Call) -> Answer:
+def _ngt_get(call: ToolCommand) -> ToolOutput:
     vms = [call.cluster.vms[vm_uuid] for vm_uuid in call.vm_uuids if vm_uuid in call.cluster.vms]
     return _ngt_answer(call, [vm for vm in vms if vm.entity is not None])
 
 
-def _ngt_mount(call: Call) -> Answer:
+def _ngt_mount(call: ToolCommand) -> ToolOutput:
     return _ngt_changed(call, call.cluster.mount_guest_tools(_one(call)))
 
 
-def _enable(call: Call) -> Answer:
+def _enable(call: ToolCommand) -> ToolOutput:
     return _applications(call, enabled=True)
 
 
-def _disable(call: Call) -> Answer:
+def _disable(call: ToolCommand) -> ToolOutput:
     return _applications(call, enabled=False)
 
 
-_NCLI: dict[str, Callable[[Call], Answer]] = {
+_NCLI: dict[str, Callable[[ToolCommand], ToolOutput]] = {
     "vm list": _vm_list,
     "vm ls": _vm_list,
     "ngt get": _ngt_get,
@@ -204,7 +204,7 @@ _NCLI: dict[str, Callable[[Call], Answer]] = {
 }
 
 
-def _applications(call: Call, *, enabled: bool) -> Answer:
+def _applications(call: ToolCommand, *, enabled: bool) -> ToolOutput:
     setters = {
         "vss_snapshot": call.cluster.set_vss_snapshot,
         "file_level_restore": call.cluster.set_file_level_restore,
@@ -216,7 +216,7 @@ def _applications(call: Call, *, enabled: bool) -> Answer:
     return _ngt_changed(call, next((word for word in words if word != NO_ERROR), NO_ERROR))
 
 
-def _ngt_changed(call: Call, word: str) -> Answer:
+def _ngt_changed(call: ToolCommand, word: str) -> ToolOutput:
     if word == NO_ERROR:
         return _ngt_answer(call, [call.cluster.vms[_one(call)]])
     if word == NO_FREE_CDROM_SLOT:
@@ -224,17 +224,17 @@ def _ngt_changed(call: Call, word: str) -> Answer:
     return _ncli_error(call, f"Nutanix Guest Tools: {word}")
 
 
-def _ngt_answer(call: Call, vms: list[Vm]) -> Answer:
+def _ngt_answer(call: ToolCommand, vms: list[SimulatedVm]) -> ToolOutput:
     if call.wants_json:
-        return Answer(render.json_answer([render.json_ngt(call.cluster, vm) for vm in vms]))
-    return Answer(render.ncli_records(render.ncli_ngt(call.cluster, vm) for vm in vms))
+        return ToolOutput(render.json_answer([render.json_ngt(call.cluster, vm) for vm in vms]))
+    return ToolOutput(render.ncli_records(render.ncli_ngt(call.cluster, vm) for vm in vms))
 
 
-def _ncli_error(call: Call, message: str) -> Answer:
-    return Answer(render.json_answer(message, status=1) if call.wants_json else f"Error: {message}\n", status=1)
+def _ncli_error(call: ToolCommand, message: str) -> ToolOutput:
+    return ToolOutput(render.json_answer(message, status=1) if call.wants_json else f"Error: {message}\n", status=1)
 
 
-def _one(call: Call) -> str:
+def _one(call: ToolCommand) -> str:
     return call.vm_uuids[0] if call.vm_uuids else ""
 
 
@@ -249,5 +249,5 @@ def _value(arguments: tuple[str, ...], key: str) -> str | None:
     return None
 
 
-def _cvm_address(call: Call) -> str:
+def _cvm_address(call: ToolCommand) -> str:
     return f"192.168.3.{111 + call.number}"

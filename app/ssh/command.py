@@ -8,7 +8,7 @@ import contextlib
 
 import asyncssh
 
-from app.ssh.policy import Ending, Verdict, judge
+from app.ssh.policy import CommandEnd, CommandVerdict, classify
 
 
 class _AbandonedError(Exception):
@@ -86,7 +86,7 @@ class Command(asyncssh.SSHClientSession[bytes]):
             self.refusal = str(cause)
             self._end()
 
-    async def run(self, open_by_s: float, timeout_s: float) -> Verdict:
+    async def run(self, open_by_s: float, timeout_s: float) -> CommandVerdict:
         """Waits for the channel until `open_by_s` of the loop's clock, then `timeout_s` for the command.
 
         Whatever happens, a cancellation included, the channel is closed afterwards or never used.
@@ -97,8 +97,8 @@ class Command(asyncssh.SSHClientSession[bytes]):
                 await asyncio.wait({self._ended}, timeout=timeout_s)
                 self._timed_out = not self._ended.done()
             self._end()
-            return judge(
-                Ending(
+            return classify(
+                CommandEnd(
                     sent=self.sent,
                     exec_refused=self._exec_refused,
                     too_large=self._too_large,

@@ -18,7 +18,7 @@ import asyncssh
 from app.ngt.errors import FaultCode
 from app.ssh.command import Command
 from app.ssh.host import Host, PoolLimits
-from app.ssh.policy import Failure, FailureKind, Stamp, Verdict, bound_after_answer, bound_after_refusal
+from app.ssh.policy import CommandVerdict, ConnectFailure, FailureKind, Stamp, bound_after_answer, bound_after_refusal
 
 # The kinds of the pinned keys are asked for first and these after them: a server that has none of the pinned kind then
 # shows another key, which is a mismatch. Without these OpenSSH would hang up without a word.
@@ -39,13 +39,15 @@ def _modified_ns(path: Path) -> int:
         return 0
 
 
-class Connection(asyncssh.SSHClient):
+class HostConnection(asyncssh.SSHClient):
     """One connection, alive from `log_in` until `lost`.
 
     `take_session` and `run` are the two steps of a command; the session is given back by `run` itself.
     """
 
-    def __init__(self, host: Host, limits: PoolLimits, number: int, on_lost: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self, host: Host, limits: PoolLimits, number: int, on_lost: Callable[["HostConnection"], None]
+    ) -> None:
         self.host = host
         self.number = number
         self.host_key = ""
@@ -69,16 +71,16 @@ class Connection(asyncssh.SSHClient):
     def usable(self) -> bool:
         return self._ssh is not None and self.lost is None and not self.retired
 
-    async def log_in(self) -> Failure | None:
+    async def log_in(self) -> ConnectFailure | None:
         """Connects and logs in, once. None when it is done, else why not; never raises for what a server does."""
         try:
             options = _options(self)
         except _LocalError as cause:
-            return Failure(FailureKind.LOCAL, cause.code, str(cause))
+            return ConnectFailure(FailureKind.LOCAL, cause.code, str(cause))
         except (OSError, ValueError) as cause:
             # asyncssh wants a name for the local user, which a container without a passwd entry or LOGNAME has not.
             message = f"SSH to {self.host.name} cannot be set up on this machine ({_sentence(cause)})"
-            return Failure(FailureKind.LOCAL, FaultCode.CVM_UNREACHABLE, message)
+            return ConnectFailure(FailureKind.LOCAL, FaultCode.CVM_UNREACHABLE, message)
         limits = self.limits
         loop = asyncio.get_running_loop()
         try:
@@ -88,7 +90,7 @@ class Connection(asyncssh.SSHClient):
         except (OSError, asyncssh.Error, ValueError) as cause:
             return _failure(self.host, cause, login_began=self.login_began)
         if self.lost is not None:
-            return Failure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, f"{self.host.name}: {self.lost}")
+            return ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, f"{self.host.name}: {self.lost}")
         key = self._ssh.get_server_host_key()
         self.host_key = key.get_fingerprint() if key else ""
         self._watch_idleness()
@@ -124,7 +126,7 @@ class Connection(asyncssh.SSHClient):
 
     async def run(
         self, text: str, open_by_s: float, timeout_s: float, max_output_bytes: int
-    ) -> tuple[Verdict, Command]:
+    ) -> tuple[CommandVerdict, Command]:
         """Runs the text on the session that was just taken, and gives the session back."""
         assert self._ssh is not None
         command = Command(max_output_bytes, self.limits.drain_s)
@@ -139,7 +141,7 @@ class Connection(asyncssh.SSHClient):
                 self._give_back()
             else:
                 opening.add_done_callback(lambda _: self._give_back())
-        if verdict is Verdict.ANSWERED:
+        if verdict is CommandVerdict.ANSWERED:
             self.answers += 1
             self._widen()
         return verdict, command
@@ -237,7 +239,7 @@ class _LocalError(Exception):
         self.code = code
 
 
-def _options(connection: Connection) -> asyncssh.SSHClientConnectionOptions:
+def _options(connection: HostConnection) -> asyncssh.SSHClientConnectionOptions:
     """Nothing of the machine's own SSH configuration, agent or default keys takes part."""
     host, limits = connection.host, connection.limits
     return asyncssh.SSHClientConnectionOptions(
@@ -305,16 +307,16 @@ def _password(host: Host) -> str | None:
         raise _LocalError(FaultCode.SSH_AUTH_FAILED, message) from cause
 
 
-def _failure(host: Host, cause: Exception, *, login_began: bool) -> Failure:
+def _failure(host: Host, cause: Exception, *, login_began: bool) -> ConnectFailure:
     reason = _sentence(cause)
     if isinstance(cause, asyncssh.HostKeyNotVerifiable):
         message = f"{host.name} showed a host key that {host.known_hosts} does not have for it ({reason})"
-        return Failure(FailureKind.HOST_KEY, FaultCode.SSH_HOST_KEY_MISMATCH, message)
+        return ConnectFailure(FailureKind.HOST_KEY, FaultCode.SSH_HOST_KEY_MISMATCH, message)
     if login_began and isinstance(cause, asyncssh.DisconnectError) and not isinstance(cause, asyncssh.ConnectionLost):
         message = f"{host.name} refused the login of {host.username!r} ({reason})"
-        return Failure(FailureKind.LOGIN, FaultCode.SSH_AUTH_FAILED, message)
+        return ConnectFailure(FailureKind.LOGIN, FaultCode.SSH_AUTH_FAILED, message)
     step = "log in to" if login_began else "connect to"
-    return Failure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, f"could not {step} {host.name} ({reason})")
+    return ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, f"could not {step} {host.name} ({reason})")
 
 
 def _sentence(cause: Exception) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.tools.commands import Look, ProbeFacts, Tools, probe, read_probe
 from app.ngt.tools.output import is_gateway_down
-from app.ssh.host import Answer, ConnectionReplaced, Host, NotSent, Unanswered
+from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import HostState, Pool, Reachable
 
 _PROBE_MAX_BYTES = 1024 * 1024
@@ -45,7 +45,7 @@ class Asked:
 
     cvm: str
     look: Look
-    answer: Answer
+    answer: CommandResult
     facts: ProbeFacts
     answered_s: float
 
@@ -67,7 +67,7 @@ def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None
     """The observer of a cluster that nobody watches."""
 
 
-class Cluster:
+class CvmGroup:
     """The CVMs of one cluster, in the order in which they are tried. `name` is the cluster's in the configuration."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Cluster:
             return asked
         raise _why_nobody_answered(self.name, causes)
 
-    async def change(self, cvm: str, name: str, text: str, *, timeout_s: float) -> Answer:
+    async def change(self, cvm: str, name: str, text: str, *, timeout_s: float) -> CommandResult:
         """Sends a changing text once, to exactly this CVM, on a proved connection. Raises NotSent, Unanswered."""
         host = self.hosts.get(cvm)
         if host is None:
@@ -137,7 +137,9 @@ class Cluster:
             raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
         return Asked(cvm, look, answer, facts, time.monotonic())
 
-    async def _run_proved(self, host: Host, build: Callable[[ProbeFacts], Look]) -> tuple[Look, Answer, ProbeFacts]:
+    async def _run_proved(
+        self, host: Host, build: Callable[[ProbeFacts], Look]
+    ) -> tuple[Look, CommandResult, ProbeFacts]:
         """Nothing was sent when the connection was replaced, so then the new one is proved and the text sent there."""
         for last_try in (False, True):
             proved = await self._prove(host)
@@ -198,7 +200,7 @@ class Cluster:
         if self._proved.get(host) is proved:
             del self._proved[host]
 
-    async def _run(self, host: Host, name: str, text: str, timeout_s: float, proved: Proved | None) -> Answer:
+    async def _run(self, host: Host, name: str, text: str, timeout_s: float, proved: Proved | None) -> CommandResult:
         begun_s = time.monotonic()
         result = "error"
         try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
-from app.ssh.host import Answer, Host
+from app.ssh.host import CommandResult, Host
 from app.ssh.pool import Pool
 
 _MAX_BYTES = 256 * 1024
@@ -18,8 +18,8 @@ class GuestReading:
     config_text: str | None
     address: str
     host_key: str
-    certificate_answer: Answer
-    config_answer: Answer
+    certificate_answer: CommandResult
+    config_answer: CommandResult
 
 
 async def read_guest(
@@ -42,7 +42,7 @@ async def read_guest(
     )
 
 
-async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> Answer:
+async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> CommandResult:
     """Restarts the agent's service. Raises a Fault `agent-restart-failed` with what the guest said.
 
     A restart whose answer was lost may be repeated: it raises `guest-not-reached`.
@@ -65,7 +65,7 @@ _OF_GUEST = {
 }
 
 
-async def _run(pool: Pool, host: Host, text: str, timeout_s: float) -> Answer:
+async def _run(pool: Pool, host: Host, text: str, timeout_s: float) -> CommandResult:
     # Windows does not tell upper from lower case in a file's name.
     if "client-key" in text.lower():
         message = "a guest command must never name client-key.pem"

@@ -70,7 +70,7 @@ GUEST_LIMITS = PoolLimits(idle_close_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """What a command printed and how it ended.
 
     Bytes that are not UTF-8 became U+FFFD. `exit_status` is None when a signal ended the command. `duration_s` counts

@@ -27,7 +27,7 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ConnectFailure:
     """Why a connection did not come to be; `message` is one sentence that names the host."""
 
     kind: FailureKind
@@ -36,19 +36,21 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class HoldDown:
     """A host that is left alone until `until_s`, or until a file of its login changes."""
 
-    failure: Failure
+    failure: ConnectFailure
     failures: int
     until_s: float
     stamp: Stamp
 
 
-def hold_after(failure: Failure, before: Hold | None, now_s: float, stamp: Stamp, limits: PoolLimits) -> Hold:
+def back_off(
+    failure: ConnectFailure, before: HoldDown | None, now_s: float, stamp: Stamp, limits: PoolLimits
+) -> HoldDown:
     """How long to leave a host alone that just failed, after what was held before."""
     failures = 1 + (before.failures if before else 0)
-    return Hold(failure, failures, now_s + _hold_s(failure.kind, failures, limits), stamp)
+    return HoldDown(failure, failures, now_s + _hold_s(failure.kind, failures, limits), stamp)
 
 
 def _hold_s(kind: FailureKind, failures: int, limits: PoolLimits) -> float:
@@ -61,7 +63,7 @@ def _hold_s(kind: FailureKind, failures: int, limits: PoolLimits) -> float:
             return limits.refused_login_hold_s
 
 
-def still_holds(hold: Hold | None, now_s: float, stamp: Stamp) -> bool:
+def still_holds(hold: HoldDown | None, now_s: float, stamp: Stamp) -> bool:
     """Whether the host must not be dialled now."""
     return hold is not None and now_s < hold.until_s and stamp == hold.stamp
 
@@ -82,7 +84,7 @@ def pause_after_refusal_s(refusals: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CommandEnd:
     """What is known of a command when nothing more is waited for.
 
     `sent` is true from the moment on at which the request to execute may have left. `exec_refused` is the server's own
@@ -98,7 +100,7 @@ class Ending:
     output_complete: bool = False
 
 
-class Verdict(Enum):
+class CommandVerdict(Enum):
     """What an ending means."""
 
     ANSWERED = "answered"
@@ -109,14 +111,14 @@ class Verdict(Enum):
     LOST = "lost"
 
 
-def judge(ending: Ending) -> Verdict:
+def classify(ending: CommandEnd) -> CommandVerdict:
     """The first of these that is true decides; what may have been executed is never called NOT_SENT."""
     if not ending.sent:
-        return Verdict.NOT_SENT
+        return CommandVerdict.NOT_SENT
     if ending.exec_refused:
-        return Verdict.EXEC_REFUSED
+        return CommandVerdict.EXEC_REFUSED
     if ending.too_large:
-        return Verdict.TOO_LARGE
+        return CommandVerdict.TOO_LARGE
     if ending.exited and ending.output_complete:
-        return Verdict.ANSWERED
-    return Verdict.TIME_LIMIT if ending.timed_out else Verdict.LOST
+        return CommandVerdict.ANSWERED
+    return CommandVerdict.TIME_LIMIT if ending.timed_out else CommandVerdict.LOST

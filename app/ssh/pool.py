@@ -14,11 +14,11 @@ from typing import NoReturn
 
 from app.ngt.errors import Fault, FaultCode
 from app.ssh.command import Command
-from app.ssh.connection import Connection, stamp_of
+from app.ssh.connection import HostConnection, stamp_of
 from app.ssh.host import (
     GUEST_LIMITS,
     SSH_PORT,
-    Answer,
+    CommandResult,
     ConnectionReplaced,
     Host,
     NotSent,
@@ -27,11 +27,11 @@ from app.ssh.host import (
     host_name,
 )
 from app.ssh.policy import (
-    Failure,
+    CommandVerdict,
+    ConnectFailure,
     FailureKind,
-    Hold,
-    Verdict,
-    hold_after,
+    HoldDown,
+    back_off,
     pause_after_refusal_s,
     still_holds,
 )
@@ -39,7 +39,7 @@ from app.ssh.policy import (
 __all__ = [
     "GUEST_LIMITS",
     "SSH_PORT",
-    "Answer",
+    "CommandResult",
     "ConnectionReplaced",
     "EventKind",
     "Host",
@@ -107,13 +107,13 @@ class HostState:
 
 
 @dataclass(slots=True)
-class _Standing:
+class _HostEntry:
     """What the pool remembers of one host."""
 
     host: Host
-    connection: Connection | None = None
-    dialling: asyncio.Task[Failure | None] | None = None
-    hold: Hold | None = None
+    connection: HostConnection | None = None
+    dialling: asyncio.Task[ConnectFailure | None] | None = None
+    hold: HoldDown | None = None
     held_since_s: float = 0.0
     last_error: str | None = None
     logins: int = 0
@@ -139,14 +139,14 @@ class Pool:
     def __init__(self, limits: PoolLimits, observer: Callable[[PoolEvent], None] = _ignore) -> None:
         self._limits = limits
         self._observer = observer
-        self._standings: dict[Host, _Standing] = {}
-        self._connections: set[Connection] = set()
+        self._standings: dict[Host, _HostEntry] = {}
+        self._connections: set[HostConnection] = set()
         self._numbers = itertools.count(1)
         self._closed = False
 
     async def run(
         self, host: Host, text: str, *, timeout_s: float, max_output_bytes: int, only_on: int | None = None
-    ) -> Answer:
+    ) -> CommandResult:
         """Sends the text once, as it is, to the login shell of `host`, and answers what it printed.
 
         `timeout_s` counts from sending; waiting for a connection or a session has the pool's own limits. The output of
@@ -155,7 +155,7 @@ class Pool:
 
         Raises `NotSent` or `Unanswered`. When cancelled, the channel is closed and what runs there goes on.
         """
-        standing = self._standings.setdefault(host, _Standing(host))
+        standing = self._standings.setdefault(host, _HostEntry(host))
         for _ in range(_CONNECTIONS_PER_RUN):
             connection = await self._connection(standing)
             if only_on is not None and connection.number != only_on:
@@ -193,8 +193,8 @@ class Pool:
             await asyncio.wait(waits, timeout=_CLOSE_WAIT_S)
 
     async def _run_on(
-        self, connection: Connection, text: str, timeout_s: float, max_output_bytes: int
-    ) -> Answer | None:
+        self, connection: HostConnection, text: str, timeout_s: float, max_output_bytes: int
+    ) -> CommandResult | None:
         """None when the connection ended before the text was sent."""
         loop = asyncio.get_running_loop()
         name = connection.host.name
@@ -207,9 +207,9 @@ class Pool:
                 message = f"{name} had no session free within {self._limits.channel_wait_s:g} s"
                 raise NotSent(FaultCode.CVM_UNREACHABLE, message) from None
             verdict, command = await connection.run(text, by_s, timeout_s, max_output_bytes)
-            if verdict is Verdict.ANSWERED:
+            if verdict is CommandVerdict.ANSWERED:
                 return _answer(connection, command)
-            if verdict is not Verdict.NOT_SENT:
+            if verdict is not CommandVerdict.NOT_SENT:
                 _raise_for(verdict, connection, timeout_s, max_output_bytes)
             # asyncssh tells the channels of a connection's end one turn of the loop before it tells us.
             await asyncio.sleep(0)
@@ -224,7 +224,7 @@ class Pool:
             await asyncio.sleep(pause_s)
         raise AssertionError("the count does not end")
 
-    async def _connection(self, standing: _Standing) -> Connection:
+    async def _connection(self, standing: _HostEntry) -> HostConnection:
         """The one live connection, made if there is none; all who ask meanwhile wait for the same login."""
         if self._closed:
             raise NotSent(FaultCode.DRAINING, "the service is stopping")
@@ -244,16 +244,16 @@ class Pool:
             raise NotSent(FaultCode.CVM_UNREACHABLE, f"{standing.host.name} closed the connection after the login")
         return standing.connection
 
-    async def _dial(self, standing: _Standing) -> Failure | None:
+    async def _dial(self, standing: _HostEntry) -> ConnectFailure | None:
         stamp = stamp_of(standing.host)
-        connection = Connection(standing.host, self._limits, next(self._numbers), self._on_lost)
+        connection = HostConnection(standing.host, self._limits, next(self._numbers), self._on_lost)
         try:
             failure = await connection.log_in()
         finally:
             standing.dialling = None
         if failure is not None:
             now_s = time.monotonic()
-            standing.hold = hold_after(failure, standing.hold, now_s, stamp, self._limits)
+            standing.hold = back_off(failure, standing.hold, now_s, stamp, self._limits)
             standing.held_since_s = now_s
             standing.last_error = failure.message
             standing.logins_refused += failure.kind is FailureKind.LOGIN
@@ -266,7 +266,7 @@ class Pool:
         self._observer(PoolEvent(EventKind.CONNECTED, standing.host, f"host key {connection.host_key}"))
         return None
 
-    def _on_lost(self, connection: Connection) -> None:
+    def _on_lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)
         standing = self._standings[connection.host]
         if standing.connection is not connection:
@@ -278,14 +278,14 @@ class Pool:
         if connection.answers == 0:
             # A server that lets in and hangs up at once would otherwise be logged in to for every command.
             message = f"{connection.host.name} closed the connection before it had answered anything"
-            failure = Failure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
+            failure = ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
             stamp = stamp_of(connection.host)
             now_s = time.monotonic()
-            standing.hold = hold_after(failure, standing.hold, now_s, stamp, self._limits)
+            standing.hold = back_off(failure, standing.hold, now_s, stamp, self._limits)
             standing.held_since_s = now_s
         self._observer(PoolEvent(EventKind.LOST, connection.host, connection.lost or ""))
 
-    def _raise_held(self, standing: _Standing) -> None:
+    def _raise_held(self, standing: _HostEntry) -> None:
         hold = standing.hold
         now_s = time.monotonic()
         if hold is not None and still_holds(hold, now_s, stamp_of(standing.host)):
@@ -294,7 +294,7 @@ class Pool:
                 rest += ", unless the key or the settings change, so that the account is not locked"
             raise NotSent(hold.failure.code, f"{hold.failure.message}; {rest}")
 
-    def _state_of(self, standing: _Standing) -> HostState:
+    def _state_of(self, standing: _HostEntry) -> HostState:
         connection = standing.connection
         now_s = time.monotonic()
         held_for_s = max(0.0, standing.hold.until_s - now_s) if standing.hold else 0.0
@@ -315,8 +315,8 @@ class Pool:
         )
 
 
-def _answer(connection: Connection, command: Command) -> Answer:
-    return Answer(
+def _answer(connection: HostConnection, command: Command) -> CommandResult:
+    return CommandResult(
         stdout=command.stdout,
         stderr=command.stderr,
         exit_status=command.exit_status,
@@ -326,15 +326,17 @@ def _answer(connection: Connection, command: Command) -> Answer:
     )
 
 
-def _raise_for(verdict: Verdict, connection: Connection, timeout_s: float, max_output_bytes: int) -> NoReturn:
+def _raise_for(
+    verdict: CommandVerdict, connection: HostConnection, timeout_s: float, max_output_bytes: int
+) -> NoReturn:
     name = connection.host.name
     match verdict:
-        case Verdict.EXEC_REFUSED:
+        case CommandVerdict.EXEC_REFUSED:
             message = f"{name} let us in but refuses to run a command"
             raise NotSent(FaultCode.CVM_SHELL_DISABLED, message)
-        case Verdict.TIME_LIMIT:
+        case CommandVerdict.TIME_LIMIT:
             raise Unanswered(FaultCode.COMMAND_TIMEOUT, f"a command on {name} gave no answer within {timeout_s:g} s")
-        case Verdict.TOO_LARGE:
+        case CommandVerdict.TOO_LARGE:
             message = f"a command on {name} printed more than {max_output_bytes} bytes"
             raise Unanswered(FaultCode.OUTPUT_TOO_LARGE, message)
         case _:

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.auto_renew.capacity import Standing
+from app.ngt.auto_renew.capacity import AutoRenewState
 from app.ngt.auto_renew.plan import Candidate
 from app.ngt.renewal.progress import PERSON_WAITS
 from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
@@ -69,19 +69,19 @@ class KnownVms:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PlannerInput:
     """What holds for a cluster at the time `now` of the database's clock, and who is there."""
 
     now: datetime
-    standing: Standing
+    standing: AutoRenewState
     stopped_at: datetime | None
     known: KnownVms
 
 
-class Turn:
+class PlannerLock:
     """The right to start automatic renewals on a cluster, as long as `AutoRenewals.turn` lasts."""
 
-    def __init__(self, connection: AsyncConnection, cluster: str, now: datetime, standing: Standing) -> None:
+    def __init__(self, connection: AsyncConnection, cluster: str, now: datetime, standing: AutoRenewState) -> None:
         self._connection = connection
         self._cluster = cluster
         self.now = now
@@ -103,21 +103,21 @@ class AutoRenewals:
     @asynccontextmanager
     async def turn(
         self, cluster: str, settings: ClusterSettings, now: datetime | None = None
-    ) -> AsyncIterator[Turn | None]:
+    ) -> AsyncIterator[PlannerLock | None]:
         """The turn of the cluster, or None while another replica has it."""
         async with self._database.transaction() as connection:
             if not await connection.scalar(_LOCK, {"lock": CLUSTER_AUTO_RENEWAL, "cluster": cluster}):
                 yield None
                 return
             row = await _standing_row(connection, cluster, now)
-            yield Turn(connection, cluster, row["now"], _standing(row, settings))
+            yield PlannerLock(connection, cluster, row["now"], _standing(row, settings))
 
-    async def look(self, cluster: str, settings: ClusterSettings, now: datetime | None = None) -> Sight:
+    async def look(self, cluster: str, settings: ClusterSettings, now: datetime | None = None) -> PlannerInput:
         """What a plan is made of, without anybody's turn."""
         async with self._database.transaction() as connection:
             row = await _standing_row(connection, cluster, now)
             known = await _known_vms(connection, cluster, row["now"])
-        return Sight(row["now"], _standing(row, settings), row["auto_stopped_at"], known)
+        return PlannerInput(row["now"], _standing(row, settings), row["auto_stopped_at"], known)
 
 
 async def _standing_row(connection: AsyncConnection, cluster: str, now: datetime | None) -> RowMapping:
@@ -125,9 +125,9 @@ async def _standing_row(connection: AsyncConnection, cluster: str, now: datetime
     return (await connection.execute(_STANDING, values)).mappings().one()
 
 
-def _standing(row: RowMapping, settings: ClusterSettings) -> Standing:
+def _standing(row: RowMapping, settings: ClusterSettings) -> AutoRenewState:
     stopped = row["auto_stopped_reason"] or "too many failed" if row["auto_stopped_at"] is not None else None
-    return Standing(
+    return AutoRenewState(
         enabled=settings.auto_renew.enabled,
         max_running=settings.max_running,
         one_at_a_time=settings.prove_first and not settings.accept_unverified and not row["proven"],

@@ -21,7 +21,7 @@ from app.store.jobs.jobs import Jobs
 from app.store.jobs.mapping import JOB_CHANNEL
 from app.store.jobs.search import JobFilter
 from app.store.postgres.database import plain_url
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 
 _log = structlog.get_logger(__name__)
 
@@ -47,8 +47,8 @@ class Versioned(Protocol):
 _Record = TypeVar("_Record", bound=Versioned)
 
 
-class Watch(Generic[_Record]):
-    """One call that follows one job or scan; made by `Watches.watch`."""
+class Subscription(Generic[_Record]):
+    """One call that follows one job or scan; made by `Subscriptions.watch`."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -81,20 +81,20 @@ class Watch(Generic[_Record]):
         self._news.set()
 
 
-class Watches(Generic[_Record]):
+class Subscriptions(Generic[_Record]):
     """The watches of one kind of row. `read` finds the rows of some ids, as many as there are."""
 
     def __init__(self, read: Callable[[Collection[UUID]], Awaitable[Sequence[_Record]]]) -> None:
         self._read = read
-        self._watches: defaultdict[str, set[Watch[_Record]]] = defaultdict(set)
+        self._watches: defaultdict[str, set[Subscription[_Record]]] = defaultdict(set)
         self._due: set[str] = set()
         self._any_due = asyncio.Event()
         self._ended = False
 
     @contextmanager
-    def watch(self, record_id: UUID) -> Iterator[Watch[_Record]]:
-        """From here on no change of the row is missed: read it now, then wait with `Watch.until`."""
-        watch: Watch[_Record] = Watch()
+    def watch(self, record_id: UUID) -> Iterator[Subscription[_Record]]:
+        """From here on no change of the row is missed: read it now, then wait with `Subscription.until`."""
+        watch: Subscription[_Record] = Subscription()
         if self._ended:
             watch.end()
         key = str(record_id)
@@ -145,7 +145,7 @@ class Watches(Generic[_Record]):
                 watch.hear(record)
 
 
-class Changes:
+class ChangeFeed:
     """The announcements of one database, from `async with Changes(url, jobs)` on."""
 
     def __init__(self, url: str, jobs: Jobs) -> None:
@@ -153,14 +153,16 @@ class Changes:
             return await jobs.list(JobFilter(job_ids=tuple(job_ids)), limit=len(job_ids))
 
         self._url = plain_url(url)
-        self._jobs = Watches(read_jobs)
-        self._kinds: dict[str, Watches[Any]] = {JOB_CHANNEL: self._jobs}
+        self._jobs = Subscriptions(read_jobs)
+        self._kinds: dict[str, Subscriptions[Any]] = {JOB_CHANNEL: self._jobs}
         self._listening = asyncio.Event()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
-    def of(self, channel: str, read: Callable[[Collection[UUID]], Awaitable[Sequence[_Record]]]) -> Watches[_Record]:
+    def of(
+        self, channel: str, read: Callable[[Collection[UUID]], Awaitable[Sequence[_Record]]]
+    ) -> Subscriptions[_Record]:
         """The watches of what is announced on another channel. To be asked for before `open`."""
-        watches = Watches(read)
+        watches = Subscriptions(read)
         self._kinds[channel] = watches
         return watches
 
@@ -192,8 +194,8 @@ class Changes:
         """Returns once announcements are heard."""
         await self._listening.wait()
 
-    def watch(self, job_id: UUID) -> AbstractContextManager[Watch[JobRecord]]:
-        """From here on no change of the job is missed: read it now, then wait with `Watch.until`."""
+    def watch(self, job_id: UUID) -> AbstractContextManager[Subscription[JobRecord]]:
+        """From here on no change of the job is missed: read it now, then wait with `Subscription.until`."""
         return self._jobs.watch(job_id)
 
     def watched(self) -> int:

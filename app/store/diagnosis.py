@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, Select, and_, func, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.diagnosis.facts import CertificateFacts, ClusterFacts, CvmFacts, Facts, JobFacts, VmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, CvmFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.renewal.progress import EntityStage, Progress, Sighting, WaitReason
 from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
@@ -17,7 +17,8 @@ from app.store.jobs.holds import PAUSE_STANDS
 from app.store.jobs.progress_json import load, load_sighting
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, JOB, PAUSE, VM
-from app.store.records.all import Caller, ScanStatus
+from app.store.records.callers import Caller
+from app.store.records.scans import ScanStatus
 from app.store.scans.start import newest_ended
 
 
@@ -78,7 +79,7 @@ async def _vm_facts(connection: AsyncConnection, row: RowMapping) -> VmFacts:
     certificate = None
     if row["not_after"] is not None:
         source = CertificateSource(row["certificate_source"])
-        certificate = CertificateFacts(source, row["certificate_observed_at"], row["not_after"])
+        certificate = KnownCertificateDates(source, row["certificate_observed_at"], row["not_after"])
     vm = VmFacts(
         vm_uuid=VmUuid(row["vm_uuid"]),
         cluster=row["cluster"],

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.vocabulary import CertificateSource
-from app.store.records.all import Observation
+from app.store.records.inventory import Observation
 
 _ROWS_AT_ONCE = 500
 _FRESH_DAYS = 7

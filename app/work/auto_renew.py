@@ -5,16 +5,17 @@ from datetime import datetime
 
 import structlog
 
-from app.ngt.auto_renew.capacity import room
+from app.ngt.auto_renew.capacity import capacity
 from app.ngt.auto_renew.messages import rule_of
 from app.ngt.auto_renew.plan import AutoRules, Planned, plan_renewals, present_opening
 from app.ngt.errors import Fault
 from app.ngt.renewal.progress import RenewalRequest, RestartAgent
 from app.settings import AutoRenew, ClusterSettings
-from app.store.auto_renew import AutoRenewals, Turn
+from app.store.auto_renew import AutoRenewals, PlannerLock
 from app.store.jobs.jobs import Jobs, VmBusy
 from app.store.jobs.progress_json import dump_request
-from app.store.records.all import Caller, JobRecord, NewRenewal, Scope
+from app.store.records.callers import Caller, Scope
+from app.store.records.jobs import JobRecord, NewRenewal
 
 log = structlog.get_logger(__name__)
 
@@ -55,9 +56,9 @@ class AutoRenewal:
                 log.exception("automatic renewals were not started", cluster=name)
         return tuple(started)
 
-    async def _start_on(self, name: str, settings: AutoRenew, turn: Turn) -> list[JobRecord]:
+    async def _start_on(self, name: str, settings: AutoRenew, turn: PlannerLock) -> list[JobRecord]:
         rules = settings.rules()
-        places = room(rules, turn.standing)
+        places = capacity(rules, turn.standing)
         if places == 0 or present_opening(rules, turn.now) is None:
             return []
         known = await turn.read_known()

@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.ssh.cvm import Proved
 from app.ssh.host import PoolLimits
 from app.ssh.pool import Pool
-from app.work.clusters.client import WorkedCluster
+from app.work.clusters.client import ClusterClient
 
 # Which checks a fault of a connection says to have passed: they are tried in this order.
 _REACHED_BUT = {
@@ -44,7 +44,7 @@ _REFRESH = "refresh_vm_tools_entity"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One check: `good` None means a remark; `next_step` says what to do about a bad one."""
 
     where: str
@@ -53,14 +53,14 @@ class Finding:
     next_step: str = ""
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
+async def examine(settings: Settings) -> AsyncIterator[CheckResult]:
     """The findings on every cluster and CVM of the configuration, as they come."""
     limits = settings.limits
     pool = Pool(PoolLimits(connect_timeout_s=limits.connect_timeout_s, login_timeout_s=limits.login_timeout_s))
     try:
         for name, cluster in settings.clusters.items():
-            worked = WorkedCluster(name, cluster, limits, pool, _unobserved)
-            findings: list[Finding] = []
+            worked = ClusterClient(name, cluster, limits, pool, _unobserved)
+            findings: list[CheckResult] = []
             for cvm in worked.ssh.hosts:
                 async for finding in _examine_cvm(worked, cvm):
                     findings.append(finding)
@@ -78,67 +78,67 @@ def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None
     """The doctor prints its findings; metrics are the service's."""
 
 
-async def _examine_cvm(cluster: WorkedCluster, cvm: str) -> AsyncIterator[Finding]:
+async def _examine_cvm(cluster: ClusterClient, cvm: str) -> AsyncIterator[CheckResult]:
     where = f"{cluster.name} {cvm}"
     try:
         proved = await cluster.ssh.probe(cvm)
     except Fault as fault:
         passed = _REACHED_BUT.get(fault.code, 0)
         for check in _CHECKS[:passed]:
-            yield Finding(where, check, good=True)
+            yield CheckResult(where, check, good=True)
         names = {"cvm": cvm, "cluster": cluster.name, "known_hosts": cluster.settings.known_hosts}
         step = _NEXT_STEPS[fault.code].format(**names) if fault.code in _NEXT_STEPS else fault.rule.action
-        yield Finding(where, f"{_CHECKS[passed]}: {fault.message}", good=False, next_step=step)
+        yield CheckResult(where, f"{_CHECKS[passed]}: {fault.message}", good=False, next_step=step)
         return
     for check in _CHECKS:
-        yield Finding(where, check, good=True)
+        yield CheckResult(where, check, good=True)
     for finding in _sub_commands(where, cluster, proved):
         yield finding
 
 
-def _sub_commands(where: str, cluster: WorkedCluster, proved: Proved) -> Iterator[Finding]:
+def _sub_commands(where: str, cluster: ClusterClient, proved: Proved) -> Iterator[CheckResult]:
     offered = proved.facts.sub_commands
     given = cluster.settings.commands.overrides()
     table = f"[clusters.{cluster.name}.commands]"
     if missing := [name for key, name in _SUB_COMMANDS.items() if name not in offered and key not in given]:
         step = f"If this CLI has them all the same, all is well; else give the command lines in {table}."
-        yield Finding(where, f"the CLI's usage text does not name {', '.join(missing)}", good=None, next_step=step)
+        yield CheckResult(where, f"the CLI's usage text does not name {', '.join(missing)}", good=None, next_step=step)
     if cluster.settings.mode == "refresh" and _REFRESH not in offered and "refresh" not in given:
         step = f'Set `mode = "recreate"`, or give the command line as `refresh` in {table}.'
-        yield Finding(where, f"the CLI's usage text does not name {_REFRESH}", good=False, next_step=step)
+        yield CheckResult(where, f"the CLI's usage text does not name {_REFRESH}", good=False, next_step=step)
     if cluster.tools.with_query_of(offered).query is None:
         step = f"Give the command that lists VM tools entities as `query` in {table}."
-        yield Finding(where, "no sub-command that lists VM tools entities was found", good=False, next_step=step)
+        yield CheckResult(where, "no sub-command that lists VM tools entities was found", good=False, next_step=step)
     else:
-        yield Finding(where, _OFFERED + (", ".join(sorted(offered)) or "none are named"), good=True)
+        yield CheckResult(where, _OFFERED + (", ".join(sorted(offered)) or "none are named"), good=True)
 
 
-async def _listing(cluster: WorkedCluster) -> Finding:
+async def _listing(cluster: ClusterClient) -> CheckResult:
     try:
         listing = await cluster.listing(max_age_s=0.0)
     except Fault as fault:
-        return Finding(cluster.name, f"listing: {fault.message}", good=False, next_step=fault.rule.action)
+        return CheckResult(cluster.name, f"listing: {fault.message}", good=False, next_step=fault.rule.action)
     guests = sum(not record.controller_vm for record in listing.vms.values())
-    return Finding(cluster.name, f"listing: {guests} guest VMs, by {listing.cvm}", good=True)
+    return CheckResult(cluster.name, f"listing: {guests} guest VMs, by {listing.cvm}", good=True)
 
 
-async def _query(cluster: WorkedCluster) -> AsyncIterator[Finding]:
+async def _query(cluster: ClusterClient) -> AsyncIterator[CheckResult]:
     try:
         query = await cluster.query()
     except Fault as fault:
-        yield Finding(cluster.name, f"query: {fault.message}", good=False, next_step=fault.rule.action)
+        yield CheckResult(cluster.name, f"query: {fault.message}", good=False, next_step=fault.rule.action)
         return
-    yield Finding(cluster.name, f"query: {len(query.entities)} VM tools entities, by {query.cvm}", good=True)
+    yield CheckResult(cluster.name, f"query: {len(query.entities)} VM tools entities, by {query.cvm}", good=True)
     yield _provable(cluster.name, cluster, tuple(query.entities.values()))
 
 
-def _provable(where: str, cluster: WorkedCluster, entities: tuple[VmToolsEntity, ...]) -> Finding:
+def _provable(where: str, cluster: ClusterClient, entities: tuple[VmToolsEntity, ...]) -> CheckResult:
     dated = sum(entity.client_cert_expiry_date is not None for entity in entities)
     if dated or cluster.settings.guests:
         ways = [f"client_cert_expiry_date is shown for {dated} of {len(entities)}"]
         ways += ["guests are read over SSH"] if cluster.settings.guests else []
-        return Finding(where, f"renewals can be proved: {'; '.join(ways)}", good=True)
+        return CheckResult(where, f"renewals can be proved: {'; '.join(ways)}", good=True)
     if cluster.settings.accept_unverified:
-        return Finding(where, "renewals cannot be proved here, and end as `unverified`", good=None)
+        return CheckResult(where, "renewals cannot be proved here, and end as `unverified`", good=None)
     step = "Configure `guests` so that their certificates can be read, or `accept_unverified = true`."
-    return Finding(where, "renewals could not be proved here", good=False, next_step=step)
+    return CheckResult(where, "renewals could not be proved here", good=False, next_step=step)

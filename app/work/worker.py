@@ -24,24 +24,24 @@ from app.store.auto_renew import AutoRenewals
 from app.store.clusters.cvms import Cvms
 from app.store.inventory.scan_results import Inventory
 from app.store.inventory.vms import Vms
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.jobs import Jobs
-from app.store.jobs.pickup_polls import Watching
+from app.store.jobs.pickup_polls import PickupPolls
 from app.store.jobs.service_pause import Pauses
 from app.store.postgres.database import Database, read_clock
 from app.store.postgres.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
 from app.store.postgres.retention import KeptDays, Removed, prune
-from app.store.scans.claims import RunningScans
+from app.store.scans.claims import ScanClaims
 from app.store.warnings.announce import CertificateWarnings
 from app.store.webhooks.deliveries import Deliveries
 from app.store.webhooks.outbox import Outbox
 from app.telemetry import Metrics
 from app.work.auto_renew import START_EVERY_S, AutoRenewal
-from app.work.clusters.client import WorkedCluster
+from app.work.clusters.client import ClusterClient
 from app.work.clusters.cvm_states import CvmStates, found_cvms
 from app.work.clusters.database_clock import DatabaseClock
-from app.work.renewal.actions import Acts
-from app.work.renewal.pickup_poller import Watch
+from app.work.renewal.actions import Actions
+from app.work.renewal.pickup_poller import PickupPoller
 from app.work.renewal.run import Renewals
 from app.work.scans.run import Scanner
 from app.work.scans.schedule import ScanSchedule
@@ -70,16 +70,16 @@ class Worker:
         self._cvm_pool = Pool(_pool_limits(limits))
         self._guest_pool = Pool(GUEST_LIMITS)
         self.clusters = {
-            name: WorkedCluster(name, cluster, limits, self._cvm_pool, self._observe)
+            name: ClusterClient(name, cluster, limits, self._cvm_pool, self._observe)
             for name, cluster in settings.clusters.items()
         }
         self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         outbox = Outbox(settings.webhooks)
-        self._running = Running(database, wakeups, runner=self.runner, lease_s=limits.lease_s, outbox=outbox)
+        self._running = JobClaims(database, wakeups, runner=self.runner, lease_s=limits.lease_s, outbox=outbox)
         self._database = database
-        acts = Acts(Vms(database), self.clusters, self._guest_pool, limits)
+        acts = Actions(Vms(database), self.clusters, self._guest_pool, limits)
         self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
-        self._watch = Watch(Watching(database, wakeups), self.clusters, limits)
+        self._watch = PickupPoller(PickupPolls(database, wakeups), self.clusters, limits)
         self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
         self._pauses = Pauses(database, wakeups, self._slots)
         warnings = CertificateWarnings(database, outbox, settings.warnings)
@@ -94,7 +94,7 @@ class Worker:
         self._deliverer = Deliverer(
             Deliveries(database), settings.webhooks, sender, limits.webhook_retry_delays_s, metrics
         )
-        self._running_scans = RunningScans(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
+        self._running_scans = ScanClaims(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
         self._cvms = Cvms(database)
         self._scanner = Scanner(
             self._running_scans, Inventory(database), self._cvms, self.clusters, self._guest_pool, settings.scan

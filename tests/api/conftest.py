@@ -15,13 +15,14 @@ import pytest_asyncio
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
-from app.api.http.dependencies import Parts
+from app.api.http.dependencies import Services
 from app.main import build_app
 from app.settings import ClusterSettings, GuestSettings, Settings
-from app.store.jobs.mapping import change_job
+from app.store.jobs.mapping import update_job
 from app.store.postgres.tables import IDEMPOTENCY, JOB
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.all import JobStatus, Scope
+from app.store.records.callers import Scope
+from app.store.records.jobs import JobStatus
 
 VM = "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"
 RENEW = f"/vms/{VM}/ngt/renew"
@@ -30,15 +31,15 @@ EVERYTHING = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The API and the parts that it works with."""
+    """The API and the services that it works with."""
 
     app: FastAPI
-    parts: Parts
+    services: Services
 
     async def key(self, *scopes: Scope, clusters: frozenset[str] | None = None, expires_s: float | None = None) -> str:
         """A new token; without scopes it has none."""
         lifetime = None if expires_s is None else timedelta(seconds=expires_s)
-        _, token = await self.parts.keys.create("a test", frozenset(scopes), clusters, lifetime)
+        _, token = await self.services.keys.create("a test", frozenset(scopes), clusters, lifetime)
         return token
 
     def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -49,20 +50,20 @@ class Service:
 
     async def stored(self) -> tuple[int, int]:
         """How many jobs and idempotency keys there are."""
-        async with self.parts.database.transaction() as connection:
+        async with self.services.database.transaction() as connection:
             jobs = await connection.scalar(select(func.count()).select_from(JOB))
             keys = await connection.scalar(select(func.count()).select_from(IDEMPOTENCY))
         return jobs or 0, keys or 0
 
     async def stored_request(self, job_id: str) -> dict[str, Any]:
-        async with self.parts.database.transaction() as connection:
+        async with self.services.database.transaction() as connection:
             job = (await connection.execute(select(JOB).where(JOB.c.id == UUID(job_id)))).mappings().one()
         return dict(job["request"])
 
     @asynccontextmanager
     async def announced(self) -> AsyncIterator[Callable[[], Awaitable[str]]]:
         """To wait for the id of the next job that changes."""
-        async with await psycopg.AsyncConnection.connect(self.parts.database.url, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(self.services.database.url, autocommit=True) as connection:
             await connection.execute("LISTEN ngt_job")
 
             async def next_id() -> str:
@@ -73,7 +74,7 @@ class Service:
 
     async def saw(self, vm_uuid: str, cluster: str) -> None:
         """The watch saw the VM there."""
-        async with self.parts.database.transaction() as connection:
+        async with self.services.database.transaction() as connection:
             await connection.execute(VM_TABLE.insert().values(vm_uuid=vm_uuid, cluster=cluster, observed_at=func.now()))
 
     async def end(self, job_id: str, **columns: object) -> None:
@@ -91,8 +92,8 @@ class Service:
 
     async def leave(self, job_id: str, **columns: object) -> None:
         """Have the job as a worker would have left it."""
-        async with self.parts.database.transaction() as connection:
-            await connection.execute(change_job(UUID(job_id), **columns))
+        async with self.services.database.transaction() as connection:
+            await connection.execute(update_job(UUID(job_id), **columns))
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def settings(tmp_path: Path) -> Settings:
 async def serving(settings: Settings, database_url: str) -> AsyncIterator[Service]:
     app = build_app(settings, database_url)
     async with app.router.lifespan_context(app):
-        yield Service(app, app.state.parts)
+        yield Service(app, app.state.services)
 
 
 @pytest_asyncio.fixture

@@ -3,7 +3,7 @@ import asyncio
 import httpx
 import pytest
 
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 
 OTHER_VM = "0b9e4d6c-7f30-4a0a-9c1d-3f1f2a6d8e55"
@@ -128,7 +128,7 @@ async def test_twenty_equal_requests_at_once_make_one_job(service: Service, call
 async def test_a_job_that_ends_within_the_wait_is_a_200(
     service: Service, caller: httpx.AsyncClient, url: str, headers: dict[str, str], applied: str | None
 ) -> None:
-    await service.parts.changes.listening()
+    await service.services.changes.listening()
     async with service.announced() as next_id:
         waiting = asyncio.create_task(caller.post(url, headers=headers))
         await service.end(await next_id())

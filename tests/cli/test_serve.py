@@ -18,7 +18,7 @@ from app.simulator.site import Site
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from app.store.postgres.schema import undo_migrations
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.cli.command import LIMIT_S, Commands
 
 FREE_PORT = {"NGT_RENEWAL_PORT": "0"}

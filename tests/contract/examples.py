@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 
 from app.settings import Callers, ClusterSettings, Settings, WebhookTarget
 from app.store.postgres.tables import CORRELATION, DELIVERY, JOB, SCAN
-from app.store.records.all import DeliveryStatus, Scope
+from app.store.records.callers import Scope
+from app.store.records.webhooks import DeliveryStatus
 from tests.api.conftest import Service, serving
 from tests.contract.operations import OPERATIONS, Json
 
@@ -56,7 +57,7 @@ async def with_examples(folder: Path, database_url: str) -> AsyncIterator[Servic
         async with running.client(await running.key(*Scope)) as client:
             started = await RENEW.call(client)
         assert started.status_code == 202, started.text
-        async with running.parts.database.transaction() as connection:
+        async with running.services.database.transaction() as connection:
             made = JOB.c.id == UUID(started.json()["id"])
             job = dict((await connection.execute(select(JOB).where(made))).mappings().one())
             await connection.execute(JOB.delete().where(made))

@@ -16,7 +16,9 @@ from app.api.callers.authorization import SCOPES
 from app.api.http.problems import STATUS
 from app.ngt.errors import FaultCode
 from app.store.postgres.tables import API_KEY, DELIVERY
-from app.store.records.all import DeliveryStatus, JobStatus, Scope
+from app.store.records.callers import Scope
+from app.store.records.jobs import JobStatus
+from app.store.records.webhooks import DeliveryStatus
 from tests.api.conftest import Service, assert_problem
 from tests.contract.credentials import forms, unusable
 from tests.contract.examples import FACTS, FIRST, JOB_ID, RENEW, SECOND, VM, with_examples
@@ -100,7 +102,7 @@ async def untouched(tmp_path_factory: pytest.TempPathFactory, shared_database_ur
 
 async def stand_as_needed(service: Service, operation: Operation) -> None:
     if operation.id == "replayDelivery":
-        async with service.parts.database.transaction() as connection:
+        async with service.services.database.transaction() as connection:
             await connection.execute(DELIVERY.update().values(status=DeliveryStatus.EXHAUSTED, due_at=None))
     if columns := STANDING.get(operation.id):
         await service.leave(JOB_ID, **columns)
@@ -108,7 +110,7 @@ async def stand_as_needed(service: Service, operation: Operation) -> None:
 
 async def stored(service: Service) -> dict[str, list[Any]]:
     """All that there is, but for the keys, whose last use is noted."""
-    async with service.parts.database.transaction() as connection:
+    async with service.services.database.transaction() as connection:
         return {
             table.name: sorted((await connection.execute(select(table))).all(), key=str)
             for table in SQLModel.metadata.sorted_tables
@@ -226,7 +228,7 @@ async def test_a_credential_that_names_nobody_is_as_good_as_none(untouched: Serv
 async def test_a_key_that_is_no_longer_good_opens_nothing(untouched: Service, name: str, code: FaultCode) -> None:
     token = await untouched.key(*Scope, expires_s=-1 if code is FaultCode.TOKEN_EXPIRED else None)
     if code is FaultCode.TOKEN_REVOKED:
-        await untouched.parts.keys.revoke(token.split("_")[1])
+        await untouched.services.keys.revoke(token.split("_")[1])
     before = await stored(untouched)
     async with untouched.client() as client:
         for credential in forms(token):

@@ -15,7 +15,7 @@ from app.simulator.journal import Effect
 from app.simulator.spec import uniform_site
 from app.store.embedded.owner import find_owner, find_programs
 from app.store.postgres.schema import migrate
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from tests.conftest import _FOR_TESTS, _embedded_postgres
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.conftest import Begin

@@ -14,9 +14,9 @@ from app.ngt.renewal.machine import PROCEDURE
 from app.ngt.renewal.progress import Mode, StepName
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Kind, Record
-from app.simulator.model import Vm
+from app.simulator.model import SimulatedVm
 from app.simulator.spec import ClusterSpec, Refresh, SiteSpec, Traits, VmSpec
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.conftest import Begin
@@ -89,7 +89,7 @@ async def test_a_frozen_service_does_nothing_when_it_wakes_after_another_has_fin
         assert len(_texts_that_did_nothing(service, _vm(service, number))) == 1, f"c{number}"
 
 
-def _texts_that_did_nothing(service: Service, vm: Vm) -> list[Record]:
+def _texts_that_did_nothing(service: Service, vm: SimulatedVm) -> list[Record]:
     """Changing texts that reached a CVM and began no tool there."""
     journal = service.site.journal
     began = {call.exec_number for call in journal.of(Kind.TOOL)}
@@ -125,7 +125,7 @@ def _site(clusters: int) -> SiteSpec:
     return SiteSpec(tuple(ClusterSpec(f"c{number}", 1, vms, traits) for number in range(1, clusters + 1)))
 
 
-def _vm(service: Service, number: int) -> Vm:
+def _vm(service: Service, number: int) -> SimulatedVm:
     return service.site.clusters[f"c{number}"].vm_named("renewed")
 
 

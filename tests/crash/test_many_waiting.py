@@ -9,9 +9,9 @@ from app.ngt.renewal.progress import Before, EntityStage, FoundVm, Sighting
 from app.ngt.vocabulary import PowerState, VmToolsEntity, VmUuid
 from app.simulator.journal import Kind
 from app.simulator.spec import uniform_site
-from app.store.jobs.claims import Running
-from app.store.records.all import JobRecord
-from app.store.records.claims import PutBack, State
+from app.store.jobs.claims import JobClaims
+from app.store.records.claims import ProgressColumns, Release
+from app.store.records.jobs import JobRecord
 from tests.crash.victims import until
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
@@ -28,7 +28,7 @@ async def test_five_hundred_waiting_jobs_make_one_listing_per_interval(begin: Be
         guests=False,
         verify_timeout_s=900,
     )
-    running = Running(service.database, service.wakeups, runner=f"test-{uuid4()}", lease_s=30)
+    running = JobClaims(service.database, service.wakeups, runner=f"test-{uuid4()}", lease_s=30)
     jobs = [await _waiting_job(service, running, number) for number in range(1, _WAITING + 1)]
     journal = service.site.journal
     async with service.at_work():
@@ -47,7 +47,7 @@ async def test_five_hundred_waiting_jobs_make_one_listing_per_interval(begin: Be
         assert done.outcome == "renewed", shown(done)
 
 
-async def _waiting_job(service: Service, running: Running, number: int) -> JobRecord:
+async def _waiting_job(service: Service, running: JobClaims, number: int) -> JobRecord:
     """A job as it stands once its ISO is mounted, written by the store's own functions."""
     vm = service.site.vm_named(f"vm{number:04}")
     job = await service.renew(vm)
@@ -67,8 +67,8 @@ async def _waiting_job(service: Service, running: Running, number: int) -> JobRe
         mounted_at=claim.now,
         verify_by=claim.now + timedelta(seconds=900),
     )
-    state = State(progress=progress, results={}, takes_slot=False, stranded=False, awaits_pickup=True)
-    back = PutBack("waiting", "agent_restart", "restart the agent", progress.verify_by, progress.verify_by)
+    state = ProgressColumns(progress=progress, results={}, takes_slot=False, stranded=False, awaits_pickup=True)
+    back = Release("waiting", "agent_restart", "restart the agent", progress.verify_by, progress.verify_by)
     await running.put_back(claim, state, back, None, cluster="c1")
     running.let_go(claim)
     return job

@@ -7,7 +7,7 @@ from itertools import pairwise
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Journal, Kind
 from app.simulator.spec import uniform_site
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.clusters.test_rules import peak

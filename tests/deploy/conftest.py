@@ -19,7 +19,7 @@ _ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 async def scraped(settings: Settings, database_url: str) -> AsyncIterator[frozenset[str]]:
     """The names of all series, also of those that have no sample yet."""
     async with serving(settings, database_url) as service:
-        parts = service.parts
+        parts = service.services
         Worker(settings, parts.database, queue_app(database_url), parts.metrics)
         async with service.client(await service.key()) as client:
             text = (await client.get("/metrics")).raise_for_status().text

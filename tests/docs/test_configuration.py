@@ -18,7 +18,7 @@ from app.settings import (
     Oidc,
     RenewWindow,
     Retention,
-    Scan,
+    ScanSettings,
     Settings,
     Warnings,
     WebhookTarget,
@@ -82,7 +82,13 @@ def test_the_keys_of_a_webhook_have_their_real_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "model"),
-    [("Limits", Limits), ("Callers", Callers), ("Warnings", Warnings), ("Retention", Retention), ("Scans", Scan)],
+    [
+        ("Limits", Limits),
+        ("Callers", Callers),
+        ("Warnings", Warnings),
+        ("Retention", Retention),
+        ("Scans", ScanSettings),
+    ],
 )
 def test_the_keys_of_a_table_have_their_real_defaults(heading: str, model: type[BaseModel]) -> None:
     documented = _documented(heading, model)

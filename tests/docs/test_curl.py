@@ -12,7 +12,7 @@ from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.cli.command import LIMIT_S, Commands
 from tests.docs.pages import PAGES, command_lines
 from tests.work.service import write_configuration

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ngt.auto_renew.capacity import Standing, room, why_none
-from app.ngt.auto_renew.leveling import spread
-from app.ngt.auto_renew.plan import AutoPlan, AutoRules, Candidate, LeftOutBecause, Planned, plan_renewals
+from app.ngt.auto_renew.capacity import AutoRenewState, blockers, capacity
+from app.ngt.auto_renew.leveling import level
+from app.ngt.auto_renew.plan import AutoPlan, AutoRules, Candidate, Planned, SkipReason, plan_renewals
 from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
 from app.ngt.windows import Opening, Window
 
@@ -158,30 +158,30 @@ def test_days_without_the_service_are_no_reason_to_hurry_more_than_is_needed() -
 @pytest.mark.parametrize(
     ("changes", "because", "sentence"),
     [
-        ({"vanished": True}, LeftOutBecause.VANISHED, "it is not listed on the cluster any more."),
-        ({"moved": True}, LeftOutBecause.VANISHED, "it was seen on another cluster since."),
-        ({"name": "db-1"}, LeftOutBecause.EXCLUDED, "its name is left out by the rules."),
-        ({"name": "vm-old"}, LeftOutBecause.EXCLUDED, "its name is left out by the rules."),
-        ({"name": "VM-1"}, LeftOutBecause.EXCLUDED, "its name is left out by the rules."),
-        ({"name": None}, LeftOutBecause.EXCLUDED, "its name is not known, and the rules choose by name."),
-        ({"not_after": None}, LeftOutBecause.DATE_UNKNOWN, "no source has told the date of its certificate yet."),
-        ({"job_open": True}, LeftOutBecause.JOB_OPEN, "a job renews it already."),
-        ({"awaiting_pickup": True}, LeftOutBecause.AWAITING_PICKUP, "a new certificate was issued, and its agent"),
-        ({"has_entity": False}, LeftOutBecause.NO_ENTITY, "it has no VM tools entity: NGT is not enabled for it."),
-        ({"ngt_enabled": False}, LeftOutBecause.NO_ENTITY, "NGT is switched off for it."),
-        ({"power": PowerState.OFF}, LeftOutBecause.POWERED_OFF, "it does not run, so its agent could take no"),
-        ({"power": PowerState.OTHER}, LeftOutBecause.POWERED_OFF, "it does not run, so its agent could take no"),
-        ({"renewed_at": NOW - DAY / 2}, LeftOutBecause.RENEWED_LATELY, "it was renewed at 2026-11-29 00:00Z."),
+        ({"vanished": True}, SkipReason.VANISHED, "it is not listed on the cluster any more."),
+        ({"moved": True}, SkipReason.VANISHED, "it was seen on another cluster since."),
+        ({"name": "db-1"}, SkipReason.EXCLUDED, "its name is left out by the rules."),
+        ({"name": "vm-old"}, SkipReason.EXCLUDED, "its name is left out by the rules."),
+        ({"name": "VM-1"}, SkipReason.EXCLUDED, "its name is left out by the rules."),
+        ({"name": None}, SkipReason.EXCLUDED, "its name is not known, and the rules choose by name."),
+        ({"not_after": None}, SkipReason.DATE_UNKNOWN, "no source has told the date of its certificate yet."),
+        ({"job_open": True}, SkipReason.JOB_OPEN, "a job renews it already."),
+        ({"awaiting_pickup": True}, SkipReason.AWAITING_PICKUP, "a new certificate was issued, and its agent"),
+        ({"has_entity": False}, SkipReason.NO_ENTITY, "it has no VM tools entity: NGT is not enabled for it."),
+        ({"ngt_enabled": False}, SkipReason.NO_ENTITY, "NGT is switched off for it."),
+        ({"power": PowerState.OFF}, SkipReason.POWERED_OFF, "it does not run, so its agent could take no"),
+        ({"power": PowerState.OTHER}, SkipReason.POWERED_OFF, "it does not run, so its agent could take no"),
+        ({"renewed_at": NOW - DAY / 2}, SkipReason.RENEWED_LATELY, "it was renewed at 2026-11-29 00:00Z."),
         (
             {"tries": 1, "tried_at": NOW - DAY / 2},
-            LeftOutBecause.TRIED_LATELY,
+            SkipReason.TRIED_LATELY,
             "its last automatic job renewed nothing, at last at 2026-11-29 00:00Z; it is tried again from "
             "2026-11-30 00:00Z on.",
         ),
-        ({"not_after": NOW + 1061 * DAY}, LeftOutBecause.FAR_AHEAD, "its certificate is good until 2029-10-25 12:00Z."),
+        ({"not_after": NOW + 1061 * DAY}, SkipReason.FAR_AHEAD, "its certificate is good until 2029-10-25 12:00Z."),
     ],
 )
-def test_a_vm_is_left_out_with_the_reason(changes: dict[str, Any], because: LeftOutBecause, sentence: str) -> None:
+def test_a_vm_is_left_out_with_the_reason(changes: dict[str, Any], because: SkipReason, sentence: str) -> None:
     by_name = rules(NIGHTS, include=("vm-*", "web-*"), exclude=("*-old",))
     plan = plan_renewals(by_name, NOW, [replace(vm(1), **changes), vm(2)])
     assert [one.vm.name for one in plan.planned] == ["vm-2"]
@@ -209,7 +209,7 @@ def test_a_vm_that_was_not_renewed_is_tried_again_after_growing_times(tries: int
     tried = vm(1, tries=tries, tried_at=NOW - days * DAY)
     assert len(plan_renewals(rules(NIGHTS), NOW, [tried]).planned) == 1
     again = replace(tried, tried_at=NOW - days * DAY + timedelta(seconds=1))
-    assert plan_renewals(rules(NIGHTS), NOW, [again]).left_out[0].because is LeftOutBecause.TRIED_LATELY
+    assert plan_renewals(rules(NIGHTS), NOW, [again]).left_out[0].because is SkipReason.TRIED_LATELY
 
 
 def test_vms_that_are_gone_stand_last_among_those_that_are_left_out() -> None:
@@ -223,7 +223,7 @@ def test_without_vms_there_is_nothing_to_plan() -> None:
     assert plan.upcoming[0].opens_at == NOW + timedelta(hours=9)
 
 
-PLAIN = Standing(enabled=True, max_running=3, one_at_a_time=False)
+PLAIN = AutoRenewState(enabled=True, max_running=3, one_at_a_time=False)
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ PLAIN = Standing(enabled=True, max_running=3, one_at_a_time=False)
     ],
 )
 def test_no_more_begin_than_have_room(standing: dict[str, Any], expected: int) -> None:
-    assert room(rules(), replace(PLAIN, **standing)) == expected
+    assert capacity(rules(), replace(PLAIN, **standing)) == expected
 
 
 def test_everything_that_lets_none_begin_is_said() -> None:
-    said = list(why_none(Standing(False, 3, False, True, True, "3 failed", 1)))
+    said = list(blockers(AutoRenewState(False, 3, False, True, True, "3 failed", 1)))
     assert len(said) == 5
-    assert list(why_none(PLAIN)) == []
+    assert list(blockers(PLAIN)) == []
 
 
 # -- What must hold for whatever there is ------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_what_is_spread_stays_within_its_limits_and_its_greatest_step_is_the_sma
 ) -> None:
     least, most, per_day = given_waves
     least, most = [count + already for count in least], [count + already for count in most]
-    done = spread(least, most, per_day, already)
+    done = level(least, most, per_day, already)
     steps = [later - earlier for earlier, later in pairwise([0, *done])]
     assert all(step >= 0 for step in steps)
     assert all(count <= limit for count, limit in zip(done, most, strict=True))
@@ -366,7 +366,7 @@ def test_what_is_spread_stays_within_its_limits_and_its_greatest_step_is_the_sma
     # With a smaller greatest step either something would be late that is not, or less would be done at the end.
     late = sum(count < wanted for count, wanted in zip(done, least, strict=True))
     for fewer in range(1, max(steps)):
-        slower = spread(least, most, fewer, already)
+        slower = level(least, most, fewer, already)
         is_late = sum(count < wanted for count, wanted in zip(slower, least, strict=True))
         assert is_late > late or slower[-1] < done[-1] or max(steps) <= max(fewer, already)
 
@@ -394,7 +394,7 @@ def test_day_after_day_no_limit_is_passed_and_what_was_possible_is_in_time(
             if now < NOW or not left:
                 continue
             plan = plan_renewals(auto, now, list(left.values()), [at for _, _, at in started])
-            begun = plan.due[: room(auto, replace(PLAIN, max_running=9))]
+            begun = plan.due[: capacity(auto, replace(PLAIN, max_running=9))]
             assert len(begun) <= at_once
             assert [one.vm for one in begun] == sorted(
                 (one for one in left.values() if one in {each.vm for each in begun}),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ngt.diagnosis.facts import CertificateFacts, ClusterFacts, CvmFacts, Facts, JobFacts, VmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, CvmFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.diagnosis.findings import FINDINGS, CallKind, Finding, FindingCode, Severity
 from app.ngt.diagnosis.rules import diagnose
 from app.ngt.errors import FaultCode
@@ -28,8 +28,8 @@ def days(number: float) -> timedelta:
     return timedelta(days=number)
 
 
-def certificate(left: float = 500, *, source: CertificateSource = GUEST, ago: float = 0.1) -> CertificateFacts:
-    return CertificateFacts(source, NOW - days(ago), NOW + days(left))
+def certificate(left: float = 500, *, source: CertificateSource = GUEST, ago: float = 0.1) -> KnownCertificateDates:
+    return KnownCertificateDates(source, NOW - days(ago), NOW + days(left))
 
 
 WELL = VmFacts(
@@ -337,7 +337,7 @@ _words = st.sampled_from([None, "one", "two"])
 _times = st.none() | st.sampled_from([-2000, -21, -3, -0.2, 0, 0.1, 400]).map(lambda left: NOW + days(left))
 _sources = st.sampled_from(list(CertificateSource))
 _certificates = st.builds(
-    CertificateFacts, _sources, _times.map(lambda at: at or NOW), _times.map(lambda at: at or NOW)
+    KnownCertificateDates, _sources, _times.map(lambda at: at or NOW), _times.map(lambda at: at or NOW)
 )
 _vms = st.builds(
     VmFacts,

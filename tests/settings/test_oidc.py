@@ -5,7 +5,7 @@ import pytest
 
 from app.settings import SettingsError, load_settings
 from app.settings.callers.oidc import ScopeWord
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 
 ISSUER = 'issuer = "https://login.test/realms/it"\naudience = "ngt-renewal"\n'
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from app.settings import SettingsError, load_settings
-from app.settings.scans import Scan
+from app.settings.scans import ScanSettings
 
 
-def loaded(tmp_path: Path, toml: str = "", **environ: str) -> Scan:
+def loaded(tmp_path: Path, toml: str = "", **environ: str) -> ScanSettings:
     path = tmp_path / "ngt-renewal.toml"
     path.write_text(f"[scan]\n{toml}")
     return load_settings(path, environ).scan

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncssh
 import pytest_asyncio
 
-from app.simulator.host import Host
+from app.simulator.host import SimulatedHost
 from app.simulator.site import Site
 from app.simulator.spec import demo_site
 
@@ -21,7 +21,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield running
 
 
-async def log_in(site: Site, host: Host) -> asyncssh.SSHClientConnection:
+async def log_in(site: Site, host: SimulatedHost) -> asyncssh.SSHClientConnection:
     """Log in to a CVM or a guest as the service is meant to."""
     return await asyncssh.connect(
         host.ip,
@@ -33,7 +33,7 @@ async def log_in(site: Site, host: Host) -> asyncssh.SSHClientConnection:
     )
 
 
-async def run(site: Site, host: Host, text: str) -> asyncssh.SSHCompletedProcess:
+async def run(site: Site, host: SimulatedHost, text: str) -> asyncssh.SSHCompletedProcess:
     """Run one text over a connection of its own."""
     connection = await log_in(site, host)
     try:

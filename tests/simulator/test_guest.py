@@ -5,7 +5,7 @@ import json
 import pytest
 from cryptography import x509
 
-from app.simulator.model import Vm
+from app.simulator.model import SimulatedVm
 from app.simulator.site import Site
 from tests.simulator.conftest import log_in, run
 
@@ -30,7 +30,7 @@ POWERSHELL = {
 }
 
 
-def recreate(site: Site, vm: Vm) -> None:
+def recreate(site: Site, vm: SimulatedVm) -> None:
     cluster = site.cluster_of(vm.uuid)
     cluster.delete_vm_tools_entity(vm.uuid)
     cluster.create_vm_tools_entity(vm.uuid)

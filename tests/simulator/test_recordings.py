@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.simulator.journal import Journal
-from app.simulator.model import Cluster
+from app.simulator.model import SimulatedCluster
 from app.simulator.spec import LogLines, Os, Traits, VmSpec
-from app.simulator.tools import Answer, Call, run
+from app.simulator.tools import ToolCommand, ToolOutput, run
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 VM_UUID = "20edafba-0644-4e57-a3cf-4abef2f69a5f"
@@ -36,8 +36,10 @@ def recorded(name: str) -> str:
     return (RECORDINGS / name).read_text()
 
 
-def windows_template(traits: Traits, *, entity: bool = True, expires_in_days: float = 12) -> Cluster:
-    cluster = Cluster("c1", "00056d28-59d3-7bbc-0000-000000014005", traits, lambda: 1_600_000_000, Journal(lambda: 0))
+def windows_template(traits: Traits, *, entity: bool = True, expires_in_days: float = 12) -> SimulatedCluster:
+    cluster = SimulatedCluster(
+        "c1", "00056d28-59d3-7bbc-0000-000000014005", traits, lambda: 1_600_000_000, Journal(lambda: 0)
+    )
     cluster.add_vm(
         VmSpec(NAME, os=Os.WINDOWS, uuid=VM_UUID, entity=entity, expires_in_days=expires_in_days),
         addresses=("192.168.1.91", "169.254.117.111"),
@@ -45,8 +47,8 @@ def windows_template(traits: Traits, *, entity: bool = True, expires_in_days: fl
     return cluster
 
 
-def answer(cluster: Cluster, tool: str, *arguments: str) -> Answer:
-    return run(Call(tool, arguments, cluster, CVM_B))
+def answer(cluster: SimulatedCluster, tool: str, *arguments: str) -> ToolOutput:
+    return run(ToolCommand(tool, arguments, cluster, CVM_B))
 
 
 @pytest.mark.parametrize("sub_command", ["delete_vm_tools_entity", "create_vm_tools_entity"])
@@ -79,7 +81,7 @@ def test_ncli_vm_list_prints_what_was_recorded() -> None:
 def test_ncli_vm_ls_json_prints_what_was_recorded() -> None:
     expected = json.loads(recorded("ncli_vm_ls_json.2020.txt"))
     identifier, vm_uuid = expected["data"][0]["vmId"].split("::")
-    cluster = Cluster("c1", identifier, Traits(), lambda: 1_600_000_000, Journal(lambda: 0))
+    cluster = SimulatedCluster("c1", identifier, Traits(), lambda: 1_600_000_000, Journal(lambda: 0))
     spec = VmSpec("win10-milk26", os=Os.WINDOWS, uuid=vm_uuid, entity=False, powered_on=False)
     cluster.add_vm(spec, addresses=("10.149.126.91",))
     assert answer(cluster, "ncli", "vm", "ls", "--json=true").stdout == recorded("ncli_vm_ls_json.2020.txt")
@@ -98,7 +100,7 @@ def test_the_query_prints_what_the_lookalike_says() -> None:
 
 
 def test_a_gateway_that_is_down_prints_what_was_recorded() -> None:
-    call = Call("ncli", ("vm", "ls"), windows_template(Traits()), CVM_B)
+    call = ToolCommand("ncli", ("vm", "ls"), windows_template(Traits()), CVM_B)
     printed = run(call, gateway_down=True)
     assert printed.stdout == recorded("ncli_gateway_down.txt")
     assert printed.status == 1

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.tools.commands import Look, ProbeFacts, Tools
-from app.ssh.cvm import Cluster
+from app.ssh.cvm import CvmGroup
 from app.ssh.host import Host, NotSent, Unanswered
 from app.ssh.pool import Pool
 from tests.ssh.bash_server import BashServer, running_bash_server
@@ -31,7 +31,7 @@ class Commanded:
     """Three CVMs, their cluster, and what it told its observer."""
 
     servers: list[BashServer]
-    cluster: Cluster
+    cluster: CvmGroup
     names: list[str]
     seen: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -49,12 +49,12 @@ def make_profile(folder: Path, tools: tuple[str, ...] = TOOLS) -> Path:
     return profile
 
 
-def make_cluster(hosts: list[Host], pool: Pool, profile: Path, seen: list[tuple[str, str, str]]) -> Cluster:
+def make_cluster(hosts: list[Host], pool: Pool, profile: Path, seen: list[tuple[str, str, str]]) -> CvmGroup:
     def observe(cvm: str, command: str, result: str, _seconds: float) -> None:
         seen.append((cvm, command, result))
 
     tools = Tools(profile=str(profile))
-    return Cluster("c1", hosts, pool, tools, max_output_bytes=100_000, observer=observe)
+    return CvmGroup("c1", hosts, pool, tools, max_output_bytes=100_000, observer=observe)
 
 
 @pytest_asyncio.fixture

@@ -9,41 +9,41 @@ from hypothesis import strategies as st
 from app.ngt.errors import FaultCode
 from app.ssh.host import PoolLimits, host_name
 from app.ssh.policy import (
-    Ending,
-    Failure,
+    CommandEnd,
+    CommandVerdict,
+    ConnectFailure,
     FailureKind,
-    Verdict,
+    back_off,
     bound_after_answer,
     bound_after_refusal,
-    hold_after,
-    judge,
+    classify,
     pause_after_refusal_s,
     still_holds,
 )
 
 LIMITS = PoolLimits()
-ALL_ENDINGS = [Ending(*flags) for flags in product([False, True], repeat=6)]
+ALL_ENDINGS = [CommandEnd(*flags) for flags in product([False, True], repeat=6)]
 
 
-def failure(kind: FailureKind) -> Failure:
-    return Failure(kind, FaultCode.CVM_UNREACHABLE, "it failed")
+def failure(kind: FailureKind) -> ConnectFailure:
+    return ConnectFailure(kind, FaultCode.CVM_UNREACHABLE, "it failed")
 
 
 @pytest.mark.parametrize("ending", ALL_ENDINGS, ids=str)
-def test_only_what_was_not_sent_or_was_refused_counts_as_not_executed(ending: Ending) -> None:
-    not_executed = judge(ending) in {Verdict.NOT_SENT, Verdict.EXEC_REFUSED}
+def test_only_what_was_not_sent_or_was_refused_counts_as_not_executed(ending: CommandEnd) -> None:
+    not_executed = classify(ending) in {CommandVerdict.NOT_SENT, CommandVerdict.EXEC_REFUSED}
     assert not_executed == (not ending.sent or ending.exec_refused)
 
 
 @pytest.mark.parametrize("ending", ALL_ENDINGS, ids=str)
-def test_an_answer_is_sent_exited_complete_and_within_the_limit_of_its_size(ending: Ending) -> None:
+def test_an_answer_is_sent_exited_complete_and_within_the_limit_of_its_size(ending: CommandEnd) -> None:
     whole = ending.sent and ending.exited and ending.output_complete
-    assert (judge(ending) is Verdict.ANSWERED) == (whole and not ending.exec_refused and not ending.too_large)
+    assert (classify(ending) is CommandVerdict.ANSWERED) == (whole and not ending.exec_refused and not ending.too_large)
 
 
 def test_what_came_whole_at_the_last_moment_is_an_answer() -> None:
-    ending = Ending(sent=True, timed_out=True, exited=True, output_complete=True)
-    assert judge(ending) is Verdict.ANSWERED
+    ending = CommandEnd(sent=True, timed_out=True, exited=True, output_complete=True)
+    assert classify(ending) is CommandVerdict.ANSWERED
 
 
 @pytest.mark.parametrize("kind", [FailureKind.CONNECT, FailureKind.HOST_KEY])
@@ -51,18 +51,18 @@ def test_a_host_that_fails_is_left_alone_for_longer_each_time_up_to_a_minute(kin
     hold = None
     held_s = []
     for _ in range(6):
-        hold = hold_after(failure(kind), hold, 100.0, (1,), LIMITS)
+        hold = back_off(failure(kind), hold, 100.0, (1,), LIMITS)
         held_s.append(hold.until_s - 100.0)
     assert held_s == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
 
 def test_a_fault_of_this_machine_holds_nothing_back() -> None:
-    hold = hold_after(failure(FailureKind.LOCAL), None, 100.0, (1,), LIMITS)
+    hold = back_off(failure(FailureKind.LOCAL), None, 100.0, (1,), LIMITS)
     assert not still_holds(hold, 100.0, (1,))
 
 
 def test_a_refused_login_holds_for_a_quarter_of_an_hour_or_until_a_file_changes() -> None:
-    hold = hold_after(failure(FailureKind.LOGIN), None, 100.0, (1, 2), LIMITS)
+    hold = back_off(failure(FailureKind.LOGIN), None, 100.0, (1, 2), LIMITS)
     assert still_holds(hold, 999.9, (1, 2))
     assert not still_holds(hold, 1000.0, (1, 2))
     assert not still_holds(hold, 101.0, (1, 3))
@@ -71,8 +71,8 @@ def test_a_refused_login_holds_for_a_quarter_of_an_hour_or_until_a_file_changes(
 @given(st.integers(min_value=0, max_value=10_000))
 def test_no_number_of_failures_breaks_the_waiting(count: int) -> None:
     assert 0 < pause_after_refusal_s(count + 1) <= 1.0
-    before = hold_after(failure(FailureKind.CONNECT), None, 0.0, (), LIMITS)
-    many = hold_after(failure(FailureKind.CONNECT), None if count == 0 else before, 0.0, (), LIMITS)
+    before = back_off(failure(FailureKind.CONNECT), None, 0.0, (), LIMITS)
+    many = back_off(failure(FailureKind.CONNECT), None if count == 0 else before, 0.0, (), LIMITS)
     assert 5.0 <= many.until_s <= 60.0
 
 

@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from app.ngt.errors import FaultCode
-from app.ssh.host import Answer, ConnectionReplaced, Host, NotSent, Unanswered
+from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import EventKind, Pool, Reachable
 from tests.ssh.bash_server import running_bash_server
 from tests.ssh.conftest import LIMITS, MakePool, Reached, until
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.asyncio
 MAX_BYTES = 1_000_000
 
 
-async def run(pool: Pool, host: Host, text: str, timeout_s: float = 20.0, max_output_bytes: int = MAX_BYTES) -> Answer:
+async def run(
+    pool: Pool, host: Host, text: str, timeout_s: float = 20.0, max_output_bytes: int = MAX_BYTES
+) -> CommandResult:
     return await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
 
 

@@ -15,7 +15,8 @@ from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import JOB
-from app.store.records.all import Caller, NewRenewal, Scope
+from app.store.records.callers import Caller, Scope
+from app.store.records.jobs import NewRenewal
 
 ANN = Caller("ann00001", "ann", frozenset(Scope), None)
 BEN = Caller("ben00001", "ben", frozenset(Scope), frozenset({"c1"}))

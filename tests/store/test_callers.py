@@ -11,7 +11,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from app.store.postgres.tables import API_KEY
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 
 SCOPES = frozenset({Scope.RENEW, Scope.JOBS_READ})
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest_asyncio
 import structlog
 
-from app.store.change_feed import Changes
+from app.store.change_feed import ChangeFeed
 from app.store.jobs.jobs import Jobs
-from app.store.records.all import JobRecord, JobStatus
+from app.store.records.jobs import JobRecord, JobStatus
 from tests.store.conftest import ANN, renewal
 
 # Longer than any machine needs; a wait that is not woken fails by this.
@@ -19,8 +19,8 @@ SOON_S = 10.0
 
 
 @pytest_asyncio.fixture
-async def changes(database_url: str, jobs: Jobs) -> AsyncIterator[Changes]:
-    async with Changes(database_url, jobs) as opened, asyncio.timeout(LONG_S):
+async def changes(database_url: str, jobs: Jobs) -> AsyncIterator[ChangeFeed]:
+    async with ChangeFeed(database_url, jobs) as opened, asyncio.timeout(LONG_S):
         await opened.listening()
         yield opened
 
@@ -44,7 +44,7 @@ def differs_from(known: JobRecord) -> Callable[[JobRecord], bool]:
 
 
 async def waited(
-    changes: Changes, jobs: Jobs, job_id: UUID, enough: Callable[[JobRecord], bool], timeout_s: float = LONG_S
+    changes: ChangeFeed, jobs: Jobs, job_id: UUID, enough: Callable[[JobRecord], bool], timeout_s: float = LONG_S
 ) -> JobRecord:
     with changes.watch(job_id) as watch:
         return await watch.until(await read(jobs, job_id), enough, timeout_s)
@@ -66,7 +66,7 @@ async def end_listeners(database_url: str) -> None:
         )
 
 
-async def test_a_wait_ends_with_the_change(jobs: Jobs, changes: Changes) -> None:
+async def test_a_wait_ends_with_the_change(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
         waiting = asyncio.create_task(watch.until(job, differs_from(job), LONG_S))
@@ -75,14 +75,14 @@ async def test_a_wait_ends_with_the_change(jobs: Jobs, changes: Changes) -> None
             assert await waiting == cancelled
 
 
-async def test_a_change_before_the_wait_is_answered_at_once(jobs: Jobs, changes: Changes) -> None:
+async def test_a_change_before_the_wait_is_answered_at_once(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     cancelled = await jobs.cancel(job.id, ANN)
     async with asyncio.timeout(SOON_S):
         assert await waited(changes, jobs, job.id, differs_from(job)) == cancelled
 
 
-async def test_a_wait_for_the_end_goes_on_over_other_changes(jobs: Jobs, changes: Changes) -> None:
+async def test_a_wait_for_the_end_goes_on_over_other_changes(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     await jobs.cancel(job.id, ANN)
     job = await jobs.retry(job.id)
@@ -95,12 +95,12 @@ async def test_a_wait_for_the_end_goes_on_over_other_changes(jobs: Jobs, changes
             assert (await waiting).status is JobStatus.CANCELLED
 
 
-async def test_a_wait_that_hears_nothing_ends_with_the_job_as_it_is(jobs: Jobs, changes: Changes) -> None:
+async def test_a_wait_that_hears_nothing_ends_with_the_job_as_it_is(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     assert await waited(changes, jobs, job.id, is_done, 0.05) == job
 
 
-async def test_a_wait_never_goes_back_to_an_older_version(jobs: Jobs, changes: Changes) -> None:
+async def test_a_wait_never_goes_back_to_an_older_version(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
         cancelled = await jobs.cancel(job.id, ANN)
@@ -108,7 +108,9 @@ async def test_a_wait_never_goes_back_to_an_older_version(jobs: Jobs, changes: C
         assert await watch.until(cancelled, lambda now: now.version < cancelled.version, 0.05) == cancelled
 
 
-async def test_no_change_is_missed_however_it_falls_between_reading_and_waiting(jobs: Jobs, changes: Changes) -> None:
+async def test_no_change_is_missed_however_it_falls_between_reading_and_waiting(
+    jobs: Jobs, changes: ChangeFeed
+) -> None:
     for _ in range(30):
         job = await started(jobs)
         async with asyncio.timeout(SOON_S):
@@ -118,7 +120,7 @@ async def test_no_change_is_missed_however_it_falls_between_reading_and_waiting(
         assert changed.done
 
 
-async def test_many_waits_for_many_jobs_all_end_and_leave_nothing(jobs: Jobs, changes: Changes) -> None:
+async def test_many_waits_for_many_jobs_all_end_and_leave_nothing(jobs: Jobs, changes: ChangeFeed) -> None:
     started_jobs = [await started(jobs) for _ in range(20)]
     waits = [asyncio.create_task(waited(changes, jobs, job.id, is_done)) for job in started_jobs for _ in range(20)]
     await until(lambda: changes.watched() == len(waits))
@@ -131,7 +133,7 @@ async def test_many_waits_for_many_jobs_all_end_and_leave_nothing(jobs: Jobs, ch
 
 
 async def test_a_change_while_nothing_could_be_heard_is_found_when_it_can_again(
-    jobs: Jobs, changes: Changes, database_url: str
+    jobs: Jobs, changes: ChangeFeed, database_url: str
 ) -> None:
     for _ in range(5):
         job = await started(jobs)
@@ -143,7 +145,9 @@ async def test_a_change_while_nothing_could_be_heard_is_found_when_it_can_again(
                 assert (await waiting).done
 
 
-async def test_a_change_that_could_not_be_read_is_read_again(jobs: Jobs, changes: Changes, database_url: str) -> None:
+async def test_a_change_that_could_not_be_read_is_read_again(
+    jobs: Jobs, changes: ChangeFeed, database_url: str
+) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
         waiting = asyncio.create_task(watch.until(job, is_done, LONG_S))
@@ -159,7 +163,7 @@ async def test_a_change_that_could_not_be_read_is_read_again(jobs: Jobs, changes
             assert (await waiting).done
 
 
-async def test_ending_the_watches_ends_every_wait_with_the_job_as_it_is(jobs: Jobs, changes: Changes) -> None:
+async def test_ending_the_watches_ends_every_wait_with_the_job_as_it_is(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
         waiting = asyncio.create_task(watch.until(job, is_done, LONG_S))

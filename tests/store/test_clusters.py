@@ -8,7 +8,7 @@ from sqlalchemy import insert, text, update
 from app.ngt.errors import Fault, FaultCode
 from app.store.clusters.state import Clusters
 from app.store.inventory.vms import Vms
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.jobs import Jobs
 from app.store.jobs.slots import SlotRules
 from app.store.postgres.database import Database
@@ -50,7 +50,7 @@ async def test_an_unknown_cluster_is_neither_paused_nor_resumed(clusters: Cluste
 async def test_resuming_wakes_what_the_pause_held_and_forgets_the_unproven(
     clusters: Clusters, jobs: Jobs, database: Database, wakeups: WakeUps
 ) -> None:
-    running = Running(database, wakeups, runner="a worker", lease_s=60)
+    running = JobClaims(database, wakeups, runner="a worker", lease_s=60)
     await clusters.pause("c1", None, "ann")
     async with database.transaction() as connection:
         await connection.execute(update(CLUSTER).values(unproven_in_a_row=5))
@@ -70,7 +70,7 @@ async def test_resuming_wakes_what_the_pause_held_and_forgets_the_unproven(
 async def test_resuming_does_not_wake_what_runs_or_waits_for_something_else(
     clusters: Clusters, jobs: Jobs, database: Database, wakeups: WakeUps
 ) -> None:
-    running = Running(database, wakeups, runner="a worker", lease_s=60)
+    running = JobClaims(database, wakeups, runner="a worker", lease_s=60)
     job = (await jobs.start_renewal(renewal(cluster="c1"))).job
     assert await running.claim(job.id, SLOTS) is not None
     await clusters.pause("c1", None, "ann")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func
 
-from app.ngt.diagnosis.facts import CertificateFacts, ClusterFacts, CvmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, CvmFacts, KnownCertificateDates
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import Before, EntityStage, GuestSighting, Progress, RenewalRequest, Sighting, WaitReason
 from app.ngt.vocabulary import CertificateSource, PowerState, VmToolsEntity, VmUuid
@@ -18,8 +18,9 @@ from app.store.observations import store_observations
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER, CVM, PAUSE, VM
-from app.store.records.all import Observation, ScanOrigin, ScanOutcome
-from app.store.scans.claims import RunningScans, ScanEnd
+from app.store.records.inventory import Observation
+from app.store.records.scans import ScanOrigin, ScanOutcome
+from app.store.scans.claims import ScanClaims, ScanEnd
 from app.store.scans.start import start_scan
 from tests.store.conftest import ANN, BEN, Leave, new_vm, renewal
 
@@ -109,7 +110,7 @@ async def test_what_the_last_scan_saw_is_read(database: Database, known: Diagnos
     facts = (await read(known, vm)).facts.vm
     assert {name: getattr(facts, name) for name in seen} == seen
     assert (facts.power, facts.addresses, facts.seen_at) == (PowerState.OFF, ("10.1.0.5",), TODAY)
-    assert facts.certificate == CertificateFacts(CertificateSource.GUEST_CERTIFICATE, TODAY, TODAY + days(10))
+    assert facts.certificate == KnownCertificateDates(CertificateSource.GUEST_CERTIFICATE, TODAY, TODAY + days(10))
     assert facts.date_sources == {CertificateSource.GUEST_CERTIFICATE, CertificateSource.PUSHED_CERTIFICATE}
 
 
@@ -210,7 +211,7 @@ async def test_the_last_scan_that_covers_the_vm_counts_when_it_saw_nothing(
 ) -> None:
     vm, other = new_vm(), new_vm()
     await write(database, vm)
-    running = RunningScans(database, wakeups, runner="a test", lease_s=60)
+    running = ScanClaims(database, wakeups, runner="a test", lease_s=60)
     silent = ScanEnd(ScanOutcome.FAILED, "nothing", fault=Fault(FaultCode.GATEWAY_DOWN, "Prism is down"))
     partial = replace(silent, outcome=ScanOutcome.PARTIAL)
     for cluster, about, end, told in (

@@ -11,15 +11,15 @@ from sqlalchemy import func, text
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import VmUuid
-from app.store.change_feed import Changes
+from app.store.change_feed import ChangeFeed
 from app.store.jobs.jobs import Jobs
-from app.store.jobs.search import PageCursor
 from app.store.postgres.database import Database
+from app.store.postgres.pages import PageCursor
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import SCAN
-from app.store.records.all import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
 from app.store.records.claims import FenceLost
-from app.store.scans.claims import RunningScans, ScanClaim, ScanEnd
+from app.store.records.scans import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
+from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
 from app.store.scans.queries import ScanFilter, Scans
 from tests.store.conftest import ANN, BEN, new_vm
 
@@ -28,24 +28,24 @@ COMPLETE = ScanEnd(ScanOutcome.COMPLETE, "3 VMs were seen", ScanCounts(vms_seen=
 
 
 @pytest_asyncio.fixture
-async def changes(database_url: str, jobs: Jobs) -> Changes:
-    return Changes(database_url, jobs)
+async def changes(database_url: str, jobs: Jobs) -> ChangeFeed:
+    return ChangeFeed(database_url, jobs)
 
 
 @pytest_asyncio.fixture
-async def scans(database: Database, wakeups: WakeUps, changes: Changes) -> AsyncIterator[Scans]:
+async def scans(database: Database, wakeups: WakeUps, changes: ChangeFeed) -> AsyncIterator[Scans]:
     made = Scans(database, wakeups, changes)
     async with changes, asyncio.timeout(LONG_S):
         await changes.listening()
         yield made
 
 
-def worker(database: Database, wakeups: WakeUps, *, lease_s: float = 60) -> RunningScans:
-    return RunningScans(database, wakeups, runner=str(uuid4()), lease_s=lease_s)
+def worker(database: Database, wakeups: WakeUps, *, lease_s: float = 60) -> ScanClaims:
+    return ScanClaims(database, wakeups, runner=str(uuid4()), lease_s=lease_s)
 
 
 @pytest.fixture
-def running(database: Database, wakeups: WakeUps) -> RunningScans:
+def running(database: Database, wakeups: WakeUps) -> ScanClaims:
     return worker(database, wakeups)
 
 
@@ -57,13 +57,13 @@ async def started(scans: Scans, cluster: str = "c1", vm_uuid: VmUuid | None = No
     return (await start(scans, cluster, vm_uuid)).scan
 
 
-async def claimed(running: RunningScans, scan: ScanRecord) -> ScanClaim:
+async def claimed(running: ScanClaims, scan: ScanRecord) -> ScanClaim:
     claim = await running.claim(scan.id)
     assert claim is not None
     return claim
 
 
-async def ended(scans: Scans, running: RunningScans, cluster: str = "c1", vm_uuid: VmUuid | None = None) -> ScanRecord:
+async def ended(scans: Scans, running: ScanClaims, cluster: str = "c1", vm_uuid: VmUuid | None = None) -> ScanRecord:
     scan = await started(scans, cluster, vm_uuid)
     await running.finish(await claimed(running, scan), COMPLETE)
     return await read(scans, scan.id)
@@ -97,7 +97,7 @@ async def test_a_scan_is_stored_with_the_wake_up_for_it(scans: Scans, database: 
     assert await wake_ups(database) == [("cluster-scans", str(whole.scan.id)), ("renewals", str(one.scan.id))]
 
 
-async def test_whoever_asks_for_what_is_open_joins_it(scans: Scans, running: RunningScans, database: Database) -> None:
+async def test_whoever_asks_for_what_is_open_joins_it(scans: Scans, running: ScanClaims, database: Database) -> None:
     vm = new_vm()
     whole, one = await started(scans), await started(scans, vm_uuid=vm)
     await claimed(running, whole)
@@ -116,7 +116,7 @@ async def test_of_many_who_ask_at_once_one_starts_the_scan(scans: Scans) -> None
     assert [one.joined for one in asked].count(False) == 1
 
 
-async def test_a_scan_that_has_ended_is_not_joined(scans: Scans, running: RunningScans) -> None:
+async def test_a_scan_that_has_ended_is_not_joined(scans: Scans, running: ScanClaims) -> None:
     first = await ended(scans, running)
     again = await start(scans)
     assert not again.joined
@@ -124,7 +124,7 @@ async def test_a_scan_that_has_ended_is_not_joined(scans: Scans, running: Runnin
 
 
 async def test_one_worker_has_the_scan_and_its_end_is_kept(
-    scans: Scans, running: RunningScans, database: Database, wakeups: WakeUps
+    scans: Scans, running: ScanClaims, database: Database, wakeups: WakeUps
 ) -> None:
     scan = await started(scans)
     claim = await claimed(running, scan)
@@ -141,7 +141,7 @@ async def test_one_worker_has_the_scan_and_its_end_is_kept(
     assert await running.claim(scan.id) is None
 
 
-async def test_a_failed_scan_says_why(scans: Scans, running: RunningScans) -> None:
+async def test_a_failed_scan_says_why(scans: Scans, running: ScanClaims) -> None:
     scan = await started(scans)
     fault = Fault(FaultCode.CVM_UNREACHABLE, "no CVM of c1 answered")
     await running.finish(await claimed(running, scan), ScanEnd(ScanOutcome.FAILED, "nothing was seen", fault=fault))
@@ -151,7 +151,7 @@ async def test_a_failed_scan_says_why(scans: Scans, running: RunningScans) -> No
 
 
 async def test_a_scan_whose_worker_died_is_taken_over_and_the_dead_one_can_write_nothing(
-    scans: Scans, running: RunningScans, database: Database, wakeups: WakeUps
+    scans: Scans, running: ScanClaims, database: Database, wakeups: WakeUps
 ) -> None:
     scan = await started(scans)
     dead = await claimed(running, scan)
@@ -178,7 +178,7 @@ async def test_a_kept_lease_is_not_taken(scans: Scans, database: Database, wakeu
 
 
 async def test_a_scan_that_is_put_back_waits_for_its_turn_with_a_wake_up(
-    scans: Scans, running: RunningScans, database: Database
+    scans: Scans, running: ScanClaims, database: Database
 ) -> None:
     scan = await started(scans)
     await running.put_back(await claimed(running, scan), "the service stopped")
@@ -188,7 +188,7 @@ async def test_a_scan_that_is_put_back_waits_for_its_turn_with_a_wake_up(
     assert (await claimed(running, scan)).fence == 2
 
 
-async def test_the_sweep_wakes_what_nobody_has(scans: Scans, running: RunningScans, database: Database) -> None:
+async def test_the_sweep_wakes_what_nobody_has(scans: Scans, running: ScanClaims, database: Database) -> None:
     lost, kept, done = await started(scans), await started(scans, "c2"), await ended(scans, running, "c3")
     await claimed(running, kept)
     await claimed(running, lost)
@@ -204,7 +204,7 @@ async def test_the_sweep_wakes_what_nobody_has(scans: Scans, running: RunningSca
 
 
 async def test_a_wait_ends_with_the_scan_on_whatever_replica_it_ends(
-    scans: Scans, database_url: str, running: RunningScans
+    scans: Scans, database_url: str, running: ScanClaims
 ) -> None:
     scan = await started(scans)
     elsewhere = Database(database_url)
@@ -239,7 +239,7 @@ async def test_jobs_and_scans_are_heard_over_one_connection(scans: Scans, databa
         assert await connection.scalar(listening) == 1
 
 
-async def test_the_latest_scan_of_a_vm_is_its_own_or_one_of_all(scans: Scans, running: RunningScans) -> None:
+async def test_the_latest_scan_of_a_vm_is_its_own_or_one_of_all(scans: Scans, running: ScanClaims) -> None:
     vm, other = new_vm(), new_vm()
     assert await scans.latest("c1", vm) is None
     whole = await ended(scans, running)
@@ -252,7 +252,7 @@ async def test_the_latest_scan_of_a_vm_is_its_own_or_one_of_all(scans: Scans, ru
     assert await scans.latest("c2", vm) is None
 
 
-async def test_scans_are_listed_page_by_page_newest_first(scans: Scans, running: RunningScans) -> None:
+async def test_scans_are_listed_page_by_page_newest_first(scans: Scans, running: ScanClaims) -> None:
     all_scans = [await ended(scans, running, cluster) for cluster in ("c1", "c2", "c1", "c1")]
     newest_first = all_scans[::-1]
     page = await scans.list(ScanFilter(), limit=3)

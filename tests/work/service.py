@@ -18,16 +18,18 @@ import procrastinate
 from app.ngt.renewal.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import Settings, load_settings
-from app.simulator.model import Vm
+from app.simulator.model import SimulatedVm
 from app.simulator.site import Site
 from app.simulator.spec import SiteSpec
-from app.store.change_feed import Changes
+from app.store.change_feed import ChangeFeed
 from app.store.clusters.state import Clusters
 from app.store.jobs.jobs import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
-from app.store.records.all import Caller, JobRecord, NewRenewal, ScanOrigin, ScanRecord, Scope, StepRecord
+from app.store.records.callers import Caller, Scope
+from app.store.records.jobs import JobRecord, NewRenewal, StepRecord
+from app.store.records.scans import ScanOrigin, ScanRecord
 from app.store.scans.queries import Scans
 from app.telemetry import Metrics
 from app.work.worker import Worker
@@ -74,7 +76,7 @@ class Service:
     jobs: Jobs
     clusters: Clusters
     scans: Scans
-    changes: Changes
+    changes: ChangeFeed
     worker: Worker = field(init=False)
     metrics: Metrics = field(init=False)
 
@@ -82,7 +84,7 @@ class Service:
     def wakeups(self) -> WakeUps:
         return WakeUps(self.queue)
 
-    async def renew(self, vm: str | Vm, *, search: tuple[str, ...] = (), **request: Any) -> JobRecord:
+    async def renew(self, vm: str | SimulatedVm, *, search: tuple[str, ...] = (), **request: Any) -> JobRecord:
         """Starts a renewal of the VM of that name; `request` holds fields of RenewalRequest."""
         vm_uuid = VmUuid((self.site.vm_named(vm) if isinstance(vm, str) else vm).uuid)
         clusters = search or tuple(self.settings.clusters)
@@ -101,7 +103,7 @@ class Service:
         )
         return (await self.jobs.start_renewal(new)).job
 
-    async def renewed(self, vm: str | Vm, **request: Any) -> JobRecord:
+    async def renewed(self, vm: str | SimulatedVm, **request: Any) -> JobRecord:
         """The job of a renewal, when it is done."""
         return await self.done(await self.renew(vm, **request))
 
@@ -126,30 +128,30 @@ class Service:
         assert job is not None
         return job
 
-    async def scan(self, cluster: str = "c1", vm: str | Vm | None = None) -> ScanRecord:
+    async def scan(self, cluster: str = "c1", vm: str | SimulatedVm | None = None) -> ScanRecord:
         """Starts a scan of the cluster, or of one VM on it."""
         vm_uuid = None if vm is None else VmUuid(self.uuid_of(vm))
         started = await self.scans.start(cluster, vm_uuid=vm_uuid, origin=ScanOrigin.REQUESTED, caller=OPERATOR)
         return started.scan
 
-    async def scanned(self, cluster: str = "c1", vm: str | Vm | None = None) -> ScanRecord:
+    async def scanned(self, cluster: str = "c1", vm: str | SimulatedVm | None = None) -> ScanRecord:
         """A scan when it is done."""
         scan = await self.scan(cluster, vm)
         done = await self.scans.wait_until_done(scan.id, DONE_LIMIT_S)
         assert done.done, f"after {DONE_LIMIT_S} s the scan is {done}"
         return done
 
-    def state_of(self, vm: str | Vm) -> dict[str, object]:
+    def state_of(self, vm: str | SimulatedVm) -> dict[str, object]:
         return self.site.state_of(self.uuid_of(vm))
 
-    def is_renewed(self, vm: str | Vm) -> bool:
+    def is_renewed(self, vm: str | SimulatedVm) -> bool:
         """Whether the guest really has the last certificate of its entity."""
         return self.state_of(vm)["renewed"] is True
 
-    def uuid_of(self, vm: str | Vm) -> str:
+    def uuid_of(self, vm: str | SimulatedVm) -> str:
         return (self.site.vm_named(vm) if isinstance(vm, str) else vm).uuid
 
-    def effects_on(self, vm: str | Vm) -> list[str]:
+    def effects_on(self, vm: str | SimulatedVm) -> list[str]:
         return self.site.journal.effects(self.uuid_of(vm))
 
     @asynccontextmanager
@@ -201,7 +203,7 @@ async def opened(settings: Settings, database_url: str, site: Site) -> AsyncIter
     clusters = Clusters(database)
     try:
         jobs = Jobs(database, WakeUps(queue))
-        changes = Changes(database_url, jobs)
+        changes = ChangeFeed(database_url, jobs)
         scans = Scans(database, WakeUps(queue), changes)
         async with queue.open_async(), changes:
             await clusters.ensure(settings.clusters)

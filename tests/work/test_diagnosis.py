@@ -9,9 +9,10 @@ from uuid import UUID
 import httpx
 import pytest_asyncio
 
-from app.simulator.model import Vm
+from app.simulator.model import SimulatedVm
 from app.simulator.spec import SiteSpec
-from app.store.records.all import JobRecord, Scope
+from app.store.records.callers import Scope
+from app.store.records.jobs import JobRecord
 from tests.api.conftest import serving
 from tests.work.conftest import Begin
 from tests.work.service import Service
@@ -26,14 +27,14 @@ class Asking:
         self.service = service
         self._client = client
 
-    async def diagnosis(self, vm: str | Vm, **query: str) -> Json:
+    async def diagnosis(self, vm: str | SimulatedVm, **query: str) -> Json:
         asked = {"cluster": "c1", "wait": "20", **query}
         answer = await self._client.get(f"/vms/{self.service.uuid_of(vm)}/ngt/diagnosis", params=asked)
         assert answer.status_code == 200, answer.text
         body: Json = answer.json()
         return body
 
-    async def codes(self, vm: str | Vm, **query: str) -> list[str]:
+    async def codes(self, vm: str | SimulatedVm, **query: str) -> list[str]:
         return [finding["code"] for finding in (await self.diagnosis(vm, **query))["findings"]]
 
     async def call(self, finding: Json) -> Json:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from app.api.webhooks.events import CertificateFacts
 from app.store.postgres.database import Database
-from app.store.records.all import Caller, Scope
+from app.store.records.callers import Caller, Scope
 from app.store.warnings.announce import Told
 from app.store.webhooks.deliveries import Deliveries
 from app.work.warnings import CertificateWarner

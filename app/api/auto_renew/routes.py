@@ -13,19 +13,20 @@ from app.api.auto_renew.schemas import (
     LeftOutVm,
     PlannedRenewal,
 )
-from app.api.callers.authorization import CallerOf
-from app.api.clusters.routes import ClusterName, shown_cluster
+from app.api.callers.authorization import CallerDep
+from app.api.clusters.routes import shown_cluster
 from app.api.clusters.schemas import Cluster
 from app.api.http.cluster_access import get_cluster
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
+from app.api.http.parameters import ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer, known
 from app.ngt.auto_renew.messages import reason_of, sentences_of
-from app.ngt.auto_renew.plan import AutoPlan, AutoRules, LeftOut, Planned, plan_renewals
+from app.ngt.auto_renew.plan import AutoPlan, AutoRules, Planned, Skipped, plan_renewals
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
-from app.store.auto_renew import Sight
+from app.store.auto_renew import PlannerInput
 
 router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
 
@@ -39,13 +40,13 @@ _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VA
     response_model=AutoRenewPlan,
     responses=_ONE_CLUSTER,
 )
-async def get_auto_renew_plan(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -> Response:
+async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """Which VMs would be renewed when, which would be too late, and which are left out and why.
 
     It is the same before automatic renewal is switched on. It is made from what is known now, and changes with that.
     """
-    configured = get_cluster(parts.settings, caller, cluster)
-    sight = await parts.auto_renewals.look(cluster, configured)
+    configured = get_cluster(services.settings, caller, cluster)
+    sight = await services.auto_renewals.look(cluster, configured)
     rules = configured.auto_renew.rules()
     # Some thousand VMs take a moment, in which other requests go on.
     plan = await asyncio.to_thread(plan_renewals, rules, sight.now, sight.known.candidates, sight.known.started_at)
@@ -59,14 +60,16 @@ async def get_auto_renew_plan(caller: CallerOf, parts: PartsOf, cluster: Cluster
     response_model=Cluster,
     responses=_ONE_CLUSTER,
 )
-async def resume_auto_renew(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -> Response:
+async def resume_auto_renew(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """After the service stopped them by itself, because several in a row failed. Otherwise this is harmless."""
-    configured = get_cluster(parts.settings, caller, cluster)
-    await parts.clusters.ensure([cluster])
-    return json_answer(shown_cluster(cluster, configured, await parts.clusters.resume_auto_renew(cluster)))
+    configured = get_cluster(services.settings, caller, cluster)
+    await services.clusters.ensure([cluster])
+    return json_answer(shown_cluster(cluster, configured, await services.clusters.resume_auto_renew(cluster)))
 
 
-def _shown(name: str, configured: ClusterSettings, rules: AutoRules, sight: Sight, plan: AutoPlan) -> AutoRenewPlan:
+def _shown(
+    name: str, configured: ClusterSettings, rules: AutoRules, sight: PlannerInput, plan: AutoPlan
+) -> AutoRenewPlan:
     settings, stopped = configured.auto_renew, sight.stopped_at is not None
     next_opening = plan.upcoming[0] if plan.upcoming else None
     counts = Counter(one.opening for one in plan.planned if one.opening is not None)
@@ -121,7 +124,7 @@ def _planned(one: Planned, rules: AutoRules, plan: AutoPlan) -> PlannedRenewal:
     )
 
 
-def _left_out(one: LeftOut) -> LeftOutVm:
+def _left_out(one: Skipped) -> LeftOutVm:
     return LeftOutVm(
         vm_uuid=one.vm.vm_uuid,
         vm_name=known(one.vm.name),

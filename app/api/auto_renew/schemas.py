@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Answer, CertificateDate, Count, Id, Instant, Lines, Text, Word, example
+from app.api.http.field_types import CertificateDate, Count, Id, Instant, Lines, ResponseModel, Text, Word, example
 
 MOST_SHOWN = 1000
 """So many VMs or openings of each kind are shown; all are counted."""
 
 
-class AutoRenewWindow(Answer):
+class AutoRenewWindow(ResponseModel):
     """Open for `duration_minutes` after each time of the cron line."""
 
     cron: Word
@@ -18,7 +18,7 @@ class AutoRenewWindow(Answer):
     time_zone: Word
 
 
-class AutoRenewOpening(Answer):
+class AutoRenewOpening(ResponseModel):
     """One time at which the windows are open, and how many renewals are planned for it."""
 
     opens_at: Instant
@@ -26,7 +26,7 @@ class AutoRenewOpening(Answer):
     renewals: Count
 
 
-class PlannedRenewal(Answer):
+class PlannedRenewal(ResponseModel):
     """One VM that is renewed by itself, unless something changes. Without `planned_from` not within the next years."""
 
     vm_uuid: Id
@@ -39,7 +39,7 @@ class PlannedRenewal(Answer):
     reason: Text
 
 
-class LeftOutVm(Answer):
+class LeftOutVm(ResponseModel):
     """One VM that is not renewed by itself at present."""
 
     vm_uuid: Id
@@ -55,7 +55,7 @@ class LeftOutVm(Answer):
     reason: Text
 
 
-class AutoRenewPlan(Answer):
+class AutoRenewPlan(ResponseModel):
     """What is renewed by itself on a cluster, by the rules in force and what is known now.
 
     Of each list at most 1000 members are shown, the first ones; the counts are of all.

@@ -18,7 +18,7 @@ from app.api.callers.oidc import Issuer
 from app.api.callers.rate_limits import CallLimits, RateLimited
 from app.ngt.errors import Fault, FaultCode
 from app.store.callers.api_keys import Keys
-from app.store.records.all import Caller
+from app.store.records.callers import Caller
 from app.telemetry import Metrics
 
 _KEY_ID = re.compile(r"[0-9A-Za-z]{8}")
@@ -53,7 +53,7 @@ class NoCredential(Fault):
         super().__init__(FaultCode.UNAUTHENTICATED, message)
 
 
-class Logins:
+class Authenticator:
     """`issuer` None: only API keys are taken."""
 
     def __init__(self, keys: Keys, issuer: Issuer | None, limits: CallLimits, metrics: Metrics) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from app.api.callers.authentication import Logins
+from app.api.callers.authentication import Authenticator
 from app.ngt.errors import Fault, FaultCode
-from app.store.records.all import Caller, Scope
+from app.store.records.callers import Caller, Scope
 
 ANY_KEY: frozenset[Scope] = frozenset()
 """Any usable key may call the operation."""
@@ -59,10 +59,10 @@ class InsufficientScope(Fault):
         super().__init__(FaultCode.INSUFFICIENT_SCOPE, f"The API key or token lacks the scope {names}.")
 
 
-async def authorise(request: Request, operation_id: str, logins: Logins) -> None:
+async def authorise(request: Request, operation_id: str, logins: Authenticator) -> None:
     """Let the request through to its operation, or raise a Fault of 401, 403, 429 or 503.
 
-    The caller is kept with the request for `CallerOf`.
+    The caller is kept with the request for `CallerDep`.
     """
     needed = SCOPES[operation_id]
     if needed is None:
@@ -76,4 +76,4 @@ def _caller_of(request: Request) -> Caller:
     return cast("Caller", request.state.caller)
 
 
-CallerOf = Annotated[Caller, Depends(_caller_of)]
+CallerDep = Annotated[Caller, Depends(_caller_of)]

@@ -13,7 +13,7 @@ import jwt
 from app.api.callers.issuer_keys import IssuerKeys
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Oidc
-from app.store.records.all import Caller, Scope
+from app.store.records.callers import Caller, Scope
 
 # Those of real issuers have 1 to 4 kB, and those of people in many groups a few more.
 _MAX_CHARACTERS = 16 * 1024

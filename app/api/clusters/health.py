@@ -3,14 +3,14 @@
 from fastapi import APIRouter, Response
 from pydantic import MISSING
 
-from app.api.callers.authorization import CallerOf
-from app.api.clusters.routes import ClusterName
+from app.api.callers.authorization import CallerDep
+from app.api.clusters.schemas import ClusterHealth, CvmHealth
 from app.api.http.cluster_access import get_cluster
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
+from app.api.http.parameters import ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer, known
-from app.api.scans.schemas import ClusterHealth, CvmHealth
 from app.ngt.errors import FaultCode as C
 from app.store.clusters.health import ClusterHealthRecord, KnownCvm, read_health
 
@@ -24,13 +24,13 @@ router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
     response_model=ClusterHealth,
     responses=problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
 )
-async def get_cluster_health(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -> Response:
+async def get_cluster_health(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """Whether its CVMs answer, when it was last scanned, and what is open there. The cluster is not asked.
 
     A CVM is `unknown` until the service needs it, and stays as it was found until the service needs it again.
     """
-    configured = get_cluster(parts.settings, caller, cluster)
-    health = await read_health(parts.database, cluster)
+    configured = get_cluster(services.settings, caller, cluster)
+    health = await read_health(services.database, cluster)
     return json_answer(_shown(cluster, configured.cvms, health))
 
 

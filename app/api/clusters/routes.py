@@ -2,26 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.clusters.schemas import Cluster, ClusterList
 from app.api.http.cluster_access import allowed_clusters, get_cluster
-from app.api.http.dependencies import PartsOf
-from app.api.http.parameters import CLUSTER_PATTERN, NOTE_PATTERN
+from app.api.http.dependencies import ServicesDep
+from app.api.http.parameters import NOTE_PATTERN, ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer, known
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
-from app.store.records.all import ClusterRecord
+from app.store.records.clusters import ClusterRecord
 
 router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
 
-ClusterName = Annotated[
-    str, Path(description="As in the configuration", pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])
-]
 
 _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED)
 
@@ -37,12 +34,14 @@ class PauseRequest(BaseModel):
 
 
 @router.get("/clusters", operation_id="listClusters", summary="List the clusters", response_model=ClusterList)
-async def list_clusters(caller: CallerOf, parts: PartsOf) -> Response:
+async def list_clusters(caller: CallerDep, services: ServicesDep) -> Response:
     """The configured clusters that the key may use, by name."""
-    names = allowed_clusters(parts.settings, caller)
-    remembered = {record.name: record for record in await parts.clusters.list(names)}
+    names = allowed_clusters(services.settings, caller)
+    remembered = {record.name: record for record in await services.clusters.list(names)}
     return json_answer(
-        ClusterList(items=[shown_cluster(name, parts.settings.clusters[name], remembered.get(name)) for name in names])
+        ClusterList(
+            items=[shown_cluster(name, services.settings.clusters[name], remembered.get(name)) for name in names]
+        )
     )
 
 
@@ -54,15 +53,15 @@ async def list_clusters(caller: CallerOf, parts: PartsOf) -> Response:
     responses=_ONE_CLUSTER,
 )
 async def pause_cluster(
-    caller: CallerOf,
-    parts: PartsOf,
+    caller: CallerDep,
+    services: ServicesDep,
     cluster: ClusterName,
     body: Annotated[PauseRequest, Body()] = PauseRequest(),  # noqa: B008 - frozen, and what no body means
 ) -> Response:
     """For an upgrade, say. What has begun to change a VM goes on to its end; the rest waits for `resume`."""
-    configured = get_cluster(parts.settings, caller, cluster)
-    await parts.clusters.ensure([cluster])
-    record = await parts.clusters.pause(cluster, body.reason or None, caller.name)
+    configured = get_cluster(services.settings, caller, cluster)
+    await services.clusters.ensure([cluster])
+    record = await services.clusters.pause(cluster, body.reason or None, caller.name)
     return json_answer(shown_cluster(cluster, configured, record))
 
 
@@ -73,11 +72,11 @@ async def pause_cluster(
     response_model=Cluster,
     responses=_ONE_CLUSTER,
 )
-async def resume_cluster(caller: CallerOf, parts: PartsOf, cluster: ClusterName) -> Response:
+async def resume_cluster(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """Also after the service paused the cluster by itself, because several renewals in a row proved nothing."""
-    configured = get_cluster(parts.settings, caller, cluster)
-    await parts.clusters.ensure([cluster])
-    return json_answer(shown_cluster(cluster, configured, await parts.clusters.resume(cluster, parts.wakeups)))
+    configured = get_cluster(services.settings, caller, cluster)
+    await services.clusters.ensure([cluster])
+    return json_answer(shown_cluster(cluster, configured, await services.clusters.resume(cluster, services.wakeups)))
 
 
 def shown_cluster(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:

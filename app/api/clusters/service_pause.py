@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.clusters.schemas import ServicePause
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import NOTE_PATTERN
 from app.api.http.problems import invalid, problem_responses
 from app.api.http.request_guard import GuardedRoute
@@ -17,7 +17,7 @@ from app.api.http.responses import json_answer, known
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.store.jobs.service_pause import PauseRecord
-from app.store.records.all import Caller
+from app.store.records.callers import Caller
 
 router = APIRouter(route_class=GuardedRoute, tags=["admin"])
 
@@ -61,8 +61,8 @@ class ServicePauseRequest(BaseModel):
     responses=_OF_ADMIN,
 )
 async def pause_service(
-    caller: CallerOf,
-    parts: PartsOf,
+    caller: CallerDep,
+    services: ServicesDep,
     body: Annotated[ServicePauseRequest, Body()] = ServicePauseRequest(),  # noqa: B008 - frozen, and what no body means
 ) -> Response:
     """For maintenance of everything at once. What has begun to change a VM goes on to its end.
@@ -72,12 +72,12 @@ async def pause_service(
     """
     _must_have_all_clusters(caller)
     if body.until is not None:
-        now = (await parts.pauses.state()).now
+        now = (await services.pauses.state()).now
         if not now < body.until <= now + _LONGEST_PAUSE:
             too_early = body.until <= now
             said = "not in the future" if too_early else f"more than {_LONGEST_PAUSE.days} days ahead"
             raise invalid(f"The time is {said}.", "body", "until")
-    return json_answer(shown_pause(await parts.pauses.pause(body.reason or None, body.until, caller.name)))
+    return json_answer(shown_pause(await services.pauses.pause(body.reason or None, body.until, caller.name)))
 
 
 @router.post(
@@ -87,10 +87,10 @@ async def pause_service(
     response_model=ServicePause,
     responses=_OF_ADMIN,
 )
-async def resume_service(caller: CallerOf, parts: PartsOf) -> Response:
+async def resume_service(caller: CallerDep, services: ServicesDep) -> Response:
     """Clusters that are paused themselves stay paused. The key must not be limited to some clusters."""
     _must_have_all_clusters(caller)
-    await parts.pauses.resume()
+    await services.pauses.resume()
     return json_answer(shown_pause(None))
 
 

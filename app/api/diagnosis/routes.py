@@ -10,15 +10,15 @@ from datetime import datetime
 from fastapi import APIRouter, Response
 from pydantic import MISSING
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.diagnosis.schemas import Diagnosis, DiagnosisFinding
 from app.api.http.cluster_access import allowed_clusters, get_cluster
-from app.api.http.dependencies import Parts, PartsOf
+from app.api.http.dependencies import Services, ServicesDep
+from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer, known
-from app.api.renewal.routes import VmUuidInPath
-from app.api.scans.scan_first import Look, LookingOf
+from app.api.scans.scan_first import RecentScan, ScanFirstDep
 from app.ngt.diagnosis.facts import Facts
 from app.ngt.diagnosis.findings import Finding
 from app.ngt.diagnosis.rules import diagnose
@@ -27,7 +27,7 @@ from app.ngt.errors import FaultCode as C
 from app.ngt.renewal.progress import Mode, RestartAgent
 from app.ngt.vocabulary import VmUuid
 from app.settings import guest_for
-from app.store.records.all import Caller
+from app.store.records.callers import Caller
 
 router = APIRouter(route_class=GuardedRoute, tags=["vms"])
 
@@ -43,14 +43,16 @@ _SCAN_IT = "Have its cluster scanned (`POST /clusters/{cluster}/scan`), or name 
         C.TARGET_NOT_ALLOWED, C.VM_NOT_FOUND, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED, C.TOO_MANY_WAITS
     ),
 )
-async def diagnose_vm_ngt(caller: CallerOf, parts: PartsOf, looking: LookingOf, vm_uuid: VmUuidInPath) -> Response:
+async def diagnose_vm_ngt(
+    caller: CallerDep, services: ServicesDep, looking: ScanFirstDep, vm_uuid: VmUuidInPath
+) -> Response:
     """What is known of the VM, from a look at its cluster, which is waited for, and from what is stored.
 
     Without the scope `clusters:scan`, or when the look fails or is not done in time, it is told from what is stored
     alone; `look_message` says so, and `seen_at` how old that is.
     """
     vm, named = VmUuid(vm_uuid), looking.query.cluster
-    stored = await parts.diagnosis_facts.read(vm, _clusters(parts, caller, named), caller)
+    stored = await services.diagnosis_facts.read(vm, _clusters(services, caller, named), caller)
     if stored is not None:
         place = stored.facts.vm.cluster
     elif named is not None:
@@ -60,21 +62,21 @@ async def diagnose_vm_ngt(caller: CallerOf, parts: PartsOf, looking: LookingOf, 
 
     look = await looking.look(place, vm, stored)
     if look.scan_id is not None:
-        stored = await parts.diagnosis_facts.read(vm, (place,), caller)
+        stored = await services.diagnosis_facts.read(vm, (place,), caller)
     if stored is None:
         raise _not_found(vm, _SCAN_IT if look.scan_id is None else _said_of(look))
     facts = replace(stored.facts, look_failed=look.failure)
-    return json_answer(_shown(_configured(facts, parts), look, stored.read_at), headers=looking.wait.applied)
+    return json_answer(_shown(_configured(facts, services), look, stored.read_at), headers=looking.wait.applied)
 
 
-def _clusters(parts: Parts, caller: Caller, named: str | None) -> tuple[str, ...]:
+def _clusters(services: Services, caller: Caller, named: str | None) -> tuple[str, ...]:
     if named is None:
-        return allowed_clusters(parts.settings, caller)
-    get_cluster(parts.settings, caller, named)
+        return allowed_clusters(services.settings, caller)
+    get_cluster(services.settings, caller, named)
     return (named,)
 
 
-def _said_of(look: Look) -> str:
+def _said_of(look: RecentScan) -> str:
     """Of a look at a VM of which nothing is stored that an answer could be made from."""
     said = look.message if look.failure is None else f"The look failed: {look.failure.message}"
     return said if said.endswith(".") else f"{said}."
@@ -85,9 +87,9 @@ def _not_found(vm: VmUuid, why: str) -> Fault:
     return Fault(C.VM_NOT_FOUND, f"No VM {vm} was seen on the clusters that your key may use. {why}")
 
 
-def _configured(facts: Facts, parts: Parts) -> Facts:
+def _configured(facts: Facts, services: Services) -> Facts:
     """The facts with what the configuration says of the cluster."""
-    cluster = parts.settings.cluster(facts.vm.cluster)
+    cluster = services.settings.cluster(facts.vm.cluster)
     guest = guest_for(cluster, facts.vm.name or "", facts.vm.addresses)
     known_cluster = replace(
         facts.cluster,
@@ -100,7 +102,7 @@ def _configured(facts: Facts, parts: Parts) -> Facts:
     return replace(facts, cluster=known_cluster)
 
 
-def _shown(facts: Facts, look: Look, checked_at: datetime) -> Diagnosis:
+def _shown(facts: Facts, look: RecentScan, checked_at: datetime) -> Diagnosis:
     vm, diagnosis = facts.vm, diagnose(facts, checked_at)
     return Diagnosis(
         vm_uuid=vm.vm_uuid,

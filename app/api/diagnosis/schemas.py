@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Answer, Id, Instant, Text, Word, example
+from app.api.http.field_types import Id, Instant, ResponseModel, Text, Word, example
 
 
-class DiagnosisFinding(Answer):
+class DiagnosisFinding(ResponseModel):
     """One thing that is known of the VM's NGT, with the exact call that goes on from it, where it is one."""
 
     code: Annotated[Word, Field(description="A stable word; more may be added")]
@@ -21,7 +21,7 @@ class DiagnosisFinding(Answer):
     )
 
 
-class Diagnosis(Answer):
+class Diagnosis(ResponseModel):
     """Why a VM's NGT does not work, the most important first; or that nothing is wrong, and what was checked."""
 
     model_config = example(

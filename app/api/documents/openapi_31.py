@@ -16,9 +16,6 @@ from app.api.documents.tables import (
     HEADERS,
     LICENSE,
     LINKS,
-    OF_ALL,
-    OF_BODIES,
-    OF_KEYS,
     OF_KEYS_HEADERS,
     REQUEST_HEADERS,
     SECURITY_SCHEMES,
@@ -26,10 +23,10 @@ from app.api.documents.tables import (
     Json,
 )
 from app.api.documents.webhooks import webhooks
-from app.api.http.problems import problem_responses
+from app.api.http.problems import OF_ALL, OF_BODIES, OF_KEYS, problem_responses
 from app.api.http.schemas import FieldError, Problem
 from app.ngt.errors import FaultCode as C
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 
 
 def shape_openapi(api: FastAPI, operations: Iterable[APIRoute]) -> None:

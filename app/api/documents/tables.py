@@ -4,7 +4,6 @@ from typing import Any
 
 from app.api.documents.webhooks import EVENT_TAG
 from app.api.http.request_headers import LONGEST_HEADER, LONGEST_WAIT_S
-from app.ngt.errors import FaultCode as C
 
 Json = dict[str, Any]
 
@@ -143,15 +142,3 @@ LINKS: dict[tuple[str, str], Json] = {
         name: {"operationId": name, "parameters": _TO_THE_JOB} for name in ("getJob", "getJobResult", "cancelJob")
     },
 }
-
-# The problems of many operations; those of one stand at its route.
-OF_ALL = (C.VALIDATION_FAILED, C.INTERNAL_ERROR)
-OF_KEYS = (
-    C.UNAUTHENTICATED,
-    C.TOKEN_EXPIRED,
-    C.TOKEN_REVOKED,
-    C.RATE_LIMITED,
-    C.ISSUER_UNAVAILABLE,
-    C.DATABASE_UNAVAILABLE,
-)
-OF_BODIES = (C.MALFORMED_JSON, C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import RestartAgent
 from app.settings import ClusterSettings, Settings
-from app.store.records.all import Caller
+from app.store.records.callers import Caller
 
 
 def get_cluster(settings: Settings, caller: Caller, name: str) -> ClusterSettings:

@@ -10,8 +10,10 @@ from uuid import UUID
 from fastapi import Request
 
 from app.api.http.problems import invalid
-from app.store.jobs.search import PageCursor
-from app.store.records.all import DeliveryRecord, JobRecord, ScanRecord
+from app.store.postgres.pages import PageCursor
+from app.store.records.jobs import JobRecord
+from app.store.records.scans import ScanRecord
+from app.store.records.webhooks import DeliveryRecord
 
 Row = TypeVar("Row", JobRecord, DeliveryRecord, ScanRecord)
 

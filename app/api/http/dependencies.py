@@ -1,4 +1,4 @@
-"""What the routes work with. `app.main` builds it; a route asks for it with `PartsOf`."""
+"""What the routes work with. `app.main` builds it; a route asks for it with `ServicesDep`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,13 +6,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from app.api.callers.authentication import Logins
-from app.api.http.wait_slots import Waiters
-from app.api.monitoring.inventory_metrics import InventoryMetrics
+from app.api.callers.authentication import Authenticator
+from app.api.http.wait_slots import WaitSlots
 from app.settings import Settings
 from app.store.auto_renew import AutoRenewals
 from app.store.callers.api_keys import Keys
-from app.store.change_feed import Changes
+from app.store.change_feed import ChangeFeed
 from app.store.clusters.state import Clusters
 from app.store.diagnosis import DiagnosisFacts
 from app.store.inventory.pushed_certificates import PushedCertificates
@@ -43,7 +42,7 @@ def no_worker_here() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """`worker_alive` says whether this process's worker still runs; a process without one is always fine."""
 
     settings: Settings
@@ -52,7 +51,7 @@ class Parts:
     jobs: Jobs
     job_events: JobEvents
     keys: Keys
-    logins: Logins
+    logins: Authenticator
     clusters: Clusters
     auto_renewals: AutoRenewals
     pauses: Pauses
@@ -61,16 +60,15 @@ class Parts:
     scans: Scans
     pushed_certificates: PushedCertificates
     diagnosis_facts: DiagnosisFacts
-    changes: Changes
-    waiters: Waiters
+    changes: ChangeFeed
+    waiters: WaitSlots
     metrics: Metrics
-    inventory: InventoryMetrics
     draining: Draining = field(default_factory=Draining)
     worker_alive: Callable[[], bool] = no_worker_here
 
 
-def parts_of(request: Request) -> Parts:
-    return cast("Parts", request.app.state.parts)
+def services_of(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
 
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
+ServicesDep = Annotated[Services, Depends(services_of)]

@@ -37,7 +37,7 @@ Lines = Annotated[list[Text], Field(max_length=1000)]
 DaysLeft = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """The base of every answer and event."""
 
     model_config = ConfigDict(frozen=True)

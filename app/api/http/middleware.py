@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.http.dependencies import parts_of
+from app.api.http.dependencies import services_of
 from app.api.http.problems import answer_unknown_fault
 
 _access = structlog.get_logger("app.access")
@@ -89,7 +89,7 @@ def _request_id(request: Request) -> str:
 def _observe(request: Request, status: int, duration_s: float) -> None:
     """By the template of the route, never by the path: whoever invents paths or methods adds nothing to the metrics."""
     route = request.scope.get("route")
-    parts_of(request).metrics.request_seconds.labels(
+    services_of(request).metrics.request_seconds.labels(
         http_route=getattr(route, "path", ""),
         http_request_method=request.method if request.method in _METHODS else "_OTHER",
         http_response_status_code=str(int(status)),

@@ -2,7 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from fastapi import Path
+from pydantic import AfterValidator, Field
+
+from app.ngt.vocabulary import parse_vm_uuid
 
 CLUSTER_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 # Free text of a caller, without control characters: it is stored and shown, and never part of a command.
@@ -16,3 +19,28 @@ CursorInQuery = Annotated[
     Annotated[str, Field(max_length=200)] | None, Field(description="`next_cursor` of the page before")
 ]
 """The cursor of a list that is ordered by time."""
+
+
+_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
+MOST_IDS = 100
+
+
+JOB_IDS_PATTERN = rf"^{_UUID}(?:,{_UUID}){{0,{MOST_IDS - 1}}}$"
+
+
+VmUuidInPath = Annotated[
+    str,
+    Path(
+        description="In upper or lower case",
+        json_schema_extra={"format": "uuid"},
+        examples=["20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"],
+    ),
+    AfterValidator(parse_vm_uuid),
+]
+
+
+ClusterName = Annotated[
+    str, Path(description="As in the configuration", pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])
+]

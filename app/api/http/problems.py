@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from app.api.callers.authentication import NoCredential
 from app.api.callers.authorization import InsufficientScope
 from app.api.callers.rate_limits import RateLimited
-from app.api.http.parameters import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, NOTE_PATTERN
+from app.api.http.parameters import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, JOB_IDS_PATTERN, MOST_IDS, NOTE_PATTERN
 from app.api.http.schemas import FieldError, Problem
-from app.api.jobs.query import JOB_IDS_PATTERN, MOST_IDS
 from app.ngt.errors import RULES, Fault, FaultCode
+from app.ngt.errors import FaultCode as C
 from app.store.jobs.jobs import VmBusy
 
 PROBLEM_JSON = "application/problem+json"
@@ -190,3 +190,20 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
 
 def _pointer(place: Sequence[object]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
+
+
+# The problems of many operations; those of one stand at its route.
+OF_ALL = (C.VALIDATION_FAILED, C.INTERNAL_ERROR)
+
+
+OF_KEYS = (
+    C.UNAUTHENTICATED,
+    C.TOKEN_EXPIRED,
+    C.TOKEN_REVOKED,
+    C.RATE_LIMITED,
+    C.ISSUER_UNAVAILABLE,
+    C.DATABASE_UNAVAILABLE,
+)
+
+
+OF_BODIES = (C.MALFORMED_JSON, C.BODY_TOO_LARGE, C.UNSUPPORTED_MEDIA_TYPE)

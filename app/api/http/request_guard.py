@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.types import Message
 
 from app.api.callers.authorization import authorise
-from app.api.http.dependencies import parts_of
+from app.api.http.dependencies import services_of
 from app.api.http.problems import invalid
 from app.api.http.request_headers import check_headers
 from app.ngt.errors import Fault, FaultCode
@@ -32,12 +32,12 @@ class GuardedRoute(APIRoute):
         takes_body = self.body_field is not None
 
         async def guarded(request: Request) -> Response:
-            parts = parts_of(request)
-            await authorise(request, operation_id, parts.logins)
+            services = services_of(request)
+            await authorise(request, operation_id, services.logins)
             _check_query(request, known)
             check_headers(request)
             if request.method in _WITH_BODY:
-                request = await _with_checked_body(request, parts.settings.max_body_bytes, takes_body=takes_body)
+                request = await _with_checked_body(request, services.settings.max_body_bytes, takes_body=takes_body)
             return await answer(request)
 
         return guarded

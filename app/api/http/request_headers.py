@@ -24,7 +24,7 @@ _EVENT_ID = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitPreference:
     """How long a request waits; 0: not at all. `applied`: the header that says so to who preferred it."""
 
     seconds: int
@@ -51,12 +51,16 @@ def check_headers(request: Request) -> None:
             raise invalid(f"The header is longer than {LONGEST_HEADER} characters.", "header", name)
 
 
-def read_wait(request: Request, asked_s: int | None) -> Wait:
+def read_wait(request: Request, asked_s: int | None) -> WaitPreference:
     """`asked_s` of the query, else what `Prefer` says."""
     if asked_s is not None:
-        return Wait(asked_s, {})
+        return WaitPreference(asked_s, {})
     preferred_s = read_preferred_wait_s(request)
-    return Wait(0, {}) if preferred_s is None else Wait(preferred_s, {"Preference-Applied": f"wait={preferred_s}"})
+    return (
+        WaitPreference(0, {})
+        if preferred_s is None
+        else WaitPreference(preferred_s, {"Preference-Applied": f"wait={preferred_s}"})
+    )
 
 
 def read_preferred_wait_s(request: Request) -> int | None:

@@ -4,17 +4,17 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Answer, Count, Id, Instant, Text, Word, example
+from app.api.http.field_types import Id, ResponseModel, Text, Word, example
 
 
-class FieldError(Answer):
+class FieldError(ResponseModel):
     """One value that is refused."""
 
     pointer: Annotated[Word, Field(description="JSON Pointer into the request: /body/…, /query/…, /path/…, /header/…")]
     detail: Text
 
 
-class Problem(Answer):
+class Problem(ResponseModel):
     """An error, as RFC 9457 has it."""
 
     model_config = example(
@@ -42,41 +42,3 @@ class Problem(Answer):
     request_id: Word
     errors: Annotated[list[FieldError], Field(max_length=100)] | MISSING = MISSING
     job_id: Annotated[Id | MISSING, Field(description="The open job of a VM that is busy")] = MISSING
-
-
-class Check(Answer):
-    """One thing that the service needs."""
-
-    name: Word
-    passed: bool
-
-
-class Health(Answer):
-    """Whether the service works; `checks` with `?verbose=true` and an API key."""
-
-    status: Word
-    checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
-    paused: Annotated[bool | MISSING, Field(description="The service is paused, which does not make it unready")] = (
-        MISSING
-    )
-
-
-class Meta(Answer):
-    """Which service this is, what it keeps to, and whether it is paused."""
-
-    name: Word
-    version: Word
-    database_revision: Word | MISSING = MISSING
-    docs: Word
-    openapi: Word
-    server_time_at: Annotated[Instant, Field(description="The clock by which all times are given")]
-    max_wait_s: Annotated[Count, Field(description="The longest `wait` of a request")]
-    max_queued_jobs: Annotated[Count, Field(description="More are refused with 503 `queue-full`")]
-    jobs_kept_days: Annotated[Count, Field(description="How long finished jobs are kept")]
-    idempotency_keys_kept_days: Annotated[Count, Field(description="How long an Idempotency-Key counts")]
-    deliveries_kept_days: Annotated[Count, Field(description="How long finished deliveries to webhooks are kept")]
-    paused: Annotated[bool, Field(description="No new job starts; renewals are accepted, and wait")]
-    paused_at: Instant | MISSING = MISSING
-    paused_by: Text | MISSING = MISSING
-    pause_reason: Text | MISSING = MISSING
-    paused_until: Annotated[Instant | MISSING, Field(description="When the pause ends by itself")] = MISSING

@@ -8,7 +8,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.settings.callers.rate_limits import Callers
 
 
-class Waiters:
+class WaitSlots:
     """The places of one process."""
 
     def __init__(self, callers: Callers) -> None:

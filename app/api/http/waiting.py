@@ -9,23 +9,24 @@ from fastapi import Depends, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from app.api.callers.authorization import CallerOf
-from app.api.http.dependencies import Parts, PartsOf
-from app.api.http.request_headers import LONGEST_WAIT_S, Wait, read_wait
-from app.store.change_feed import Watch
-from app.store.records.all import JobRecord, ScanRecord
+from app.api.callers.authorization import CallerDep
+from app.api.http.dependencies import Services, ServicesDep
+from app.api.http.request_headers import LONGEST_WAIT_S, WaitPreference, read_wait
+from app.store.change_feed import Subscription
+from app.store.records.jobs import JobRecord
+from app.store.records.scans import ScanRecord
 
 T = TypeVar("T")
 R = TypeVar("R", JobRecord, ScanRecord)
 
 
-async def _place(caller: CallerOf, parts: PartsOf) -> AsyncIterator[Callable[[], None]]:
+async def _place(caller: CallerDep, services: ServicesDep) -> AsyncIterator[Callable[[], None]]:
     # FastAPI ends this when the answer was sent, or could not be: a stream has its place as long as it lasts.
     with ExitStack() as held:
-        yield lambda: held.enter_context(parts.waiters.place(caller.id))
+        yield lambda: held.enter_context(services.waiters.place(caller.id))
 
 
-TakePlace = Annotated[Callable[[], None], Depends(_place)]
+WaitSlotDep = Annotated[Callable[[], None], Depends(_place)]
 """To be called by an operation that is going to wait. Raises Fault `too-many-waits`."""
 
 _PREFER = "Default 0; `Prefer: wait=N` says the same, and is cut to what is allowed"
@@ -38,48 +39,50 @@ _FOR_CHANGE = (
 
 def _for_end(
     request: Request,
-    take_place: TakePlace,
+    take_place: WaitSlotDep,
     wait: Annotated[int | None, Query(ge=0, le=LONGEST_WAIT_S, description=_FOR_END)] = None,
-) -> Wait:
+) -> WaitPreference:
     return _begin(request, take_place, wait)
 
 
 def _for_change(
     request: Request,
-    take_place: TakePlace,
+    take_place: WaitSlotDep,
     wait: Annotated[int | None, Query(ge=0, le=LONGEST_WAIT_S, description=_FOR_CHANGE)] = None,
-) -> Wait:
+) -> WaitPreference:
     return _begin(request, take_place, wait)
 
 
 def _for_scan(
     request: Request,
-    take_place: TakePlace,
+    take_place: WaitSlotDep,
     wait: Annotated[
         int | None, Query(ge=0, le=LONGEST_WAIT_S, description=f"Seconds to wait for the end of the scan. {_PREFER}")
     ] = None,
-) -> Wait:
+) -> WaitPreference:
     return _begin(request, take_place, wait)
 
 
-def _begin(request: Request, take_place: Callable[[], None], asked_s: int | None) -> Wait:
+def _begin(request: Request, take_place: Callable[[], None], asked_s: int | None) -> WaitPreference:
     wait = read_wait(request, asked_s)
     if wait.seconds:
         take_place()
     return wait
 
 
-WaitForEnd = Annotated[Wait, Depends(_for_end)]
+WaitForEnd = Annotated[WaitPreference, Depends(_for_end)]
 """How long the request waits for the end of a job. It has its place, or was refused, before its operation begins."""
 
-WaitForChange = Annotated[Wait, Depends(_for_change)]
+WaitForChange = Annotated[WaitPreference, Depends(_for_change)]
 """The same for the next change of a job."""
 
-WaitForScan = Annotated[Wait, Depends(_for_scan)]
+WaitForScan = Annotated[WaitPreference, Depends(_for_scan)]
 """The same for the end of a scan."""
 
 
-async def wait_until(request: Request, watch: Watch[R], record: R, enough: Callable[[R], bool], wait: Wait) -> R:
+async def wait_until(
+    request: Request, watch: Subscription[R], record: R, enough: Callable[[R], bool], wait: WaitPreference
+) -> R:
     """The record as soon as `enough` holds for it, at the latest when the wait is over; raises ClientDisconnect."""
     if not wait.seconds or enough(record):
         return record
@@ -90,21 +93,21 @@ def is_done(record: JobRecord | ScanRecord) -> bool:
     return record.done
 
 
-async def wait_until_done(request: Request, parts: Parts, job: JobRecord, wait: Wait) -> JobRecord:
+async def wait_until_done(request: Request, services: Services, job: JobRecord, wait: WaitPreference) -> JobRecord:
     """The same for the end of a job that was read, or stored, before anybody watched it."""
     if not wait.seconds or job.done:
         return job
-    with parts.changes.watch(job.id) as watch:
-        now = await parts.jobs.find(job.id) or job
+    with services.changes.watch(job.id) as watch:
+        now = await services.jobs.find(job.id) or job
         return await wait_until(request, watch, now, is_done, wait)
 
 
-async def wait_for_scan(request: Request, parts: Parts, scan: ScanRecord, wait: Wait) -> ScanRecord:
+async def wait_for_scan(request: Request, services: Services, scan: ScanRecord, wait: WaitPreference) -> ScanRecord:
     """The same for the end of a scan."""
     if not wait.seconds or scan.done:
         return scan
-    with parts.scans.watch(scan.id) as watch:
-        now = await parts.scans.find(scan.id) or scan
+    with services.scans.watch(scan.id) as watch:
+        now = await services.scans.find(scan.id) or scan
         return await wait_until(request, watch, now, is_done, wait)
 
 

@@ -2,16 +2,16 @@
 
 from fastapi import APIRouter, Response
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.http.cluster_access import allowed_clusters, get_cluster
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
+from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import invalid, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
 from app.api.inventory.certificate_request import CertificateRequest
 from app.api.inventory.responses import no_such_vm, shown_ngt
 from app.api.inventory.schemas import VmNgt
-from app.api.renewal.routes import VmUuidInPath
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.ngt.tools.certificate import read_handed_in
@@ -30,7 +30,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["vms"])
     ),
 )
 async def put_vm_ngt_certificate(
-    caller: CallerOf, parts: PartsOf, vm_uuid: VmUuidInPath, body: CertificateRequest
+    caller: CallerDep, services: ServicesDep, vm_uuid: VmUuidInPath, body: CertificateRequest
 ) -> Response:
     """The public part alone; a private key anywhere in the body is refused, and nothing of it is kept.
 
@@ -38,16 +38,16 @@ async def put_vm_ngt_certificate(
     expired; that of a root authority alone is refused. Where a job waits for the guest to pick its new certificate up,
     a later one ends the job as renewed.
     """
-    vm, clusters = VmUuid(vm_uuid), allowed_clusters(parts.settings, caller)
+    vm, clusters = VmUuid(vm_uuid), allowed_clusters(services.settings, caller)
     if body.cluster is not None:
-        get_cluster(parts.settings, caller, body.cluster)
+        get_cluster(services.settings, caller, body.cluster)
         clusters = (body.cluster,)
     certificate = _read(body.certificate_pem)
-    seen = await parts.vms.find(vm, clusters)
+    seen = await services.vms.find(vm, clusters)
     if seen is None:
         raise no_such_vm(vm)
-    await parts.pushed_certificates.push(vm, seen.cluster, certificate, caller.name or caller.id)
-    ngt = await parts.vms.find_ngt(vm, (seen.cluster,))
+    await services.pushed_certificates.push(vm, seen.cluster, certificate, caller.name or caller.id)
+    ngt = await services.vms.find_ngt(vm, (seen.cluster,))
     if ngt is None:
         raise no_such_vm(vm)
     return json_answer(shown_ngt(ngt))

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.http.cluster_access import allowed_clusters, get_cluster
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import ClusterText
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
@@ -33,17 +33,17 @@ class ForecastQuery(BaseModel):
     response_model=Forecast,
     responses=problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
 )
-async def get_forecast(caller: CallerOf, parts: PartsOf, query: Annotated[ForecastQuery, Query()]) -> Response:
+async def get_forecast(caller: CallerDep, services: ServicesDep, query: Annotated[ForecastQuery, Query()]) -> Response:
     """Of the clusters that the key may use, for the next 1000 days. Weeks begin on Monday, 00:00 UTC.
 
     What has expired, and what is not known, is in no week but in the totals of its cluster.
     """
-    clusters = allowed_clusters(parts.settings, caller)
+    clusters = allowed_clusters(services.settings, caller)
     if query.cluster is not None:
         # As with the list of VMs: nothing of a cluster that there is not would read as if nothing expired there.
-        get_cluster(parts.settings, caller, query.cluster)
+        get_cluster(services.settings, caller, query.cluster)
         clusters = (query.cluster,)
-    forecast = await parts.vms.forecast(clusters)
+    forecast = await services.vms.forecast(clusters)
     return json_answer(
         Forecast(
             items=[

@@ -7,8 +7,8 @@ from app.api.http.responses import known
 from app.api.inventory.schemas import CertificateObservation, Vm, VmNgt
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import PowerState, VmUuid
-from app.store.records.all import ScanRecord
 from app.store.records.inventory import KnownNgt, KnownVm, SourceSaid
+from app.store.records.scans import ScanRecord
 
 # What the store calls otherwise.
 _STORED_AS = {

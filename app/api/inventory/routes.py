@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.callers.authorization import CallerOf, InsufficientScope
+from app.api.callers.authorization import CallerDep, InsufficientScope
 from app.api.http.cluster_access import allowed_clusters, get_cluster
 from app.api.http.cursor import link_to_next
-from app.api.http.dependencies import Parts, PartsOf
+from app.api.http.dependencies import Services, ServicesDep
+from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import preferred_media_type
@@ -19,12 +20,12 @@ from app.api.inventory.cursor import write_vm_cursor
 from app.api.inventory.query import VmQuery
 from app.api.inventory.responses import no_such_vm, shown_ngt, shown_vm
 from app.api.inventory.schemas import Vm, VmList, VmNgt
-from app.api.renewal.routes import VmUuidInPath
 from app.api.scans.responses import ask_again
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import VmUuid
 from app.store.inventory.search import VmFilter
-from app.store.records.all import ScanOrigin, Scope
+from app.store.records.callers import Scope
+from app.store.records.scans import ScanOrigin
 
 router = APIRouter(route_class=GuardedRoute, tags=["vms"])
 
@@ -45,7 +46,9 @@ _ONE_VM = problem_responses(C.VM_NOT_FOUND, C.VALIDATION_FAILED)
         **problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
     },
 )
-async def list_vms(request: Request, caller: CallerOf, parts: PartsOf, query: Annotated[VmQuery, Query()]) -> Response:
+async def list_vms(
+    request: Request, caller: CallerDep, services: ServicesDep, query: Annotated[VmQuery, Query()]
+) -> Response:
     """VMs of the clusters that the key may use, as the last scans saw them; all filters must hold.
 
     As CSV (RFC 4180, with a line of names) the file has every VM that the filters leave, at one moment: `limit` and
@@ -53,20 +56,20 @@ async def list_vms(request: Request, caller: CallerOf, parts: PartsOf, query: An
     """
     if query.cluster is not None:
         # An empty list of a cluster that there is not would read as if nothing expired there.
-        get_cluster(parts.settings, caller, query.cluster)
-    wanted = query.filter_on(allowed_clusters(parts.settings, caller))
+        get_cluster(services.settings, caller, query.cluster)
+    wanted = query.filter_on(allowed_clusters(services.settings, caller))
     if preferred_media_type(request, _JSON, CSV) == CSV:
         query.check_for_csv()
-        return await _csv_answer(request, parts, wanted, query)
-    found = await parts.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
+        return await _csv_answer(request, services, wanted, query)
+    found = await services.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
     page = found[: query.limit]
     next_cursor = write_vm_cursor(page[-1], query.sort) if len(found) > query.limit else None
     body = VmList(items=[shown_vm(vm) for vm in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 
 
-async def _csv_answer(request: Request, parts: Parts, wanted: VmFilter, query: VmQuery) -> Response:
-    rows = parts.vms.stream(wanted, query.sort)
+async def _csv_answer(request: Request, services: Services, wanted: VmFilter, query: VmQuery) -> Response:
+    rows = services.vms.stream(wanted, query.sort)
     # A database that is away is told as such only before the file has begun.
     first = await anext(rows)
     if request.state.head_only:
@@ -82,9 +85,9 @@ async def _csv_answer(request: Request, parts: Parts, wanted: VmFilter, query: V
     response_model=Vm,
     responses=_ONE_VM,
 )
-async def get_vm(caller: CallerOf, parts: PartsOf, vm_uuid: VmUuidInPath) -> Response:
+async def get_vm(caller: CallerDep, services: ServicesDep, vm_uuid: VmUuidInPath) -> Response:
     """As the last scan of its cluster saw it. A VM on several clusters is the one that was seen last."""
-    vm = await parts.vms.find(VmUuid(vm_uuid), allowed_clusters(parts.settings, caller))
+    vm = await services.vms.find(VmUuid(vm_uuid), allowed_clusters(services.settings, caller))
     if vm is None:
         raise no_such_vm(VmUuid(vm_uuid))
     return json_answer(shown_vm(vm))
@@ -110,8 +113,8 @@ class NgtQuery(BaseModel):
 )
 async def get_vm_ngt(
     request: Request,
-    caller: CallerOf,
-    parts: PartsOf,
+    caller: CallerDep,
+    services: ServicesDep,
     wait: WaitForScan,
     vm_uuid: VmUuidInPath,
     query: Annotated[NgtQuery, Query()],
@@ -121,19 +124,19 @@ async def get_vm_ngt(
     With `refresh` a scan of the VM is started, or an open one joined: `Location` and `scan_id` name it. With `wait`
     the answer comes with its end and shows what it found; else, and when it is not done in time, what was known before.
     """
-    vm, clusters = VmUuid(vm_uuid), allowed_clusters(parts.settings, caller)
+    vm, clusters = VmUuid(vm_uuid), allowed_clusters(services.settings, caller)
     if query.refresh and Scope.CLUSTERS_SCAN not in caller.scopes:
         raise InsufficientScope(frozenset({Scope.CLUSTERS_SCAN}))
-    ngt = await parts.vms.find_ngt(vm, clusters)
+    ngt = await services.vms.find_ngt(vm, clusters)
     if ngt is None:
         raise no_such_vm(vm)
     # A HEAD asks for nothing to be done.
     if not query.refresh or request.state.head_only:
         return json_answer(shown_ngt(ngt), headers=wait.applied)
-    started = await parts.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
+    started = await services.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
     scan = started.scan
     if wait.seconds:
-        scan = await wait_for_scan(request, parts, scan, wait)
-        ngt = await parts.vms.find_ngt(vm, clusters) or ngt
+        scan = await wait_for_scan(request, services, scan, wait)
+        ngt = await services.vms.find_ngt(vm, clusters) or ngt
     headers = {"Location": f"/scans/{scan.id}", **ask_again(scan), **wait.applied}
     return json_answer(shown_ngt(ngt, scan), headers=headers)

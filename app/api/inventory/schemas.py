@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import MISSING, AfterValidator, Field, PlainSerializer, WithJsonSchema
 
-from app.api.http.field_types import Answer, CertificateDate, Count, DaysLeft, Id, Instant, Text, Word, example
+from app.api.http.field_types import CertificateDate, Count, DaysLeft, Id, Instant, ResponseModel, Text, Word, example
 
 LONGEST_CURSOR = 2048
 """Characters of a cursor of VMs, which may hold the beginning of a name in any script."""
@@ -50,7 +50,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class Vm(Answer):
+class Vm(ResponseModel):
     """A VM as its cluster last showed it, and the best that is known of its certificate."""
 
     model_config = example(_EXAMPLE)
@@ -95,14 +95,14 @@ class Vm(Answer):
     last_job_id: Annotated[Id | MISSING, Field(description="The newest job that was to renew it")] = MISSING
 
 
-class VmList(Answer):
+class VmList(ResponseModel):
     """One page of VMs, in the order that was asked for. Without `next_cursor` it is the last one."""
 
     items: Annotated[list[Vm], Field(max_length=200)]
     next_cursor: Cursor | MISSING = MISSING
 
 
-class CertificateObservation(Answer):
+class CertificateObservation(ResponseModel):
     """What one source last said of the VM's certificate."""
 
     source: Annotated[Word, Field(description=_SOURCES)]
@@ -148,7 +148,7 @@ class VmNgt(Vm):
     scan_error_message: Text | MISSING = MISSING
 
 
-class ForecastWeek(Answer):
+class ForecastWeek(ResponseModel):
     """A week in which certificates of a cluster expire."""
 
     cluster: Word
@@ -156,7 +156,7 @@ class ForecastWeek(Answer):
     expiring: Annotated[Count, Field(description="Certificates that are good now and expire in that week")]
 
 
-class ForecastCluster(Answer):
+class ForecastCluster(ResponseModel):
     """All VMs of a cluster that have not vanished."""
 
     cluster: Word
@@ -166,7 +166,7 @@ class ForecastCluster(Answer):
     within_1000_days: Annotated[Count, Field(description="The sum of the weeks; all others expire later")]
 
 
-class Forecast(Answer):
+class Forecast(ResponseModel):
     """How many certificates expire, week by week, in the next 1000 days: by cluster and time, only weeks with some."""
 
     model_config = example(

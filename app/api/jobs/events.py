@@ -14,19 +14,20 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Send
 
-from app.api.callers.authorization import CallerOf
-from app.api.http.dependencies import Parts, PartsOf
+from app.api.callers.authorization import CallerDep
+from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import preferred_media_type, read_last_event_id
-from app.api.http.responses import get_visible_job, json_answer, known
-from app.api.http.waiting import TakePlace
+from app.api.http.responses import json_answer, known
+from app.api.http.waiting import WaitSlotDep
+from app.api.jobs.responses import get_visible_job
 from app.api.jobs.routes import JobId
 from app.api.jobs.schemas import JobEnd, JobEvent, JobEventList
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
-from app.store.jobs.events import JobEvent as JobEventRecord
-from app.store.records.all import JobRecord
+from app.store.jobs.events import JobEventRecord
+from app.store.records.jobs import JobRecord
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
@@ -64,9 +65,9 @@ class EventQuery(BaseModel):
 )
 async def list_job_events(
     request: Request,
-    caller: CallerOf,
-    parts: PartsOf,
-    take_place: TakePlace,
+    caller: CallerDep,
+    services: ServicesDep,
+    take_place: WaitSlotDep,
     job_id: JobId,
     query: Annotated[EventQuery, Query()],
 ) -> Response:
@@ -76,19 +77,19 @@ async def list_job_events(
     when nothing else did for 15 seconds. After the job's end comes the event `end`, and the stream is closed.
     `Last-Event-ID` goes on where another stream was cut.
     """
-    job = await get_visible_job(parts.jobs, job_id, caller)
+    job = await get_visible_job(services.jobs, job_id, caller)
     last_seen = read_last_event_id(request)
     if preferred_media_type(request, _JSON, _STREAM) == _JSON:
-        events = await parts.job_events.list(job_id, after=query.after, limit=query.limit)
+        events = await services.job_events.list(job_id, after=query.after, limit=query.limit)
         return json_answer(JobEventList(items=[_shown(event) for event in events]))
     if request.state.head_only:
         return Response(media_type=_STREAM)
     take_place()
-    return _EventStream(follow(parts, job, query.after if last_seen is None else last_seen))
+    return _EventStream(follow(services, job, query.after if last_seen is None else last_seen))
 
 
 async def follow(
-    parts: Parts, job: JobRecord, after: int, *, ping_s: float = _PING_S, longest_s: float = _LONGEST_STREAM_S
+    services: Services, job: JobRecord, after: int, *, ping_s: float = _PING_S, longest_s: float = _LONGEST_STREAM_S
 ) -> AsyncGenerator[bytes]:
     """The events of versions above `after`, in the format of Server-Sent Events, until the job is done.
 
@@ -99,7 +100,7 @@ async def follow(
     until = clock() + longest_s
     # Nobody saw an event that has not happened; its number would keep those away that do.
     after = min(after, job.version)
-    with parts.changes.watch(job.id) as watch:
+    with services.changes.watch(job.id) as watch:
 
         def is_over() -> bool:
             return watch.ended or clock() >= until
@@ -107,7 +108,7 @@ async def follow(
         while not is_over():
             try:
                 # Read after the watch began, so that nothing is missed whatever happened since the job was read.
-                events = await parts.job_events.list(job.id, after=after, limit=_MOST_EVENTS)
+                events = await services.job_events.list(job.id, after=after, limit=_MOST_EVENTS)
             except Fault as away:
                 if away.code is not C.DATABASE_UNAVAILABLE:
                     raise

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from app.store.records.all import Exchange, JobRecord
+from app.store.records.jobs import Exchange, JobRecord
 
 _RULE = "-" * 78
 

@@ -6,15 +6,13 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.api.http.parameters import ChangeNumber, ClusterText, CursorInQuery, Note
+from app.api.http.parameters import JOB_IDS_PATTERN, MOST_IDS, ChangeNumber, ClusterText, CursorInQuery, Note
 from app.ngt.vocabulary import VmUuid, parse_vm_uuid
 from app.store.jobs.search import JobFilter
-from app.store.records.all import Caller, JobStatus
+from app.store.records.callers import Caller
+from app.store.records.jobs import JobStatus
 
 _MOST_JOBS = 200
-_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-MOST_IDS = 100
-JOB_IDS_PATTERN = rf"^{_UUID}(?:,{_UUID}){{0,{MOST_IDS - 1}}}$"
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 

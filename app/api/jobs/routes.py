@@ -5,28 +5,20 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.http.cursor import cut_page, link_to_next, read_cursor
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.request_headers import Wait, names_tag
-from app.api.http.responses import (
-    accepted_answer,
-    etag,
-    get_visible_job,
-    job_answer,
-    job_headers,
-    json_answer,
-    known,
-    shown,
-)
+from app.api.http.request_headers import WaitPreference, names_tag
+from app.api.http.responses import json_answer, known
 from app.api.http.waiting import WaitForChange, WaitForEnd, is_done, wait_until
 from app.api.jobs.log import write_log
 from app.api.jobs.query import JobQuery
+from app.api.jobs.responses import accepted_answer, etag, get_visible_job, job_answer, job_headers, shown
 from app.api.jobs.schemas import Job, JobList
 from app.ngt.errors import FaultCode as C
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
@@ -43,11 +35,11 @@ _ONE_JOB_IN_TIME = {**_ONE_JOB, **problem_responses(C.TOO_MANY_WAITS)}
     responses=problem_responses(C.VALIDATION_FAILED),
 )
 async def list_jobs(
-    request: Request, caller: CallerOf, parts: PartsOf, query: Annotated[JobQuery, Query()]
+    request: Request, caller: CallerDep, services: ServicesDep, query: Annotated[JobQuery, Query()]
 ) -> Response:
     """Jobs of every caller, on the clusters that the key may use; all filters must hold."""
     after = None if query.cursor is None else read_cursor(query.cursor)
-    found = await parts.jobs.list(query.filter_for(caller), limit=query.limit + 1, after=after)
+    found = await services.jobs.list(query.filter_for(caller), limit=query.limit + 1, after=after)
     page, next_cursor = cut_page(found, query.limit)
     body = JobList(items=[shown(job) for job in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
@@ -62,8 +54,8 @@ async def list_jobs(
 )
 async def get_job(
     request: Request,
-    caller: CallerOf,
-    parts: PartsOf,
+    caller: CallerDep,
+    services: ServicesDep,
     job_id: JobId,
     wait: WaitForChange,
 ) -> Response:
@@ -71,8 +63,8 @@ async def get_job(
 
     With `wait` the answer comes with the next change; at once for a job that is done, or is another than the one named.
     """
-    with parts.changes.watch(job_id) as watch:
-        job = await get_visible_job(parts.jobs, job_id, caller)
+    with services.changes.watch(job_id) as watch:
+        job = await get_visible_job(services.jobs, job_id, caller)
         seen = job.version
         given = request.headers.getlist("if-none-match")
         has_it = names_tag(given, etag(job))
@@ -96,21 +88,21 @@ async def get_job(
     },
 )
 async def get_job_result(
-    request: Request, caller: CallerOf, parts: PartsOf, job_id: JobId, wait: WaitForEnd
+    request: Request, caller: CallerDep, services: ServicesDep, job_id: JobId, wait: WaitForEnd
 ) -> Response:
     """For pollers that test the status code: 202 while the job is open, then 200, also for a failed one.
 
     With `If-None-Match` an unchanged job is 304.
     """
-    with parts.changes.watch(job_id) as watch:
-        job = await get_visible_job(parts.jobs, job_id, caller)
+    with services.changes.watch(job_id) as watch:
+        job = await get_visible_job(services.jobs, job_id, caller)
         job = await wait_until(request, watch, job, is_done, wait)
     if names_tag(request.headers.getlist("if-none-match"), etag(job)):
         return _unchanged(job, wait)
     return accepted_answer(job, headers=wait.applied)
 
 
-def _unchanged(job: JobRecord, wait: Wait) -> Response:
+def _unchanged(job: JobRecord, wait: WaitPreference) -> Response:
     return Response(status_code=304, headers={**job_headers(job), **wait.applied})
 
 
@@ -127,10 +119,10 @@ def _unchanged(job: JobRecord, wait: Wait) -> Response:
         **_ONE_JOB,
     },
 )
-async def get_job_log(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+async def get_job_log(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """Plain text for the ticket: each command with its time and CVM, and each answer."""
-    job = await get_visible_job(parts.jobs, job_id, caller)
-    return Response(write_log(job, await parts.jobs.read_log(job_id)), media_type="text/plain")
+    job = await get_visible_job(services.jobs, job_id, caller)
+    return Response(write_log(job, await services.jobs.read_log(job_id)), media_type="text/plain")
 
 
 @router.post(
@@ -142,10 +134,10 @@ async def get_job_log(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Respon
     response_description="The job is cancelled",
     responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_CANCELLABLE)},
 )
-async def cancel_job(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+async def cancel_job(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """Until its VM is changed, or while it waits for a person; `remaining_action` then says what is left to do."""
-    await get_visible_job(parts.jobs, job_id, caller)
-    return job_answer(await parts.jobs.cancel(job_id, caller), 202)
+    await get_visible_job(services.jobs, job_id, caller)
+    return job_answer(await services.jobs.cancel(job_id, caller), 202)
 
 
 @router.post(
@@ -157,10 +149,10 @@ async def cancel_job(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Respons
     response_description="The job goes on where it stopped, as its next attempt",
     responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_RETRYABLE, C.VM_BUSY)},
 )
-async def retry_job(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+async def retry_job(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """The same job with `attempt` + 1; steps that are done are not done again."""
-    await get_visible_job(parts.jobs, job_id, caller)
-    return job_answer(await parts.jobs.retry(job_id), 202)
+    await get_visible_job(services.jobs, job_id, caller)
+    return job_answer(await services.jobs.retry(job_id), 202)
 
 
 @router.post(
@@ -172,7 +164,7 @@ async def retry_job(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response
     response_description="The job looks at once",
     responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_WAITING)},
 )
-async def report_agent_restarted(caller: CallerOf, parts: PartsOf, job_id: JobId) -> Response:
+async def report_agent_restarted(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """The job looks for the new certificate now, instead of at its next turn."""
-    await get_visible_job(parts.jobs, job_id, caller)
-    return job_answer(await parts.jobs.report_agent_restarted(job_id), 202)
+    await get_visible_job(services.jobs, job_id, caller)
+    return job_answer(await services.jobs.report_agent_restarted(job_id), 202)

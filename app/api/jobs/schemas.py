@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import MISSING, AfterValidator, Field
 
-from app.api.http.field_types import Answer, CertificateDate, Count, Id, Instant, Lines, Text, Word, example
+from app.api.http.field_types import CertificateDate, Count, Id, Instant, Lines, ResponseModel, Text, Word, example
 
 
-class Step(Answer):
+class Step(ResponseModel):
     """One step of a job, in one of its attempts. `status`: running, succeeded, failed or lost."""
 
     name: Word
@@ -29,7 +29,7 @@ def _last_steps(steps: list[Step]) -> list[Step]:
     return steps[-_MOST_STEPS:]
 
 
-class Plan(Answer):
+class Plan(ResponseModel):
     """What a renewal of the VM would do. Nothing was changed."""
 
     commands: Lines
@@ -40,7 +40,7 @@ class Plan(Answer):
     refusals: Annotated[Lines, Field(description="Why it would be refused; empty when it would not")]
 
 
-class Links(Answer):
+class Links(ResponseModel):
     """Paths of the job's own resources."""
 
     self: Word
@@ -49,7 +49,7 @@ class Links(Answer):
     log: Word
 
 
-class Job(Answer):
+class Job(ResponseModel):
     """One renewal. Test `done` and `outcome`: `status` may get more words."""
 
     model_config = example(
@@ -152,14 +152,14 @@ class Job(Answer):
     links: Links
 
 
-class JobList(Answer):
+class JobList(ResponseModel):
     """One page of jobs, newest first. Without `next_cursor` it is the last one."""
 
     items: Annotated[list[Job], Field(max_length=200)]
     next_cursor: Word | MISSING = MISSING
 
 
-class JobEvent(Answer):
+class JobEvent(ResponseModel):
     """What was shown of a job from `at` on: a version of it that looks different from the one before."""
 
     model_config = example(
@@ -188,13 +188,13 @@ class JobEvent(Answer):
     message: Text
 
 
-class JobEventList(Answer):
+class JobEventList(ResponseModel):
     """Events of one job, oldest first. The next page is the one `after` the last version of this one."""
 
     items: Annotated[list[JobEvent], Field(max_length=200)]
 
 
-class JobEnd(Answer):
+class JobEnd(ResponseModel):
     """What the last event of a stream says."""
 
     id: Id

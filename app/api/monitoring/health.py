@@ -7,13 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import MISSING, BeforeValidator
 
-from app.api.documents.tables import OF_KEYS
-from app.api.http.dependencies import Parts, PartsOf
-from app.api.http.problems import answer_not_ready, problem_responses
+from app.api.http.dependencies import Services, ServicesDep
+from app.api.http.problems import OF_KEYS, answer_not_ready, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import LONGEST_WAIT_S
 from app.api.http.responses import json_answer, known
-from app.api.http.schemas import Check, Health, Meta
+from app.api.monitoring.schemas import Check, Health, Meta
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.store.postgres.schema import current_revision, is_at_head
@@ -41,7 +40,7 @@ async def get_liveness() -> Response:
 )
 async def get_readiness(
     request: Request,
-    parts: PartsOf,
+    services: ServicesDep,
     *,
     verbose: Annotated[
         bool, Query(description="Show each check; needs an API key or a token"), BeforeValidator(_named_alone)
@@ -52,32 +51,32 @@ async def get_readiness(
     A service that is paused is ready: it accepts renewals.
     """
     if verbose:
-        await parts.logins.log_in(request)
-    checks = {name: fault async for name, fault in _checks(parts)}
+        await services.logins.log_in(request)
+    checks = {name: fault async for name, fault in _checks(services)}
     faults = {name: fault for name, fault in checks.items() if fault is not None}
     if faults:
         return answer_not_ready(request, faults, verbose=verbose)
     if not verbose:
         return json_answer(Health(status="ready"))
-    paused = (await parts.pauses.state()).pause is not None
+    paused = (await services.pauses.state()).pause is not None
     return json_answer(Health(status="ready", checks=[Check(name=name, passed=True) for name in checks], paused=paused))
 
 
 @router.get("/meta", operation_id="getMeta", summary="Which service this is", response_model=Meta)
-async def get_meta(parts: PartsOf) -> Response:
+async def get_meta(services: ServicesDep) -> Response:
     """Its version, that of its database, where its documents are, what it keeps to, and whether it is paused."""
-    state = await parts.pauses.state()
-    pause, kept = state.pause, parts.settings.retention
+    state = await services.pauses.state()
+    pause, kept = state.pause, services.settings.retention
     return json_answer(
         Meta(
             name="ngt-renewal",
             version=version("ngt-renewal"),
-            database_revision=known(await current_revision(parts.database)),
+            database_revision=known(await current_revision(services.database)),
             docs="/docs",
             openapi="/openapi.json",
             server_time_at=state.now,
             max_wait_s=LONGEST_WAIT_S,
-            max_queued_jobs=parts.settings.callers.max_queued_jobs,
+            max_queued_jobs=services.settings.callers.max_queued_jobs,
             jobs_kept_days=kept.jobs_days,
             idempotency_keys_kept_days=kept.idempotency_days,
             deliveries_kept_days=kept.deliveries_days,
@@ -90,9 +89,9 @@ async def get_meta(parts: PartsOf) -> Response:
     )
 
 
-async def _checks(parts: Parts) -> AsyncIterator[tuple[str, Fault | None]]:
+async def _checks(services: Services) -> AsyncIterator[tuple[str, Fault | None]]:
     try:
-        at_head = await is_at_head(parts.database)
+        at_head = await is_at_head(services.database)
     except Fault as unavailable:
         yield "database", unavailable
     else:
@@ -100,5 +99,5 @@ async def _checks(parts: Parts) -> AsyncIterator[tuple[str, Fault | None]]:
         not_migrated = Fault(C.DATABASE_UNAVAILABLE, "The database has another schema: run `ngt-renewal migrate`.")
         yield "migrations", None if at_head else not_migrated
     stopped = Fault(C.INTERNAL_ERROR, "The worker of this process has stopped.")
-    yield "worker", None if parts.worker_alive() else stopped
-    yield "draining", Fault(C.DRAINING, "The service is stopping.") if parts.draining.begun else None
+    yield "worker", None if services.worker_alive() else stopped
+    yield "draining", Fault(C.DRAINING, "The service is stopping.") if services.draining.begun else None

@@ -5,22 +5,24 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import cast
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.api.callers.authorization import CallerOf
-from app.api.http.dependencies import PartsOf
+from app.api.callers.authorization import CallerDep
+from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.monitoring.inventory_metrics import GZIP_BITS
+from app.api.monitoring.inventory_metrics import GZIP_BITS, InventoryMetrics
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
+from app.store.inventory.counts import CertificateCounts
 from app.store.jobs.jobs import JobCounts
-from app.store.records.all import JobStatus
+from app.store.records.jobs import JobStatus
 
 router = APIRouter(route_class=GuardedRoute, tags=["health"])
 
@@ -43,7 +45,7 @@ _TAKES_GZIP = re.compile(r"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.\d*[1-
         **problem_responses(C.TARGET_NOT_ALLOWED),
     },
 )
-async def get_metrics(request: Request, parts: PartsOf, caller: CallerOf) -> Response:
+async def get_metrics(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Jobs, VMs, certificates, scans, API keys and deliveries are counted in the database; the rest by this process.
 
     What is told of VMs, certificates, scans and API keys may be five seconds old. The answer is compressed for those
@@ -54,16 +56,26 @@ async def get_metrics(request: Request, parts: PartsOf, caller: CallerOf) -> Res
     if caller.clusters is not None:
         raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
     stored = CollectorRegistry()
-    paused = (await parts.pauses.state()).pause is not None
-    stored.register(_StoredCounts(await parts.jobs.counts(), parts.settings.clusters, paused=paused))
-    stored.register(_PendingDeliveries(*await parts.deliveries.count_pending()))
-    inventory = await parts.inventory.text()
-    own = generate_latest(parts.metrics.registry) + generate_latest(stored)
+    paused = (await services.pauses.state()).pause is not None
+    stored.register(_StoredCounts(await services.jobs.counts(), services.settings.clusters, paused=paused))
+    stored.register(_PendingDeliveries(*await services.deliveries.count_pending()))
+    inventory = await _inventory_metrics(request, services).text()
+    own = generate_latest(services.metrics.registry) + generate_latest(stored)
     compressed = inventory.with_end(own)
     if _takes_gzip(request):
         return Response(compressed, media_type=_METRICS_TYPE, headers={**_VARIES, "Content-Encoding": "gzip"})
     text = await asyncio.to_thread(zlib.decompress, compressed, GZIP_BITS)
     return Response(text, media_type=_METRICS_TYPE, headers=_VARIES)
+
+
+def _inventory_metrics(request: Request, services: Services) -> InventoryMetrics:
+    """One for the process, made with its first scrape: all scrapes share what it has just written."""
+    state = request.app.state
+    if not hasattr(state, "inventory_metrics"):
+        clusters = tuple(services.settings.clusters)
+        counts = CertificateCounts(services.database)
+        state.inventory_metrics = InventoryMetrics(counts, clusters, per_vm=services.settings.metrics_per_vm)
+    return cast("InventoryMetrics", state.inventory_metrics)
 
 
 def _takes_gzip(request: Request) -> bool:

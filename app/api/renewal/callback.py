@@ -5,7 +5,7 @@ from collections.abc import Collection
 from app.api.renewal.request import RenewRequest
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, WebhookTarget
-from app.store.records.all import Callback
+from app.store.records.jobs import Callback
 
 
 def callback_of(settings: Settings, body: RenewRequest, candidates: Collection[str]) -> Callback | None:

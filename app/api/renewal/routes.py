@@ -6,40 +6,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request, Response
-from pydantic import AfterValidator
+from fastapi import APIRouter, Body, Request, Response
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.http.cluster_access import candidate_clusters, check_restart_possible
-from app.api.http.dependencies import PartsOf
+from app.api.http.dependencies import ServicesDep
+from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import read_idempotency_key
-from app.api.http.responses import accepted_answer
 from app.api.http.waiting import WaitForEnd, wait_until_done
+from app.api.jobs.responses import accepted_answer
 from app.api.jobs.schemas import Job
 from app.api.renewal.callback import callback_of
 from app.api.renewal.request import RenewRequest
 from app.ngt.errors import FaultCode as C
 from app.ngt.renewal.progress import RenewalRequest
-from app.ngt.vocabulary import VmUuid, parse_vm_uuid
+from app.ngt.vocabulary import VmUuid
 from app.store.jobs.progress_json import dump_request
-from app.store.records.all import Caller, IdempotencyKey, NewRenewal
+from app.store.records.callers import Caller
+from app.store.records.jobs import IdempotencyKey, NewRenewal
 
 router = APIRouter(route_class=GuardedRoute)
 
 _PATH = "/vms/{vm_uuid}/ngt/renew"
 _ROUTE = f"POST {_PATH}"
-
-VmUuidInPath = Annotated[
-    str,
-    Path(
-        description="In upper or lower case",
-        json_schema_extra={"format": "uuid"},
-        examples=["20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"],
-    ),
-    AfterValidator(parse_vm_uuid),
-]
 
 
 @router.post(
@@ -68,8 +59,8 @@ VmUuidInPath = Annotated[
 )
 async def renew(
     request: Request,
-    caller: CallerOf,
-    parts: PartsOf,
+    caller: CallerDep,
+    services: ServicesDep,
     wait: WaitForEnd,
     vm_uuid: VmUuidInPath,
     body: Annotated[RenewRequest, Body()] = RenewRequest(),  # noqa: B008 - frozen, and what no body means
@@ -81,17 +72,17 @@ async def renew(
     """
     key = read_idempotency_key(request)
     vm = VmUuid(vm_uuid)
-    seen_on = await parts.vms.known_cluster(vm) if body.cluster is None else ()
-    candidates = candidate_clusters(parts.settings, caller, body.cluster, seen_on)
-    check_restart_possible(parts.settings, candidates, body.restart_agent)
-    callback = callback_of(parts.settings, body, candidates)
+    seen_on = await services.vms.known_cluster(vm) if body.cluster is None else ()
+    candidates = candidate_clusters(services.settings, caller, body.cluster, seen_on)
+    check_restart_possible(services.settings, candidates, body.restart_agent)
+    callback = callback_of(services.settings, body, candidates)
 
-    started = await parts.jobs.start_renewal(
+    started = await services.jobs.start_renewal(
         replace(_new_renewal(vm, body, caller, candidates), callback=callback),
         None if key is None else IdempotencyKey(key, _ROUTE, _request_sha256(vm, body)),
-        max_queued=parts.settings.callers.max_queued_jobs,
+        max_queued=services.settings.callers.max_queued_jobs,
     )
-    job = await wait_until_done(request, parts, started.job, wait)
+    job = await wait_until_done(request, services, started.job, wait)
 
     headers = {"Location": f"/jobs/{job.id}", **wait.applied}
     if started.replayed:

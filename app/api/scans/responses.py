@@ -7,7 +7,7 @@ from pydantic import MISSING
 from app.api.http.responses import known
 from app.api.scans.schemas import Scan
 from app.ngt.errors import RULES, FaultCode
-from app.store.records.all import ScanRecord
+from app.store.records.scans import ScanRecord
 
 _POLL_S = 5
 

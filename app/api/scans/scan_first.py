@@ -8,23 +8,24 @@ from uuid import UUID
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.callers.authorization import CallerOf
-from app.api.http.dependencies import Parts, PartsOf
+from app.api.callers.authorization import CallerDep
+from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import ClusterText
-from app.api.http.request_headers import LONGEST_WAIT_S, Wait, read_wait
-from app.api.http.waiting import TakePlace, wait_for_scan
+from app.api.http.request_headers import LONGEST_WAIT_S, WaitPreference, read_wait
+from app.api.http.waiting import WaitSlotDep, wait_for_scan
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.renewal.progress import Failure
 from app.ngt.vocabulary import VmUuid
 from app.store.diagnosis import StoredFacts
-from app.store.records.all import Caller, ScanOrigin, ScanRecord, ScanStatus, Scope
+from app.store.records.callers import Caller, Scope
+from app.store.records.scans import ScanOrigin, ScanRecord, ScanStatus
 
 _WAIT_S = 10
 # A scan that ended so lately is as good as a new one, and spares the cluster.
 _FRESH = timedelta(seconds=60)
 
 
-class LookQuery(BaseModel):
+class ScanFirstQuery(BaseModel):
     """How a look is asked for."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +46,7 @@ class LookQuery(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RecentScan:
     """How it went. `looked`: the cluster was seen, now or a moment ago. `scan_id` None: nobody was to look."""
 
     message: str
@@ -55,27 +56,31 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
+class ScanFirst:
     """One request's way to a look."""
 
     request: Request
-    parts: Parts
+    services: Services
     caller: Caller
-    take_place: TakePlace
-    query: LookQuery
-    wait: Wait
+    take_place: WaitSlotDep
+    query: ScanFirstQuery
+    wait: WaitPreference
 
-    async def look(self, cluster: str, vm: VmUuid, stored: StoredFacts | None) -> Look:
+    async def look(self, cluster: str, vm: VmUuid, stored: StoredFacts | None) -> RecentScan:
         """Have the VM looked at on its cluster. Raises Fault `too-many-waits`, and ClientDisconnect."""
         if not self.query.look:
-            return Look("No look was asked for: this is from what is stored.")
+            return RecentScan("No look was asked for: this is from what is stored.")
         if Scope.CLUSTERS_SCAN not in self.caller.scopes:
-            return Look("Nobody looked, since that needs the scope clusters:scan: this is from what is stored.")
+            return RecentScan("Nobody looked, since that needs the scope clusters:scan: this is from what is stored.")
         return self._said(await self._recent(cluster, vm, stored) or await self._scan(cluster, vm))
 
     async def _recent(self, cluster: str, vm: VmUuid, stored: StoredFacts | None) -> ScanRecord | None:
         """The last scan, if it has just ended, and after the VM's last renewal did."""
-        if stored is None or (last := await self.parts.scans.latest(cluster, vm)) is None or last.finished_at is None:
+        if (
+            stored is None
+            or (last := await self.services.scans.latest(cluster, vm)) is None
+            or last.finished_at is None
+        ):
             return None
         job = stored.facts.job
         renewed_at = job.finished_at if job is not None and job.finished_at is not None else last.finished_at
@@ -85,29 +90,33 @@ class Looking:
     async def _scan(self, cluster: str, vm: VmUuid) -> ScanRecord:
         if self.wait.seconds:
             self.take_place()
-        started = await self.parts.scans.start(cluster, vm_uuid=vm, origin=ScanOrigin.DIAGNOSIS, caller=self.caller)
-        return await wait_for_scan(self.request, self.parts, started.scan, self.wait)
+        started = await self.services.scans.start(cluster, vm_uuid=vm, origin=ScanOrigin.DIAGNOSIS, caller=self.caller)
+        return await wait_for_scan(self.request, self.services, started.scan, self.wait)
 
-    def _said(self, scan: ScanRecord) -> Look:
+    def _said(self, scan: ScanRecord) -> RecentScan:
         if not scan.done:
             waited = f"The look is not done after {self.wait.seconds} s"
-            return Look(f"{waited}: this is from what was stored before. Ask again for more.", scan_id=scan.id)
+            return RecentScan(f"{waited}: this is from what was stored before. Ask again for more.", scan_id=scan.id)
         if scan.status is ScanStatus.FAILED:
             said = scan.error_message or scan.message
             code = FaultCode(scan.error_code) if scan.error_code in RULES else FaultCode.CVM_UNREACHABLE
             message = f"The look failed, and this is from what was stored before: {said}"
-            return Look(message, failure=Failure(code, said), scan_id=scan.id)
-        return Look(f"The cluster was looked at: {scan.message}", looked=True, scan_id=scan.id)
+            return RecentScan(message, failure=Failure(code, said), scan_id=scan.id)
+        return RecentScan(f"The cluster was looked at: {scan.message}", looked=True, scan_id=scan.id)
 
 
 def _looking(
-    request: Request, caller: CallerOf, parts: PartsOf, take_place: TakePlace, query: Annotated[LookQuery, Query()]
-) -> Looking:
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    take_place: WaitSlotDep,
+    query: Annotated[ScanFirstQuery, Query()],
+) -> ScanFirst:
     wait = read_wait(request, query.wait)
     if query.wait is None and not wait.applied:
-        wait = Wait(_WAIT_S, {})
-    return Looking(request, parts, caller, take_place, query, wait)
+        wait = WaitPreference(_WAIT_S, {})
+    return ScanFirst(request, services, caller, take_place, query, wait)
 
 
-LookingOf = Annotated[Looking, Depends(_looking)]
+ScanFirstDep = Annotated[ScanFirst, Depends(_looking)]
 """How the request asks for a look."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Answer, CertificateDate, Count, DaysLeft, Id, Instant, Text, Word, example
+from app.api.http.field_types import CertificateDate, Count, DaysLeft, Id, Instant, ResponseModel, Text, Word, example
 
 
 class RenewalEventType(StrEnum):
@@ -20,7 +20,7 @@ class RenewalEventType(StrEnum):
     STRANDED = "ngt.renewal.stranded"
 
 
-class RenewalFacts(Answer):
+class RenewalFacts(ResponseModel):
     """The job when the event happened; a later delivery of the same event says the same."""
 
     job_id: Id
@@ -50,7 +50,7 @@ class RenewalFacts(Answer):
     link: Annotated[Word, Field(description="The path of the job")]
 
 
-class RenewalEvent(Answer):
+class RenewalEvent(ResponseModel):
     """Something became of a renewal."""
 
     model_config = example(
@@ -89,7 +89,7 @@ class CertificateEventType(StrEnum):
     EXPIRED = "ngt.certificate.expired"
 
 
-class CertificateFacts(Answer):
+class CertificateFacts(ResponseModel):
     """A VM's certificate when the event happened."""
 
     message: Annotated[Text, Field(description="For a person")]
@@ -115,7 +115,7 @@ class CertificateFacts(Answer):
     link: Annotated[Word, Field(description="The path of the VM")]
 
 
-class CertificateEvent(Answer):
+class CertificateEvent(ResponseModel):
     """A certificate comes to its end; once for each number of days, the fewest that are left alone."""
 
     model_config = example(
@@ -144,7 +144,7 @@ class CertificateEvent(Answer):
     data: CertificateFacts
 
 
-class ExpiringVm(Answer):
+class ExpiringVm(ResponseModel):
     """A VM whose certificate is among the next to expire."""
 
     vm_uuid: Id
@@ -153,7 +153,7 @@ class ExpiringVm(Answer):
     certificate_source: Annotated[Word, Field(description="As in the event of a single certificate")]
 
 
-class DigestFacts(Answer):
+class DigestFacts(ResponseModel):
     """How many VMs of the cluster are of each kind, those that vanished left out; and how fresh that is."""
 
     message: Annotated[Text, Field(description="For a person")]
@@ -186,7 +186,7 @@ class DigestFacts(Answer):
     link: Annotated[Word, Field(description="The path of the cluster's VMs, by their dates")]
 
 
-class CertificateDigest(Answer):
+class CertificateDigest(ResponseModel):
     """A cluster's certificates, once a day, also when none is near its end: a digest that stays away is a sign."""
 
     model_config = example(
@@ -234,7 +234,7 @@ class CertificateDigest(Answer):
     data: DigestFacts
 
 
-class AutoRenewStoppedFacts(Answer):
+class AutoRenewStoppedFacts(ResponseModel):
     """The cluster, and the last of the jobs that failed."""
 
     cluster: Word
@@ -251,7 +251,7 @@ class AutoRenewStoppedFacts(Answer):
     link: Annotated[Word, Field(description="The path of the cluster's plan")]
 
 
-class AutoRenewStopped(Answer):
+class AutoRenewStopped(ResponseModel):
     """Too many automatic renewals in a row failed on a cluster: none begins there before somebody resumes them."""
 
     model_config = example(
@@ -280,13 +280,13 @@ class AutoRenewStopped(Answer):
     data: AutoRenewStoppedFacts
 
 
-class WebhookTestFacts(Answer):
+class WebhookTestFacts(ResponseModel):
     """Nothing happened."""
 
     message: Text
 
 
-class WebhookTest(Answer):
+class WebhookTest(ResponseModel):
     """Sent when an operator asks for it, to try the way and the secret."""
 
     model_config = example(

@@ -7,9 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.callers.authorization import CallerOf
+from app.api.callers.authorization import CallerDep
 from app.api.http.cursor import cut_page, link_to_next, read_cursor
-from app.api.http.dependencies import Parts, PartsOf
+from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
@@ -18,7 +18,8 @@ from app.api.webhooks.schemas import Delivery, DeliveryList, Webhook, WebhookLis
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.settings import WebhookTarget
-from app.store.records.all import Caller, DeliveryRecord, DeliveryStatus
+from app.store.records.callers import Caller
+from app.store.records.webhooks import DeliveryRecord, DeliveryStatus
 from app.store.webhooks.deliveries import TargetState
 
 router = APIRouter(route_class=GuardedRoute, tags=["webhooks"])
@@ -47,10 +48,10 @@ class DeliveryQuery(BaseModel):
 
 
 @router.get("/webhooks", operation_id="listWebhooks", summary="List the webhook targets", response_model=WebhookList)
-async def list_webhooks(caller: CallerOf, parts: PartsOf) -> Response:
+async def list_webhooks(caller: CallerDep, services: ServicesDep) -> Response:
     """The configured targets by name, without those that are only for clusters that the key may not use."""
-    states = await parts.deliveries.target_states()
-    targets = [parts.settings.webhooks[name] for name in sorted(parts.settings.webhooks)]
+    states = await services.deliveries.target_states()
+    targets = [services.settings.webhooks[name] for name in sorted(services.settings.webhooks)]
     items = [_shown_target(target, states.get(target.name)) for target in targets if _is_visible(target, caller)]
     return json_answer(WebhookList(items=items))
 
@@ -64,17 +65,17 @@ async def list_webhooks(caller: CallerOf, parts: PartsOf) -> Response:
 )
 async def list_deliveries(
     request: Request,
-    caller: CallerOf,
-    parts: PartsOf,
+    caller: CallerDep,
+    services: ServicesDep,
     webhook: WebhookName,
     query: Annotated[DeliveryQuery, Query()],
 ) -> Response:
     """Those of the clusters that the key may use. Ended ones are kept for 14 days unless configured otherwise."""
     after = None if query.cursor is None else read_cursor(query.cursor)
-    found = await parts.deliveries.list(webhook, caller, status=query.status, limit=query.limit + 1, after=after)
+    found = await services.deliveries.list(webhook, caller, status=query.status, limit=query.limit + 1, after=after)
     if not found:
         # What was sent to a target that is not configured any more can still be read.
-        _get_target(parts, webhook, caller)
+        _get_target(services, webhook, caller)
     page, next_cursor = cut_page(found, query.limit)
     body = DeliveryList(items=[_shown(delivery) for delivery in page], next_cursor=known(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
@@ -89,10 +90,10 @@ async def list_deliveries(
     response_description="The test is on its way: the list of deliveries shows what became of it",
     responses=_ONE_WEBHOOK,
 )
-async def test_webhook(caller: CallerOf, parts: PartsOf, webhook: WebhookName) -> Response:
+async def test_webhook(caller: CallerDep, services: ServicesDep, webhook: WebhookName) -> Response:
     """A `webhook.test`, once. A target that answered 410 is enabled again when it takes the test."""
-    _get_target(parts, webhook, caller)
-    return json_answer(_shown(await parts.deliveries.begin_test(webhook)), 202)
+    _get_target(services, webhook, caller)
+    return json_answer(_shown(await services.deliveries.begin_test(webhook)), 202)
 
 
 @router.post(
@@ -104,16 +105,16 @@ async def test_webhook(caller: CallerOf, parts: PartsOf, webhook: WebhookName) -
     response_description="The delivery is pending again, with all its attempts",
     responses=problem_responses(C.DELIVERY_NOT_FOUND, C.DELIVERY_NOT_REPLAYABLE, C.VALIDATION_FAILED),
 )
-async def replay_delivery(caller: CallerOf, parts: PartsOf, delivery_id: DeliveryId) -> Response:
+async def replay_delivery(caller: CallerDep, services: ServicesDep, delivery_id: DeliveryId) -> Response:
     """Whatever became of it, with the same `webhook-id` and the same facts. A pending one is answered with 409."""
-    delivery = await parts.deliveries.find(delivery_id)
+    delivery = await services.deliveries.find(delivery_id)
     if delivery is None or not _may_see(caller, delivery):
         raise Fault(C.DELIVERY_NOT_FOUND, f"There is no delivery {delivery_id}.")
-    return json_answer(_shown(await parts.deliveries.replay(delivery_id, parts.settings.webhooks)), 202)
+    return json_answer(_shown(await services.deliveries.replay(delivery_id, services.settings.webhooks)), 202)
 
 
-def _get_target(parts: Parts, name: str, caller: Caller) -> WebhookTarget:
-    target = parts.settings.webhooks.get(name)
+def _get_target(services: Services, name: str, caller: Caller) -> WebhookTarget:
+    target = services.settings.webhooks.get(name)
     if target is None or not _is_visible(target, caller):
         raise Fault(C.WEBHOOK_NOT_FOUND, f"There is no webhook target {name!r}.")
     return target

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Answer, Count, Id, Instant, Lines, Text, Word, example
+from app.api.http.field_types import Count, Id, Instant, Lines, ResponseModel, Text, Word, example
 
 
-class Webhook(Answer):
+class Webhook(ResponseModel):
     """A configured webhook target. Its secrets, and the path of its address, are not shown."""
 
     model_config = example(
@@ -37,13 +37,13 @@ class Webhook(Answer):
     disabled_because: Text | MISSING = MISSING
 
 
-class WebhookList(Answer):
+class WebhookList(ResponseModel):
     """The configured webhook targets, by name."""
 
     items: Annotated[list[Webhook], Field(max_length=1000)]
 
 
-class Delivery(Answer):
+class Delivery(ResponseModel):
     """One event for one webhook target. Its id is the `webhook-id`, the same at every attempt."""
 
     model_config = example(
@@ -81,7 +81,7 @@ class Delivery(Answer):
     finished_at: Instant | MISSING = MISSING
 
 
-class DeliveryList(Answer):
+class DeliveryList(ResponseModel):
     """One page of deliveries, newest first. Without `next_cursor` it is the last one."""
 
     items: Annotated[list[Delivery], Field(max_length=200)]

@@ -7,7 +7,7 @@ from app.ngt.auto_renew.plan import AutoRules
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AutoRenewState:
     """What holds for a cluster now.
 
     `automatic` counts its open automatic jobs that do not wait for a person, `taking_slot` all its jobs that have not
@@ -26,16 +26,16 @@ class Standing:
     open_jobs: int = 0
 
 
-def room(rules: AutoRules, standing: Standing) -> int:
+def capacity(rules: AutoRules, standing: AutoRenewState) -> int:
     """How many may begin now."""
-    if any(why_none(standing)):
+    if any(blockers(standing)):
         return 0
     if standing.one_at_a_time:
         return 0 if standing.open_jobs else 1
     return max(0, min(rules.at_most_at_once - standing.automatic, standing.max_running - standing.taking_slot))
 
 
-def why_none(standing: Standing) -> Iterator[str]:
+def blockers(standing: AutoRenewState) -> Iterator[str]:
     """Everything that lets none begin, whatever the hour, a sentence each."""
     if not standing.enabled:
         yield "Automatic renewal is off: nothing of this is done before `enabled = true` is set."

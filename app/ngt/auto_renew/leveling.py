@@ -17,7 +17,7 @@ def fastest(most: Sequence[int], per_day: int, already: int) -> list[int]:
     return done
 
 
-def spread(least: Sequence[int], most: Sequence[int], per_day: int, already: int) -> list[int]:
+def level(least: Sequence[int], most: Sequence[int], per_day: int, already: int) -> list[int]:
     """Between `least` and `most` as evenly as can be, at most `per_day` a day; both count what was done `already`.
 
     Where `least` asks for more a day than is allowed, it is done as fast as is allowed until it is caught up with. At

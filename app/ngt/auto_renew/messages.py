@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from app.ngt.auto_renew.capacity import Standing, why_none
+from app.ngt.auto_renew.capacity import AutoRenewState, blockers
 from app.ngt.auto_renew.plan import AutoPlan, AutoRules, Planned
 from app.ngt.vocabulary import CertificateSource
 from app.ngt.windows import Window
@@ -28,9 +28,9 @@ def said_of_windows(windows: tuple[Window, ...]) -> str:
     return " and ".join(map(str, windows)) or "no windows: always open"
 
 
-def sentences_of(cluster: str, rules: AutoRules, plan: AutoPlan, standing: Standing) -> Iterator[str]:
+def sentences_of(cluster: str, rules: AutoRules, plan: AutoPlan, standing: AutoRenewState) -> Iterator[str]:
     """What a person should know of the plan first: what holds it up, what it comes to, and what does not fit."""
-    yield from why_none(standing)
+    yield from blockers(standing)
     if standing.stopped_because is not None:
         yield f"When the cause is mended, `POST /clusters/{cluster}/auto-renew/resume` starts it again."
     if standing.one_at_a_time:

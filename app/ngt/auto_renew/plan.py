@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate, groupby
 
-from app.ngt.auto_renew.leveling import fastest, spread
+from app.ngt.auto_renew.leveling import fastest, level
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource, PowerState, VmUuid
 from app.ngt.windows import Opening, Window, day_of, openings
 
@@ -63,7 +63,7 @@ class Candidate:
     tried_at: datetime | None = None
 
 
-class LeftOutBecause(StrEnum):
+class SkipReason(StrEnum):
     """Why a VM is not renewed by itself at present, what stands first counts."""
 
     VANISHED = "vanished"
@@ -79,11 +79,11 @@ class LeftOutBecause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Skipped:
     """A VM that is not in the plan, and why, in a sentence."""
 
     vm: Candidate
-    because: LeftOutBecause
+    because: SkipReason
     sentence: str
 
 
@@ -110,7 +110,7 @@ class AutoPlan:
 
     now: datetime
     planned: tuple[Planned, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[Skipped, ...]
     present: Opening | None
     upcoming: tuple[Opening, ...]
     started_today: int
@@ -152,7 +152,7 @@ def plan_renewals(
     rules: AutoRules, now: datetime, candidates: Collection[Candidate], started_at: Sequence[datetime] = ()
 ) -> AutoPlan:
     """The plan from now on; `started_at` are the beginnings of the automatic jobs of the last days."""
-    left_out: list[LeftOut] = []
+    left_out: list[Skipped] = []
     fitting: list[Candidate] = []
     for vm in candidates:
         reason = _why_left_out(rules, now, vm)
@@ -205,11 +205,11 @@ def _end_of(vm: Candidate) -> datetime:
     return vm.not_after
 
 
-def _why_left_out(rules: AutoRules, now: datetime, vm: Candidate) -> LeftOut | None:
+def _why_left_out(rules: AutoRules, now: datetime, vm: Candidate) -> Skipped | None:
     again_at = tried_again_at(vm)
     renewed_lately = vm.renewed_at is not None and now - vm.renewed_at < _RENEWED_LATELY
     far = vm.not_after is not None and due_from(rules, vm) > now + timedelta(days=AHEAD_DAYS)
-    because = LeftOutBecause
+    because = SkipReason
     rows = (
         (vm.vanished, because.VANISHED, "it is not listed on the cluster any more"),
         (vm.moved, because.VANISHED, "it was seen on another cluster since"),
@@ -228,11 +228,11 @@ def _why_left_out(rules: AutoRules, now: datetime, vm: Candidate) -> LeftOut | N
         ),
         (far, because.FAR_AHEAD, f"its certificate is good until {_shown(vm.not_after)}"),
     )
-    return next((LeftOut(vm, reason, f"{sentence}.") for holds, reason, sentence in rows if holds), None)
+    return next((Skipped(vm, reason, f"{sentence}.") for holds, reason, sentence in rows if holds), None)
 
 
 _NOT_RUNNING = frozenset({PowerState.OFF, PowerState.OTHER})
-_RANKS = {reason: rank for rank, reason in enumerate([*list(LeftOutBecause)[1:], LeftOutBecause.VANISHED])}
+_RANKS = {reason: rank for rank, reason in enumerate([*list(SkipReason)[1:], SkipReason.VANISHED])}
 
 
 def _of_name(name: str | None) -> str:
@@ -246,7 +246,7 @@ def _of_tries(vm: Candidate) -> str:
     return f"{which} renewed nothing, at last at {_shown(vm.tried_at)}"
 
 
-def _order_of_left_out(one: LeftOut) -> tuple[int, bool, float, str]:
+def _order_of_left_out(one: Skipped) -> tuple[int, bool, float, str]:
     end = one.vm.not_after
     return _RANKS[one.because], end is None, 0.0 if end is None else end.timestamp(), one.vm.vm_uuid
 
@@ -302,7 +302,7 @@ def _planned(
     bounds = _bounds(rules, days, fitting, started_today)
     done = started_today
     left = iter(fitting)
-    for day, until in zip(days, spread(bounds.least, bounds.most, rules.at_most_per_day, started_today), strict=True):
+    for day, until in zip(days, level(bounds.least, bounds.most, rules.at_most_per_day, started_today), strict=True):
         # Of today's turns those that were taken already are left out.
         begun = started_today if day is days[0] else 0
         for turn in list(day.turns(until - done + begun))[begun:]:

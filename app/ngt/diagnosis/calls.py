@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from app.ngt.diagnosis.facts import Facts, JobFacts, VmFacts, was_reached
-from app.ngt.diagnosis.findings import Call, CallKind
+from app.ngt.diagnosis.findings import CallKind, NextCall
 from app.ngt.errors import RULES
 from app.ngt.renewal.progress import PICKUP_WAITS, Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, PowerState
@@ -12,19 +12,19 @@ from app.ngt.vocabulary import CertificateSource, PowerState
 _RENEWED_LATELY = timedelta(days=1)
 
 
-def call_for(kind: CallKind, facts: Facts, now: datetime) -> Call | None:
+def call_for(kind: CallKind, facts: Facts, now: datetime) -> NextCall | None:
     """None when nobody has to call anything: an open job does it, or nothing is left to do by a call."""
     vm, job = facts.vm, facts.job
     if job is not None and not job.done:
         restarted = job.wait_reason in PICKUP_WAITS
-        return Call("POST", f"/jobs/{job.id}/agent-restarted") if restarted else None
+        return NextCall("POST", f"/jobs/{job.id}/agent-restarted") if restarted else None
     # What a job has issued is mounted and awaits its agent: another renewal would begin all over again.
     goes_on = kind is not CallKind.RENEW or awaits_pickup(vm)
     if goes_on and job is not None and can_be_retried(job):
-        return Call("POST", f"/jobs/{job.id}/retry")
+        return NextCall("POST", f"/jobs/{job.id}/retry")
     if kind is CallKind.AGENT_RESTARTED:
         return None
-    return Call("POST", f"/vms/{vm.vm_uuid}/ngt/renew", _renewal(facts, now))
+    return NextCall("POST", f"/vms/{vm.vm_uuid}/ngt/renew", _renewal(facts, now))
 
 
 def can_be_retried(job: JobFacts) -> bool:

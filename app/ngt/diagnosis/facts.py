@@ -16,7 +16,7 @@ OLD_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateFacts:
+class KnownCertificateDates:
     """The best that is known of the VM's certificate."""
 
     source: CertificateSource
@@ -46,7 +46,7 @@ class VmFacts:
     communication_type: str | None = None
     guest_fault_code: str | None = None
     guest_fault: str | None = None
-    certificate: CertificateFacts | None = None
+    certificate: KnownCertificateDates | None = None
     date_sources: frozenset[CertificateSource] = frozenset()
     renewed_at: datetime | None = None
     awaiting_pickup_since: datetime | None = None
@@ -119,15 +119,15 @@ class Facts:
 # What they come to.
 
 
-def is_expired(certificate: CertificateFacts | None, now: datetime) -> bool:
+def is_expired(certificate: KnownCertificateDates | None, now: datetime) -> bool:
     return _is_seen(certificate) and certificate is not None and certificate.not_after <= now
 
 
-def is_good(certificate: CertificateFacts | None, now: datetime) -> bool:
+def is_good(certificate: KnownCertificateDates | None, now: datetime) -> bool:
     return _is_seen(certificate) and certificate is not None and certificate.not_after > now
 
 
-def _is_seen(certificate: CertificateFacts | None) -> bool:
+def _is_seen(certificate: KnownCertificateDates | None) -> bool:
     """A computed date is nobody's observation: it is never called valid, nor expired."""
     return certificate is not None and certificate.source is not CertificateSource.COMPUTED
 

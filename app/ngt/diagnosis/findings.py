@@ -233,7 +233,7 @@ FINDINGS: dict[FindingCode, FindingRule] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class NextCall:
     """A call to make as it is. `body`: the members of its JSON object; none: no body is needed."""
 
     method: str
@@ -248,7 +248,7 @@ class Finding:
     code: FindingCode
     message: str
     next_step: str
-    call: Call | None = None
+    call: NextCall | None = None
 
     @property
     def severity(self) -> Severity:
@@ -256,7 +256,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class DiagnosisResult:
     """All findings, the most important first; there is at least one. `healthy`: no error and no warning."""
 
     healthy: bool

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.ngt.diagnosis.facts import CertificateFacts, JobFacts, VmFacts
+from app.ngt.diagnosis.facts import JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.vocabulary import CertificateSource
 
@@ -16,7 +16,7 @@ _SOURCES = {
 }
 
 
-def days_left(certificate: CertificateFacts | None, now: datetime) -> int:
+def days_left(certificate: KnownCertificateDates | None, now: datetime) -> int:
     return 0 if certificate is None else (certificate.not_after - now) // DAY
 
 
@@ -32,19 +32,19 @@ def day(at: datetime | None) -> str:
     return "an unknown day" if at is None else f"{at:%Y-%m-%d}"
 
 
-def date_of(certificate: CertificateFacts | None) -> str:
+def date_of(certificate: KnownCertificateDates | None) -> str:
     if certificate is None:
         return "an unknown day"
     source = _SOURCES[certificate.source]
     return f"good until {certificate.not_after:%Y-%m-%d}, {source} on {certificate.observed_at:%Y-%m-%d}"
 
 
-def ago(certificate: CertificateFacts | None, now: datetime) -> str:
+def ago(certificate: KnownCertificateDates | None, now: datetime) -> str:
     days = 0 if certificate is None else (now - certificate.not_after) // DAY
     return _count(days) + " ago" if days else "less than a day ago"
 
 
-def in_days(certificate: CertificateFacts | None, now: datetime) -> str:
+def in_days(certificate: KnownCertificateDates | None, now: datetime) -> str:
     days = days_left(certificate, now)
     return f"in {_count(days)}" if days else "in less than a day"
 

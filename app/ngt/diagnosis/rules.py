@@ -17,7 +17,7 @@ from app.ngt.diagnosis.facts import (
     is_serial,
     names_another,
 )
-from app.ngt.diagnosis.findings import FINDINGS, CallKind, Diagnosis, Finding, FindingCode, Severity
+from app.ngt.diagnosis.findings import FINDINGS, CallKind, DiagnosisResult, Finding, FindingCode, Severity
 from app.ngt.diagnosis.messages import (
     ago,
     because,
@@ -57,18 +57,18 @@ class _Row:
     next_step: str | None = None
 
 
-def diagnose(facts: Facts, now: datetime) -> Diagnosis:
+def diagnose(facts: Facts, now: datetime) -> DiagnosisResult:
     found = sorted((row for row in _rows(facts, now) if row.holds), key=lambda row: _ORDER[row.code])
     findings = tuple(_finding(row, facts, now) for row in found)
     grave = [each for each in findings if each.severity in _GRAVE]
     name = name_of(facts.vm)
     if not grave:
         said = f"{name}: nothing is wrong with its NGT, as far as it was checked."
-        return Diagnosis(healthy=True, summary=said, findings=(*findings, _all_is_well(facts, now)))
+        return DiagnosisResult(healthy=True, summary=said, findings=(*findings, _all_is_well(facts, now)))
     first = FINDINGS[grave[0].code]
     state = "its NGT does not work" if first.severity is Severity.ERROR else "its NGT needs attention"
     more = f" ({len(grave) - 1} more below)" if len(grave) > 1 else ""
-    return Diagnosis(healthy=False, summary=f"{name}: {state}: {first.title}{more}.", findings=findings)
+    return DiagnosisResult(healthy=False, summary=f"{name}: {state}: {first.title}{more}.", findings=findings)
 
 
 def _finding(row: _Row, facts: Facts, now: datetime) -> Finding:

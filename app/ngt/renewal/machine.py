@@ -31,7 +31,7 @@ MOST_LOST_ANSWERS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProcedureStep:
     """One row of the procedure. `changes`: it sends a changing text to a CVM."""
 
     name: StepName
@@ -40,14 +40,14 @@ class Step:
 
 
 PROCEDURE = (
-    Step(StepName.FIND_VM, changes=False, percent=5),
-    Step(StepName.READ_NGT_BEFORE, changes=False, percent=15),
-    Step(StepName.RECREATE_ENTITY, changes=True, percent=30),
-    Step(StepName.REFRESH_ENTITY, changes=True, percent=30),
-    Step(StepName.MOUNT_ISO, changes=True, percent=50),
-    Step(StepName.RESTART_AGENT, changes=False, percent=65),
-    Step(StepName.VERIFY, changes=False, percent=80),
-    Step(StepName.RESTORE_CAPABILITIES, changes=True, percent=95),
+    ProcedureStep(StepName.FIND_VM, changes=False, percent=5),
+    ProcedureStep(StepName.READ_NGT_BEFORE, changes=False, percent=15),
+    ProcedureStep(StepName.RECREATE_ENTITY, changes=True, percent=30),
+    ProcedureStep(StepName.REFRESH_ENTITY, changes=True, percent=30),
+    ProcedureStep(StepName.MOUNT_ISO, changes=True, percent=50),
+    ProcedureStep(StepName.RESTART_AGENT, changes=False, percent=65),
+    ProcedureStep(StepName.VERIFY, changes=False, percent=80),
+    ProcedureStep(StepName.RESTORE_CAPABILITIES, changes=True, percent=95),
 )
 
 

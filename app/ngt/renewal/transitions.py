@@ -45,7 +45,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Woken:
+class Resumed:
     """A worker took the job up; `sighting` is what the watch saw since, `reported`: a caller said to look now.
 
     `pushed` is the last certificate that was handed in for the VM, also one that was before the job.
@@ -117,11 +117,11 @@ class Verified:
     guest_asked: bool
 
 
-Answer = Woken | VmFound | BeforeRead | Looked | Failed | Changed | ChangeLost | AgentRestarted | Verified
+Answer = Resumed | VmFound | BeforeRead | Looked | Failed | Changed | ChangeLost | AgentRestarted | Verified
 
 
 @dataclass(frozen=True, slots=True)
-class Advance:
+class Transition:
     """The new progress, the verdict on the step, and the words to show: `result_vec` and a sentence."""
 
     progress: Progress
@@ -130,13 +130,15 @@ class Advance:
     result_vec: str | None = None
 
 
-def advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Advance:
+def advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Transition:
     """The one place where progress changes."""
     match answer:
-        case Woken():
-            return Advance(_woken(p, answer, rules, now), Verdict.DONE)
+        case Resumed():
+            return Transition(_woken(p, answer, rules, now), Verdict.DONE)
         case VmFound(cluster, vm):
-            return Advance(_calm(replace(p, cluster=cluster, vm=vm)), Verdict.DONE, f"found {vm.name!r} on {cluster}")
+            return Transition(
+                _calm(replace(p, cluster=cluster, vm=vm)), Verdict.DONE, f"found {vm.name!r} on {cluster}"
+            )
         case BeforeRead():
             return _before_read(p, answer)
         case Looked(sighting, clock):
@@ -151,7 +153,7 @@ def advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Advance
             return _lost(p, p.intent)
         case AgentRestarted():
             restarted = replace(_calm(p), restarted_at=now, guest_reads=0, guest_read_at=None)
-            return Advance(restarted, Verdict.DONE, "the agent was restarted")
+            return Transition(restarted, Verdict.DONE, "the agent was restarted")
         case Verified():
             return _verified(p, answer, rules, now)
         case _:
@@ -177,7 +179,7 @@ def _verify_by(p: Progress, rules: Rules, now: datetime) -> datetime:
 # Looks.
 
 
-def _woken(p: Progress, woken: Woken, rules: Rules, now: datetime) -> Progress:
+def _woken(p: Progress, woken: Resumed, rules: Rules, now: datetime) -> Progress:
     if p.intent is not None:
         # Whoever sent it is gone without storing an answer: it may be at work still.
         return replace(p, intent=replace(p.intent, lost=True))
@@ -201,7 +203,7 @@ def _woken(p: Progress, woken: Woken, rules: Rules, now: datetime) -> Progress:
     return replace(p, seen=sighting, news=True, retry_at=None)
 
 
-def _before_read(p: Progress, answer: BeforeRead) -> Advance:
+def _before_read(p: Progress, answer: BeforeRead) -> Transition:
     fault = answer.guest_failure
     before = Before(
         sighting=answer.sighting,
@@ -214,29 +216,29 @@ def _before_read(p: Progress, answer: BeforeRead) -> Advance:
     said = f"the certificate is valid until {old:%Y-%m-%d}" if old is not None else "no certificate's date is known"
     if answer.sighting.entity is None:
         said = "the VM has no tools entity"
-    return Advance(known, Verdict.DONE, f"{said}; {fault.message}" if fault is not None else said)
+    return Transition(known, Verdict.DONE, f"{said}; {fault.message}" if fault is not None else said)
 
 
-def _looked(p: Progress, sighting: Sighting, rules: Rules, now: datetime) -> Advance:
+def _looked(p: Progress, sighting: Sighting, rules: Rules, now: datetime) -> Transition:
     p = replace(p, seen=sighting, retry_at=None)
     if p.intent is not None:
         return _look_after_lost_answer(p, p.intent, sighting, rules, now)
     if p.entity is EntityStage.MISSING and sighting.entity is not None:
-        return Advance(_calm(_issued(p, rules, now)), Verdict.DONE, "the VM has its tools entity")
+        return Transition(_calm(_issued(p, rules, now)), Verdict.DONE, "the VM has its tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.delete_begun and sighting.entity is None:
         missing = replace(_missing(p, now), refused=None)
-        return Advance(missing, Verdict.DONE, "the VM has no tools entity")
+        return Transition(missing, Verdict.DONE, "the VM has no tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.refused is not None:
         p = replace(p, failed=p.refused)
     if p.entity is EntityStage.ISSUED and sighting.entity is None:
-        return Advance(_gone(p, now), Verdict.DONE, "the VM's tools entity is gone")
+        return Transition(_gone(p, now), Verdict.DONE, "the VM's tools entity is gone")
     if p.entity is EntityStage.ISSUED and p.between is None:
         p = replace(p, between=sighting)
     if p.entity is EntityStage.ISSUED and p.mounted_at is None and p.was_mounted and _iso_mounted(sighting):
         p = replace(p, mounted_at=now, verify_by=_verify_by(p, rules, now))
     if p.proof is not None and p.after is None:
         p = replace(p, after=sighting)
-    return Advance(p, Verdict.DONE)
+    return Transition(p, Verdict.DONE)
 
 
 def _iso_mounted(sighting: Sighting) -> bool:
@@ -277,33 +279,35 @@ def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
     )
 
 
-def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rules: Rules, now: datetime) -> Advance:
+def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rules: Rules, now: datetime) -> Transition:
     """Two looks that agree decide what the lost change left behind; a call that was on its way may land between."""
     looks = (*intent.looks, sighting)
     settled = len(looks) > 1 and _agree(looks[-2], looks[-1])
     if not settled:
         looking = replace(intent, lost=True, looks=looks[-2:])
-        return Advance(replace(p, intent=looking), Verdict.NOT_YET, "looking again")
+        return Transition(replace(p, intent=looking), Verdict.NOT_YET, "looking again")
     p = replace(p, intent=None, lost_answers=p.lost_answers + 1, retry_at=None)
     if sighting.entity is None and p.delete_begun:
         missing = replace(_missing(p, now), mounted_at=None, between=None)
-        return Advance(missing, Verdict.LOST, "the VM has no tools entity")
+        return Transition(missing, Verdict.LOST, "the VM has no tools entity")
     if intent.step is StepName.MOUNT_ISO:
         if _iso_mounted(sighting):
-            return Advance(replace(p, mounted_at=now, verify_by=_verify_by(p, rules, now)), Verdict.DONE, "mounted")
-        return Advance(p, Verdict.LOST, "the ISO is not mounted; it will be mounted again")
+            return Transition(replace(p, mounted_at=now, verify_by=_verify_by(p, rules, now)), Verdict.DONE, "mounted")
+        return Transition(p, Verdict.LOST, "the ISO is not mounted; it will be mounted again")
     if intent.step is StepName.RESTORE_CAPABILITIES:
         p = replace(p, after=sighting if p.proof is not None else p.after)
         if not lost_capabilities(p):
-            return Advance(replace(p, capabilities_tried=True), Verdict.DONE)
+            return Transition(replace(p, capabilities_tried=True), Verdict.DONE)
         # They are worth another try, but not a job without an end.
         given_up = p.lost_answers >= MOST_LOST_ANSWERS
-        return Advance(replace(p, capabilities_tried=given_up), Verdict.LOST, "nothing was put back; it is tried again")
+        return Transition(
+            replace(p, capabilities_tried=given_up), Verdict.LOST, "nothing was put back; it is tried again"
+        )
     if intent.step is StepName.RECREATE_ENTITY and _is_new_entity(p, sighting):
-        return Advance(_issued(p, rules, now), Verdict.DONE, "the VM has a new tools entity")
+        return Transition(_issued(p, rules, now), Verdict.DONE, "the VM has a new tools entity")
     # A refresh leaves no sign on the entity. Another one does no harm, but one that was never done would be missed.
     said = "the VM has its tools entity, perhaps still the one from before; it is tried again"
-    return Advance(replace(p, entity=EntityStage.UNTOUCHED), Verdict.LOST, said)
+    return Transition(replace(p, entity=EntityStage.UNTOUCHED), Verdict.LOST, said)
 
 
 def _agree(one: Sighting, other: Sighting) -> bool:
@@ -327,9 +331,9 @@ def _is_new_entity(p: Progress, sighting: Sighting) -> bool:
 # Changes.
 
 
-def _lost(p: Progress, intent: Intent) -> Advance:
+def _lost(p: Progress, intent: Intent) -> Transition:
     message = f"the answer was lost; the VM is not touched again before {intent.remote_until_at:%H:%M:%S}Z"
-    return Advance(replace(p, intent=replace(intent, lost=True)), Verdict.LOST, message)
+    return Transition(replace(p, intent=replace(intent, lost=True)), Verdict.LOST, message)
 
 
 def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
@@ -350,14 +354,14 @@ def _verdict_of_ncli_mount(answer: ToolAnswer) -> tuple[Verdict, str | None]:
     return (Verdict.DONE if error is None and answer.exit_status == 0 else Verdict.LOST), None
 
 
-def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, now: datetime) -> Advance:
+def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, now: datetime) -> Transition:
     if answer.late:
         late = Failure(FaultCode.COMMAND_TIMEOUT, f"the text reached {intent.cvm} too late and refused to begin")
         return _failed(p, intent.step, late, rules, now)
     if intent.step is StepName.RESTORE_CAPABILITIES:
         errors = "; ".join(filter(None, (read_ncli_error(tool.output) for tool in answer.tools)))
         names = ", ".join(tool.name for tool in answer.tools)
-        return Advance(replace(p, capabilities_tried=True, after=None), Verdict.DONE, errors or names)
+        return Transition(replace(p, capabilities_tried=True, after=None), Verdict.DONE, errors or names)
     if not answer.tools:
         return _lost(replace(p, intent=intent), intent)
     last = answer.tools[-1]
@@ -372,13 +376,13 @@ def _changed(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
             return _lost(replace(p, intent=intent), intent)
         case Verdict.DONE, "mount":
             mounted = replace(_calm(p), mounted_at=now, verify_by=_verify_by(p, rules, now))
-            return Advance(mounted, Verdict.DONE, "the ISO is mounted", words)
+            return Transition(mounted, Verdict.DONE, "the ISO is mounted", words)
         case Verdict.DONE, _:
-            return Advance(_calm(_issued(p, rules, now)), Verdict.DONE, "a new certificate was issued", words)
+            return Transition(_calm(_issued(p, rules, now)), Verdict.DONE, "a new certificate was issued", words)
         case _:
             refused = _refused(p, last.name, words or "", rules, now)
             said = refused.trouble or refused.refused or refused.failed
-            return Advance(refused, Verdict.REFUSED, said.message if said is not None else "", words)
+            return Transition(refused, Verdict.REFUSED, said.message if said is not None else "", words)
 
 
 def _refused(p: Progress, tool: str, words: str, rules: Rules, now: datetime) -> Progress:
@@ -410,8 +414,8 @@ def _refused(p: Progress, tool: str, words: str, rules: Rules, now: datetime) ->
 # What did not come about.
 
 
-def _failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: datetime) -> Advance:
-    said = Advance(p, Verdict.NOT_YET, failure.message)
+def _failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: datetime) -> Transition:
+    said = Transition(p, Verdict.NOT_YET, failure.message)
     if step is StepName.RESTORE_CAPABILITIES:
         return replace(said, progress=replace(p, intent=None, capabilities_tried=True), verdict=Verdict.REFUSED)
     if step is StepName.VERIFY:
@@ -441,7 +445,7 @@ def _restart_failed(p: Progress, failure: Failure, rules: Rules, now: datetime) 
 # Proving it.
 
 
-def _verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Advance:
+def _verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Transition:
     p = replace(
         p,
         seen=answer.sighting or p.seen,
@@ -454,7 +458,7 @@ def _verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Adv
         guest_read_at=now if answer.guest_asked else p.guest_read_at,
     )
     if answer.sighting is not None and answer.sighting.entity is None:
-        return Advance(_gone(p, now), Verdict.NOT_YET, "the VM's tools entity is gone")
+        return Transition(_gone(p, now), Verdict.NOT_YET, "the VM's tools entity is gone")
     proof = proof_by_guest(p, answer.guest) if answer.guest is not None else None
     if proof is None and p.pushed is not None:
         proof = proof_by_push(p, p.pushed)
@@ -463,5 +467,5 @@ def _verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Adv
     if proof is None and p.seen is not None and accepts_link_only(p, rules, now):
         proof = link_only(p, p.seen)
     if proof is None:
-        return Advance(p, Verdict.NOT_YET, "the new certificate was not seen yet")
-    return Advance(replace(_calm(p), proof=proof, seen=None), Verdict.DONE, f"proved by {proof.by}")
+        return Transition(p, Verdict.NOT_YET, "the new certificate was not seen yet")
+    return Transition(replace(_calm(p), proof=proof, seen=None), Verdict.DONE, f"proved by {proof.by}")

@@ -13,7 +13,7 @@ from app.settings.limits import Seconds, Table, at_least_one
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures by a private key alone: with a shared secret, or none, anybody who may check a token could make one."""
 
-# The same words as `app.store.records.all.Scope`, which the settings must not know.
+# The same words as `app.store.records.callers.Scope`, which the settings must not know.
 ScopeWord = Literal["vms:read", "jobs:read", "renew", "jobs:cancel", "certificates:write", "clusters:scan", "admin"]
 
 _Url = Annotated[str, Field(pattern=r"^https?://[^/\s?#]+(/[^\s#]*)?$")]

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.errors import Fault, FaultCode
 from app.store.postgres.database import Database
 from app.store.postgres.tables import API_KEY
-from app.store.records.all import Caller, KeyRecord, Scope
+from app.store.records.callers import Caller, KeyRecord, Scope
 
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_DIGITS = 8

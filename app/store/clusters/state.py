@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import WaitReason
-from app.store.jobs.mapping import change_jobs
+from app.store.jobs.mapping import update_jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER, JOB
-from app.store.records.all import ClusterRecord
+from app.store.records.clusters import ClusterRecord
 
 
 class Clusters:
@@ -54,7 +54,7 @@ class Clusters:
             cluster = await _change(connection, name, update(CLUSTER).values(**running_again))
             # A job that was held has no due time; where no slot is free a worker holds it again, and says so.
             held = and_(~JOB.c.done, JOB.c.wait_reason == WaitReason.CLUSTER_PAUSED, JOB.c.due_at.is_(None))
-            await connection.execute(change_jobs(JOB.c.cluster == name, held, due_at=func.now()))
+            await connection.execute(update_jobs(JOB.c.cluster == name, held, due_at=func.now()))
             idle = func.coalesce(JOB.c.lease_until < func.now(), True)
             due = select(JOB.c.id).where(JOB.c.cluster == name, ~JOB.c.done, JOB.c.due_at <= func.now(), idle)
             for job_id in (await connection.scalars(due.order_by(JOB.c.created_at, JOB.c.id))).all():

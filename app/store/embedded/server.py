@@ -54,7 +54,7 @@ _SETTINGS = {
 class EmbeddedPostgres:
     """The running server, from `start_embedded` until `close()`. `url` names the service's own database on it."""
 
-    def __init__(self, server: "_Server", url: str, in_use: int) -> None:
+    def __init__(self, server: "_PostgresServer", url: str, in_use: int) -> None:
         self.url = url
         self._server = server
         self._in_use: int | None = in_use
@@ -83,7 +83,7 @@ def start_embedded(data_dir: Path) -> EmbeddedPostgres:
     """
     owner = find_owner()
     folder = claim_folder(data_dir, owner)
-    server = _Server(folder, owner)
+    server = _PostgresServer(folder, owner)
     with server.start_lock():
         in_use = server.open_lock("in-use.lock")
         try:
@@ -99,7 +99,7 @@ def start_embedded(data_dir: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(server, url, in_use)
 
 
-class _Server:
+class _PostgresServer:
     """The programs and the files of one data folder. `start` and `stop` are called under `start_lock`."""
 
     def __init__(self, folder: Path, owner: Owner) -> None:

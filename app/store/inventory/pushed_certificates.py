@@ -8,13 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.renewal.progress import PICKUP_WAITS, PushedCertificate
 from app.ngt.renewal.proof import proof_by_push
 from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
-from app.store.jobs.mapping import change_job
+from app.store.jobs.mapping import update_job
 from app.store.jobs.progress_json import load
 from app.store.observations import store_observations
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import JOB
-from app.store.records.all import JobStatus, Observation
+from app.store.records.inventory import Observation
+from app.store.records.jobs import JobStatus
 
 _NOW = text("SELECT clock_timestamp()")
 
@@ -50,7 +51,7 @@ class PushedCertificates:
         if job is None or proof_by_push(load(job["progress"]), pushed) is None:
             return
         if job["status"] == JobStatus.WAITING and job["wait_reason"] in PICKUP_WAITS:
-            await connection.execute(change_job(job["id"], look_now=True, due_at=func.now()))
+            await connection.execute(update_job(job["id"], look_now=True, due_at=func.now()))
             await self._wakeups.wake(connection, job["id"])
         else:
             await connection.execute(update(JOB).where(JOB.c.id == job["id"]).values(look_now=True))

@@ -15,14 +15,15 @@ from app.ngt.errors import Fault
 from app.ngt.vocabulary import VmUuid
 from app.store.observations import store_observations
 from app.store.postgres.database import Database
-from app.store.records.all import Observation, ScanOutcome
+from app.store.records.inventory import Observation
+from app.store.records.scans import ScanOutcome
 from app.store.scans.claims import ScanClaim, ScanEnd, end_scan, lock_scan
 
 _ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class SeenVm:
+class ScannedVm:
     """One VM as a listing and, where it was answered, the query of the tools' entities show it; None is "not said"."""
 
     vm_uuid: VmUuid
@@ -40,7 +41,7 @@ class SeenVm:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ScanResult:
     """What a look at a cluster showed at `at`, of all its VMs or of one.
 
     `has_entities`: the query was answered too; otherwise what was known of the tools' entities stays, as far as the
@@ -48,7 +49,7 @@ class Seen:
     """
 
     at: datetime
-    vms: Sequence[SeenVm]
+    vms: Sequence[ScannedVm]
     has_entities: bool
     absent: Collection[VmUuid] | None
     dates: Sequence[Observation] = ()
@@ -152,7 +153,7 @@ class Inventory:
             rows = (await connection.execute(_KNOWN_ENTITIES, {"cluster": cluster})).all()
             return {VmUuid(vm_uuid): ngt_uuid for vm_uuid, ngt_uuid in rows}
 
-    async def store(self, claim: ScanClaim, seen: Seen) -> Stored:
+    async def store(self, claim: ScanClaim, seen: ScanResult) -> Stored:
         """Stores all of it or nothing; a statement for each five hundred VMs."""
         async with self._database.transaction() as connection:
             await lock_scan(connection, claim)
@@ -201,8 +202,8 @@ class Inventory:
                 await connection.execute(_NOT_WHOLE, {"cluster": claim.cluster, **_of(end.fault)})
 
 
-async def _store_some(connection: AsyncConnection, cluster: str, seen: Seen, vms: Sequence[SeenVm]) -> int:
-    rows = json.dumps([{name: getattr(vm, name) for name in SeenVm.__slots__} for vm in vms])
+async def _store_some(connection: AsyncConnection, cluster: str, seen: ScanResult, vms: Sequence[ScannedVm]) -> int:
+    rows = json.dumps([{name: getattr(vm, name) for name in ScannedVm.__slots__} for vm in vms])
     values = {"cluster": cluster, "at": seen.at, "seen": rows, "whole": seen.has_entities}
     return int(await connection.scalar(_STORE, values) or 0)
 

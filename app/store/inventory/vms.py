@@ -16,7 +16,7 @@ from app.store.records.inventory import (
     BeforeRenewal,
     ClusterTotals,
     ExpiringWeek,
-    Forecast,
+    ForecastRecord,
     KnownNgt,
     KnownVm,
     SourceSaid,
@@ -133,14 +133,16 @@ class Vms:
                 last_job_outcome=None if last is None else last.outcome,
             )
 
-    async def forecast(self, clusters: Collection[str]) -> Forecast:
+    async def forecast(self, clusters: Collection[str]) -> ForecastRecord:
         """When the certificates of these clusters expire, week by week for `FORECAST_DAYS` days."""
         values = {"clusters": list(clusters), "days": FORECAST_DAYS}
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_FORECAST, values)).mappings().all()
         weeks = tuple(_week(row) for row in rows if not row["is_total"] and row["week"] is not None)
         totals = {row["cluster"]: _totals(row) for row in rows if row["is_total"]}
-        return Forecast(weeks, tuple(totals.get(name) or ClusterTotals(name, 0, 0, 0, 0) for name in sorted(clusters)))
+        return ForecastRecord(
+            weeks, tuple(totals.get(name) or ClusterTotals(name, 0, 0, 0, 0) for name in sorted(clusters))
+        )
 
 
 async def _find(connection: AsyncConnection, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownVm | None:

@@ -13,14 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.exchanges import store_answers, store_text
-from app.store.jobs.holds import Hold
+from app.store.jobs.holds import JobHold
 from app.store.jobs.mapping import JOB_CHANNEL
-from app.store.jobs.outcomes import AutoStop, remember_end
+from app.store.jobs.outcomes import record_outcome
 from app.store.jobs.progress_json import dump, load, load_pushed, load_sighting
-from app.store.jobs.slots import SlotRules, make_due_without_cluster, may_run, wake_held, why_not_change
+from app.store.jobs.slots import SlotRules, acquire_slot, find_hold_before_change, release_orphans, wake_held
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
-from app.store.records.claims import Begun, Claim, Ended, FenceLost, Held, PutBack, State
+from app.store.records.claims import AutoStop, Claim, FenceLost, Held, Outcome, ProgressColumns, Release, StepIntent
 from app.store.webhooks.outbox import Outbox
 
 # A step that is taken again goes on in its row, so that a long wait does not fill the list.
@@ -99,7 +99,7 @@ _NOTIFY = text("SELECT pg_notify(:channel, :id)")
 _TELLS_NOBODY = Outbox()
 
 
-class Running:
+class JobClaims:
     """What one worker process may do with jobs. `runner` names the process and must be its own."""
 
     def __init__(
@@ -135,7 +135,7 @@ class Running:
                 return None
             cluster, takes_slot = found
             rules = slots.get(cluster) if cluster is not None else None
-            if takes_slot and rules is not None and not await may_run(connection, job_id, cluster, rules):
+            if takes_slot and rules is not None and not await acquire_slot(connection, job_id, cluster, rules):
                 await _notify(connection, job_id)
                 return None
             return await self._take(connection, job_id, cluster)
@@ -166,17 +166,19 @@ class Running:
             last_step=(int(last_step[0]), last_step[1], last_step[2]) if last_step is not None else None,
         )
 
-    async def begin_step(self, claim: Claim, state: State, begun: Begun, *, if_held: State) -> int | None:
+    async def begin_step(
+        self, claim: Claim, state: ProgressColumns, begun: StepIntent, *, if_held: ProgressColumns
+    ) -> int | None:
         """Stores the last answer and the next intent; gives the id of the stored exchange of a changing text.
 
         Raises FenceLost when the job is not this runner's any more, and Held when a pause or a stranded VM lets
         nothing begin: then the answer is stored, and the job was put back with the progress of `if_held`.
         """
-        held: Hold | None = None
+        held: JobHold | None = None
         exchange_id: int | None = None
         async with self._database.transaction() as connection:
             if begun.may_be_held and claim.cluster is not None:
-                held = await why_not_change(connection, claim.job_id, claim.cluster)
+                held = await find_hold_before_change(connection, claim.job_id, claim.cluster)
             await self._store_answer(connection, claim, state)
             if held is not None:
                 await self._hold(connection, claim, if_held, held)
@@ -186,7 +188,7 @@ class Running:
             raise Held(held.message)
         return exchange_id
 
-    async def _hold(self, connection: AsyncConnection, claim: Claim, state: State, hold: Hold) -> None:
+    async def _hold(self, connection: AsyncConnection, claim: Claim, state: ProgressColumns, hold: JobHold) -> None:
         await self._update(
             connection,
             claim,
@@ -195,7 +197,9 @@ class Running:
             {"reason": hold.reason, "message": hold.message},
         )
 
-    async def _store_intent(self, connection: AsyncConnection, claim: Claim, state: State, begun: Begun) -> int | None:
+    async def _store_intent(
+        self, connection: AsyncConnection, claim: Claim, state: ProgressColumns, begun: StepIntent
+    ) -> int | None:
         await self._update(
             connection,
             claim,
@@ -216,14 +220,20 @@ class Running:
             return None
         return await store_text(connection, claim.job_id, begun.sent)
 
-    async def save(self, claim: Claim, state: State) -> None:
+    async def save(self, claim: Claim, state: ProgressColumns) -> None:
         """Stores the answer to a change before anything else is done. Raises FenceLost."""
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
             await self._update(connection, claim, state, _SAVE, {})
 
     async def put_back(
-        self, claim: Claim, state: State, back: PutBack, slots: SlotRules | None, *, cluster: str | None = None
+        self,
+        claim: Claim,
+        state: ProgressColumns,
+        back: Release,
+        slots: SlotRules | None,
+        *,
+        cluster: str | None = None,
     ) -> None:
         """The job waits and holds nothing any more; `cluster` is set once it is known. Raises FenceLost."""
         async with self._database.transaction() as connection:
@@ -249,7 +259,9 @@ class Running:
                 await self._wakeups.wake(connection, claim.job_id, at=back.until, stranded=state.stranded)
             await self._wake_next(connection, claim, slots)
 
-    async def finish(self, claim: Claim, state: State, ended: Ended, slots: SlotRules | None) -> AutoStop | None:
+    async def finish(
+        self, claim: Claim, state: ProgressColumns, ended: Outcome, slots: SlotRules | None
+    ) -> AutoStop | None:
         """The job ends, with everything that follows from it, in one transaction. Raises FenceLost.
 
         Answers whether that stopped the automatic renewals of its cluster.
@@ -273,13 +285,13 @@ class Running:
             )
             await self._outbox.tell_of_end(connection, claim.job_id, ended.outcome)
             if claim.cluster is not None:
-                stop = await remember_end(connection, claim, ended)
+                stop = await record_outcome(connection, claim, ended)
             if stop is not None:
                 await self._outbox.tell_of_auto_stop(connection, claim.job_id, stop)
             await self._wake_next(connection, claim, slots)
         return stop
 
-    async def _store_answer(self, connection: AsyncConnection, claim: Claim, state: State) -> None:
+    async def _store_answer(self, connection: AsyncConnection, claim: Claim, state: ProgressColumns) -> None:
         """The step's verdict and the texts; the row itself is written by the caller's `_update`."""
         done = state.done
         if done is not None and claim.last_step is not None:
@@ -309,7 +321,12 @@ class Running:
             )
 
     async def _update(
-        self, connection: AsyncConnection, claim: Claim, state: State, update: TextClause, values: dict[str, Any]
+        self,
+        connection: AsyncConnection,
+        claim: Claim,
+        state: ProgressColumns,
+        update: TextClause,
+        values: dict[str, Any],
     ) -> None:
         progress = state.progress
         done = await connection.execute(
@@ -369,7 +386,7 @@ class Running:
             due = rows.all()
             for job_id, stranded in due:
                 await self._wakeups.wake(connection, job_id, stranded=stranded)
-            for job_id in await make_due_without_cluster(connection, list(slots)):
+            for job_id in await release_orphans(connection, list(slots)):
                 await self._wakeups.wake(connection, job_id)
             for cluster, rules in slots.items():
                 await wake_held(connection, self._wakeups, cluster, rules)

@@ -15,7 +15,7 @@ _READINGS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class JobEvent:
+class JobEventRecord:
     """What was shown of a job from `at` on. Versions rise; those that look like the one before are left out."""
 
     version: int
@@ -38,7 +38,7 @@ class JobEvents:
         self._database = database
         self._turns = asyncio.Semaphore(_READINGS_AT_ONCE)
 
-    async def list(self, job_id: UUID, *, after: int, limit: int) -> tuple[JobEvent, ...]:
+    async def list(self, job_id: UUID, *, after: int, limit: int) -> tuple[JobEventRecord, ...]:
         """At most `limit` events of versions above `after`, oldest first; none when there is no such job.
 
         Raises Fault `database-unavailable`.
@@ -46,4 +46,4 @@ class JobEvents:
         wanted = select(JOB_EVENT).where(JOB_EVENT.c.job_id == job_id, JOB_EVENT.c.version > after)
         async with self._turns, self._database.transaction() as connection:
             rows = (await connection.execute(wanted.order_by(JOB_EVENT.c.version).limit(limit))).mappings()
-            return tuple(JobEvent(**{name: row[name] for name in JobEvent.__slots__}) for row in rows)
+            return tuple(JobEventRecord(**{name: row[name] for name in JobEventRecord.__slots__}) for row in rows)

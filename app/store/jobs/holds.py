@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.renewal.progress import WaitReason
 
 # A job that is held for one of these has no due time; what held it wakes it.
-HELD = (
+HOLD_REASONS = (
     WaitReason.SERVICE_PAUSED,
     WaitReason.CLUSTER_BUSY,
     WaitReason.CLUSTER_PAUSED,
@@ -26,7 +26,7 @@ _HELD_BECAUSE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class JobHold:
     """Why a job must not go on now."""
 
     reason: WaitReason
@@ -38,19 +38,19 @@ PAUSE_STANDS = "(pause.until IS NULL OR pause.until > clock_timestamp())"
 _FIND_PAUSE = text(f"SELECT reason, until FROM pause WHERE {PAUSE_STANDS}")  # noqa: S608 - a constant
 
 
-async def find_hold(connection: AsyncConnection) -> Hold | None:
+async def find_hold(connection: AsyncConnection) -> JobHold | None:
     """What a new job says while the whole service is paused."""
     row = (await connection.execute(_FIND_PAUSE)).one_or_none()
     return None if row is None else hold_of_pause(row.reason, row.until)
 
 
-def hold_of_cluster(reason: WaitReason) -> Hold:
-    return Hold(reason, _HELD_BECAUSE[reason])
+def hold_of_cluster(reason: WaitReason) -> JobHold:
+    return JobHold(reason, _HELD_BECAUSE[reason])
 
 
-def hold_of_pause(reason: str | None, until: datetime | None) -> Hold:
+def hold_of_pause(reason: str | None, until: datetime | None) -> JobHold:
     """What a job says that the pause of the whole service holds."""
     ends = "" if until is None else f" until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     because = "" if reason is None else f": {reason}"
     starts = "then" if until is not None else "when it is resumed"
-    return Hold(WaitReason.SERVICE_PAUSED, f"the service is paused{ends}{because}; the renewal starts {starts}")
+    return JobHold(WaitReason.SERVICE_PAUSED, f"the service is paused{ends}{because}; the renewal starts {starts}")

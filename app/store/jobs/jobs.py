@@ -19,14 +19,17 @@ from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.renewal.progress import PERSON_WAITS, PICKUP_WAITS, WaitReason
 from app.ngt.renewal.standing import begin_retry, remaining_action, takes_slot
 from app.ngt.vocabulary import VmUuid
-from app.store.jobs.holds import Hold, find_hold
-from app.store.jobs.mapping import JobValues, announced, change_job, job_record, lock_job, with_steps
+from app.store.jobs.holds import JobHold, find_hold
+from app.store.jobs.mapping import lock_job, returning_with_notify, update_job, with_steps
 from app.store.jobs.progress_json import dump, load, new_progress
-from app.store.jobs.search import JobFilter, PageCursor, search
+from app.store.jobs.search import JobFilter, search
 from app.store.postgres.database import Database
+from app.store.postgres.pages import PageCursor
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CORRELATION, EXCHANGE, IDEMPOTENCY, JOB, VM
-from app.store.records.all import Caller, Exchange, IdempotencyKey, JobRecord, JobStatus, NewRenewal, StartedRenewal
+from app.store.records.callers import Caller
+from app.store.records.jobs import Exchange, IdempotencyKey, JobRecord, JobStatus, NewRenewal, StartedRenewal
+from app.store.records.rows import JobValues, job_record
 from app.store.webhooks.outbox import Outbox, add_callback, stored_callback
 
 _OPEN = text("NOT done AND NOT validate_only")
@@ -125,7 +128,7 @@ class Jobs:
             if (reason := _why_not_cancellable(job)) is not None:
                 raise Fault(FaultCode.JOB_NOT_CANCELLABLE, f"Job {job_id} cannot be cancelled: {reason}.")
             message = f"cancelled by {caller.name}"
-            cancelled = change_job(
+            cancelled = update_job(
                 job_id,
                 **_NOBODY_RUNS_IT,
                 status=JobStatus.CANCELLED,
@@ -170,7 +173,7 @@ class Jobs:
             progress = begin_retry(load(job["progress"]))
             attempt = job["attempt"] + 1
             hold = await find_hold(connection) if takes_slot(progress) and job["changing_since"] is None else None
-            queued = change_job(
+            queued = update_job(
                 job_id,
                 **_NOBODY_RUNS_IT,
                 status=JobStatus.QUEUED,
@@ -198,7 +201,7 @@ class Jobs:
             if job["status"] != JobStatus.WAITING or job["wait_reason"] not in PICKUP_WAITS:
                 state = f"{job['status']} ({job['wait_reason']})" if job["wait_reason"] else job["status"]
                 raise Fault(FaultCode.JOB_NOT_WAITING, f"Job {job_id} does not wait for an agent: it is {state}.")
-            changed = await _changed(connection, change_job(job_id, look_now=True, due_at=func.now()))
+            changed = await _changed(connection, update_job(job_id, look_now=True, due_at=func.now()))
             await self._wakeups.wake(connection, job_id)
             return changed
 
@@ -299,7 +302,7 @@ async def _is_full(connection: AsyncConnection, max_queued: int) -> bool:
 
 
 async def _insert_job(
-    connection: AsyncConnection, job_id: UUID, new: NewRenewal, hold: Hold | None
+    connection: AsyncConnection, job_id: UUID, new: NewRenewal, hold: JobHold | None
 ) -> JobValues | None:
     """The new row, or None when the VM has an open job."""
     row = insert(JOB).values(
@@ -332,7 +335,7 @@ async def _insert_job(
         look_now=False,
     )
     inserted = row.on_conflict_do_nothing(index_elements=[JOB.c.vm_uuid], index_where=_OPEN)
-    stored: JobValues | None = (await connection.execute(announced(inserted))).mappings().first()
+    stored: JobValues | None = (await connection.execute(returning_with_notify(inserted))).mappings().first()
     return stored
 
 

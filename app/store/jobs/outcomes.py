@@ -1,13 +1,10 @@
 """What the end of a renewal leaves behind with its VM and its cluster."""
 
-from dataclasses import dataclass
-from datetime import datetime
-
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.observations import store_renewed
-from app.store.records.claims import Claim, Ended
+from app.store.records.claims import AutoStop, Claim, Outcome
 
 _PICKED_UP = text("""
 INSERT INTO vm (vm_uuid, cluster, last_job_id) VALUES (:vm_uuid, :cluster, :id)
@@ -41,17 +38,7 @@ RETURNING auto_failures_in_a_row, auto_stopped_at
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class AutoStop:
-    """The end of a job stopped the automatic renewals of its cluster."""
-
-    cluster: str
-    failures_in_a_row: int
-    stopped_at: datetime
-    reason: str
-
-
-async def remember_end(connection: AsyncConnection, claim: Claim, ended: Ended) -> AutoStop | None:
+async def record_outcome(connection: AsyncConnection, claim: Claim, ended: Outcome) -> AutoStop | None:
     """Writes down what was renewed, and pauses a cluster on which too many in a row were not proved.
 
     Answers whether too many automatic renewals in a row failed, so that the cluster has no more of them.
@@ -72,7 +59,7 @@ async def remember_end(connection: AsyncConnection, claim: Claim, ended: Ended) 
     return await _count_automatic(connection, claim, ended)
 
 
-async def _count_automatic(connection: AsyncConnection, claim: Claim, ended: Ended) -> AutoStop | None:
+async def _count_automatic(connection: AsyncConnection, claim: Claim, ended: Outcome) -> AutoStop | None:
     if ended.outcome not in {"renewed", "failed"}:
         return None
     ids = {"cluster": claim.cluster, "id": claim.job_id}

@@ -53,7 +53,7 @@ _WATCHED = text("UPDATE cluster SET watched_at = clock_timestamp() WHERE name = 
 _ROWS_AT_ONCE = 500
 
 
-class Watching:
+class PickupPolls:
     """What the watch reads and writes."""
 
     def __init__(self, database: Database, wakeups: WakeUps) -> None:

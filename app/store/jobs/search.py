@@ -9,8 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.mapping import with_steps
+from app.store.postgres.pages import PageCursor
 from app.store.postgres.tables import CORRELATION, JOB
-from app.store.records.all import Caller, JobRecord, JobStatus
+from app.store.records.callers import Caller
+from app.store.records.jobs import JobRecord, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,6 @@ class JobFilter:
     created_before: datetime | None = None
     job_ids: tuple[UUID, ...] | None = None
     caller: Caller | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PageCursor:
-    """The last row of a page, of jobs or of deliveries; the next page begins below it."""
-
-    created_at: datetime
-    id: UUID
 
 
 async def search(

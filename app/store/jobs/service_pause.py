@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.jobs.holds import HELD, PAUSE_STANDS, hold_of_pause
+from app.store.jobs.holds import HOLD_REASONS, PAUSE_STANDS, hold_of_pause
 from app.store.jobs.mapping import JOB_CHANNEL
 from app.store.jobs.slots import SlotRules, release_paused
 from app.store.postgres.advisory_locks import SERVICE_PAUSE
@@ -88,7 +88,7 @@ class Pauses:
             values = {"by": by, "reason": reason, "until": until}
             paused = PauseRecord(*(await connection.execute(_PAUSE, values)).one())
             hold = hold_of_pause(paused.reason, paused.until)
-            told: dict[str, Any] = {"reason": hold.reason, "message": hold.message, "held": list(HELD)}
+            told: dict[str, Any] = {"reason": hold.reason, "message": hold.message, "held": list(HOLD_REASONS)}
             await connection.execute(_TELL, {**told, "channel": JOB_CHANNEL})
             return paused
 

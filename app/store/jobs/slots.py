@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.renewal.progress import WaitReason
-from app.store.jobs.holds import HELD, PAUSE_STANDS, Hold, hold_of_cluster, hold_of_pause
+from app.store.jobs.holds import HOLD_REASONS, PAUSE_STANDS, JobHold, hold_of_cluster, hold_of_pause
 from app.store.jobs.mapping import JOB_CHANNEL
 from app.store.postgres.advisory_locks import CLUSTER_SLOTS, SERVICE_PAUSE
 from app.store.postgres.queue import WakeUps
@@ -29,7 +29,7 @@ class SlotRules:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gate:
+class _ClusterLoad:
     service_paused: bool
     pause_reason: str | None
     pause_until: datetime | None
@@ -41,7 +41,7 @@ class _Gate:
     proven: bool
 
 
-def _held_by(gate: _Gate, rules: SlotRules) -> Hold | None:
+def _held_by(gate: _ClusterLoad, rules: SlotRules) -> JobHold | None:
     """Why a job must not start now."""
     if gate.service_paused and not gate.changing:
         return hold_of_pause(gate.pause_reason, gate.pause_until)
@@ -49,7 +49,7 @@ def _held_by(gate: _Gate, rules: SlotRules) -> Hold | None:
     return hold_of_cluster(reason) if reason is not None else None
 
 
-def _held_by_cluster(gate: _Gate, rules: SlotRules) -> WaitReason | None:
+def _held_by_cluster(gate: _ClusterLoad, rules: SlotRules) -> WaitReason | None:
     """A job that has begun to change is held by slots alone."""
     if gate.changing:
         return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
@@ -117,13 +117,13 @@ RETURNING id
 """)
 
 
-async def make_due_without_cluster(connection: AsyncConnection, clusters: list[str]) -> list[UUID]:
+async def release_orphans(connection: AsyncConnection, clusters: list[str]) -> list[UUID]:
     """Makes held jobs due whose cluster is not configured any more: nothing else would ever wake them."""
-    rows = await connection.execute(_WITHOUT_CLUSTER, {"held": list(HELD), "clusters": clusters})
+    rows = await connection.execute(_WITHOUT_CLUSTER, {"held": list(HOLD_REASONS), "clusters": clusters})
     return [job_id for (job_id,) in rows.all()]
 
 
-async def may_run(connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules) -> bool:
+async def acquire_slot(connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules) -> bool:
     """Whether the job has, or now gets, one of the cluster's slots until this transaction ends.
 
     Where it does not, the job is held: it has no due time any more, and says why.
@@ -141,7 +141,7 @@ async def may_run(connection: AsyncConnection, job_id: UUID, cluster: str, rules
     return False
 
 
-async def why_not_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> Hold | None:
+async def find_hold_before_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> JobHold | None:
     """Why a new certificate must not be issued now although the job runs; it holds until this transaction ends."""
     await _lock(connection, cluster)
     gate = await _gate_of(connection, job_id, cluster)
@@ -156,7 +156,7 @@ async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str,
     """Wakes as many held jobs of the cluster as it has free slots."""
     gate = await _gate_of(connection, _NO_JOB, cluster)
     most = 1 if slots.prove_first and not gate.proven else slots.max_running
-    held = list(HELD)
+    held = list(HOLD_REASONS)
     if gate.service_paused or gate.paused or gate.stranded_others:
         # A job that was held after it had begun may go on; those that have not begun would only be held again.
         held = [WaitReason.CLUSTER_BUSY]
@@ -180,6 +180,6 @@ async def _lock(connection: AsyncConnection, cluster: str) -> None:
     await connection.execute(_LOCK, {"pause_lock": SERVICE_PAUSE, "lock": CLUSTER_SLOTS, "cluster": cluster})
 
 
-async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> _Gate:
+async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> _ClusterLoad:
     row = (await connection.execute(_GATE, {"id": job_id, "cluster": cluster})).one()
-    return _Gate(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    return _ClusterLoad(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name

@@ -1,4 +1,4 @@
-"""The tables. Rows never leave the store: its functions answer with frozen values of `app.store.records.all`.
+"""The tables. Rows never leave the store: its functions answer with frozen values of `app.store.records`.
 
 All times are the database's, with time zone. A job's row is the truth about it; a queue entry is only a wake-up.
 """
@@ -72,7 +72,7 @@ class JobRow(SQLModel, table=True):
     current_step: str | None = Field(sa_column=_text())
     progress_percent: int = Field(sa_column=Column(Integer, nullable=False))
     attempt: int = Field(sa_column=Column(Integer, nullable=False))
-    # The facts of `app.store.records.all.Results`: dates, serials, capabilities, the plan.
+    # The facts of `app.store.records.jobs.Results`: dates, serials, capabilities, the plan.
     results: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
     # What was asked, and by whom.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.ngt.renewal.progress import Progress, PushedCertificate, Sighting
 from app.ngt.vocabulary import VmUuid
-from app.store.records.all import Observation
+from app.store.records.inventory import Observation
 
 
 class FenceLost(Exception):
@@ -50,7 +50,7 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class NewExchange:
     """One text and its answer, masked. `exchange_id` names the row of an intent that was stored before it was sent."""
 
     step: str
@@ -66,7 +66,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StepIntent:
     """The intent to take a step. `may_be_held`: nothing of the VM was deleted yet, so its cluster can hold it still."""
 
     name: str
@@ -74,11 +74,11 @@ class Begun:
     started_at: datetime
     cvm: str | None = None
     may_be_held: bool = False
-    sent: Sent | None = None
+    sent: NewExchange | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack:
+class Release:
     """The job waits; `until` None: the watch, a caller or a free slot wakes it."""
 
     status: str
@@ -89,7 +89,7 @@ class PutBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Outcome:
     """The job is done. `proven`: True and False count for the cluster, None does not.
 
     `certificate` is what the end says of the VM's certificate, and of what it is known. `stop_after_failures`: so many
@@ -110,7 +110,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ProgressColumns:
     """What the rows need to know of a progress: computed by the caller from `app.ngt.renewal.machine`."""
 
     progress: Progress
@@ -120,4 +120,14 @@ class State:
     awaits_pickup: bool
     changing: bool = False
     done: StepDone | None = None
-    sent: Sequence[Sent] = field(default=())
+    sent: Sequence[NewExchange] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class AutoStop:
+    """The end of a job stopped the automatic renewals of its cluster."""
+
+    cluster: str
+    failures_in_a_row: int
+    stopped_at: datetime
+    reason: str

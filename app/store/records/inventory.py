@@ -12,6 +12,25 @@ from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
 
 
 @dataclass(frozen=True, slots=True)
+class Observation:
+    """What one source said of a VM's certificate; all but its end may be unknown. As `app.ngt.vocabulary.Certificate`.
+
+    `given_by` is the caller who handed a pushed certificate in.
+    """
+
+    vm_uuid: VmUuid
+    source: CertificateSource
+    observed_at: datetime
+    not_after: datetime
+    not_before: datetime | None = None
+    serial: str | None = None
+    fingerprint: str | None = None
+    subject: str | None = None
+    issuer: str | None = None
+    given_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KnownVm:
     """A VM of one cluster, the best that is known of its certificate, and its last renewal.
 
@@ -119,7 +138,7 @@ class ClusterTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class ForecastRecord:
     """The weeks in which some certificate expires, by cluster and time; and the totals of every cluster asked for."""
 
     weeks: tuple[ExpiringWeek, ...]

@@ -15,8 +15,8 @@ from app.ngt.errors import Fault
 from app.ngt.vocabulary import VmUuid
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
-from app.store.records.all import ScanCounts, ScanOutcome, ScanStatus
 from app.store.records.claims import FenceLost
+from app.store.records.scans import ScanCounts, ScanOutcome, ScanStatus
 from app.store.scans.start import SCAN_CHANNEL
 
 _CHANGED = "version = version + 1, updated_at = clock_timestamp()"
@@ -81,7 +81,7 @@ class ScanEnd:
     fault: Fault | None = None
 
 
-class RunningScans:
+class ScanClaims:
     """What one worker process may do with scans. `runner` names the process and must be its own."""
 
     def __init__(self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float) -> None:

@@ -12,12 +12,13 @@ from sqlalchemy import select, tuple_
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import VmUuid
-from app.store.change_feed import Changes, Watch
-from app.store.jobs.search import PageCursor
+from app.store.change_feed import ChangeFeed, Subscription
 from app.store.postgres.database import Database
+from app.store.postgres.pages import PageCursor
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import SCAN
-from app.store.records.all import Caller, ScanOrigin, ScanRecord, StartedScan
+from app.store.records.callers import Caller
+from app.store.records.scans import ScanOrigin, ScanRecord, StartedScan
 from app.store.scans.start import SCAN_CHANNEL, newest_ended, scan_record, start_scan
 
 
@@ -36,7 +37,7 @@ class Scans:
     `changes` is not open yet: scans are waited for over the same connection as jobs.
     """
 
-    def __init__(self, database: Database, wakeups: WakeUps, changes: Changes) -> None:
+    def __init__(self, database: Database, wakeups: WakeUps, changes: ChangeFeed) -> None:
         self._database = database
         self._wakeups = wakeups
         self._watches = changes.of(SCAN_CHANNEL, self._read)
@@ -77,8 +78,8 @@ class Scans:
             row = (await connection.execute(newest_ended(cluster, vm_uuid))).mappings().first()
             return None if row is None else scan_record(row)
 
-    def watch(self, scan_id: UUID) -> AbstractContextManager[Watch[ScanRecord]]:
-        """From here on no change of the scan is missed: read it now, then wait with `Watch.until`."""
+    def watch(self, scan_id: UUID) -> AbstractContextManager[Subscription[ScanRecord]]:
+        """From here on no change of the scan is missed: read it now, then wait with `Subscription.until`."""
         return self._watches.watch(scan_id)
 
     async def wait_until_done(self, scan_id: UUID, timeout_s: float) -> ScanRecord:

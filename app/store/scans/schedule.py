@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
-from app.store.records.all import THIS_SERVICE, ScanOrigin
+from app.store.records.callers import THIS_SERVICE
+from app.store.records.scans import ScanOrigin
 from app.store.scans.start import start_scan
 
 # A turn is taken this long; who comes later waits for the next one, so that no morning begins with the night's scans.
@@ -29,7 +30,7 @@ ORDER BY c.scanned_at NULLS FIRST, t.cluster
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ScheduledScan:
     """When it was the cluster's turn for the last time, and the time before that."""
 
     cluster: str
@@ -44,7 +45,7 @@ class ScanTurns:
         self._database = database
         self._wakeups = wakeups
 
-    async def start_due(self, turns: Sequence[Turn], now: datetime) -> tuple[str, ...]:
+    async def start_due(self, turns: Sequence[ScheduledScan], now: datetime) -> tuple[str, ...]:
         """Starts a scan of each cluster whose turn it is at `now`; answers which. Twice is as good as once."""
         rows = json.dumps([asdict(turn) for turn in turns], default=datetime.isoformat)
         values = {"turns": rows, "now": now, "turn": TURN, "try_again": TRY_AGAIN}

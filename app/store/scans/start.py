@@ -13,15 +13,8 @@ from uuid_utils.compat import uuid7
 from app.ngt.vocabulary import VmUuid
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import SCAN
-from app.store.records.all import (
-    Caller,
-    ScanCounts,
-    ScanOrigin,
-    ScanOutcome,
-    ScanRecord,
-    ScanStatus,
-    StartedScan,
-)
+from app.store.records.callers import Caller
+from app.store.records.scans import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
 
 SCAN_CHANNEL = "ngt_scan"
 """The channel on which every change of a scan is announced, with its id."""

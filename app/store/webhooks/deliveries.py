@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.settings.webhooks import Event
-from app.store.jobs.search import PageCursor
 from app.store.postgres.database import Database
+from app.store.postgres.pages import PageCursor
 from app.store.postgres.tables import DELIVERY, WEBHOOK_TARGET
-from app.store.records.all import Caller, DeliveryRecord, DeliveryStatus
-from app.store.webhooks.outbox import WRITE_DELIVERY, delivery_row
+from app.store.records.callers import Caller
+from app.store.records.webhooks import DeliveryRecord, DeliveryStatus
+from app.store.webhooks.outbox import INSERT_DELIVERY, delivery_row
 
 _TEST_FACTS = {"message": "This is a test; nothing happened."}
 _LONGEST_ERROR = 500
@@ -96,7 +97,7 @@ class ClaimedDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """How many more deliveries of a target can be sent now, and how long one of them can take."""
 
     free: int
@@ -117,7 +118,7 @@ class Deliveries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, rooms: Mapping[str, Room]) -> tuple[ClaimedDelivery, ...]:
+    async def claim(self, rooms: Mapping[str, Capacity]) -> tuple[ClaimedDelivery, ...]:
         """What is to be sent now, at most as many of each target as it has room for; an attempt of each begins."""
         values = {
             "targets": list(rooms),
@@ -169,7 +170,7 @@ class Deliveries:
 
     async def begin_test(self, target: str) -> DeliveryRecord:
         """A new `webhook.test` for the target, also for a disabled one. It is sent once and not repeated."""
-        test = WRITE_DELIVERY.values(delivery_row(target, Event.TEST, _TEST_FACTS)).returning(DELIVERY)
+        test = INSERT_DELIVERY.values(delivery_row(target, Event.TEST, _TEST_FACTS)).returning(DELIVERY)
         async with self._database.transaction() as connection:
             return _record((await connection.execute(test)).mappings().one())
 

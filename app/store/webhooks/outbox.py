@@ -16,12 +16,13 @@ from uuid_utils.compat import uuid7
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.renewal.progress import PERSON_WAITS, WaitReason
 from app.settings.webhooks import Event, WebhookTarget
-from app.store.jobs.mapping import JobValues, job_record
-from app.store.jobs.outcomes import AutoStop
 from app.store.postgres.tables import DELIVERY, JOB
-from app.store.records.all import Callback, DeliveryStatus, JobRecord, NewRenewal
+from app.store.records.claims import AutoStop
+from app.store.records.jobs import Callback, JobRecord, NewRenewal
+from app.store.records.rows import JobValues, job_record
+from app.store.records.webhooks import DeliveryStatus
 
-WRITE_DELIVERY = DELIVERY.insert().values(
+INSERT_DELIVERY = DELIVERY.insert().values(
     status=DeliveryStatus.PENDING,
     # Not the transaction's own time, which may be earlier than that of the event before.
     created_at=func.clock_timestamp(),
@@ -89,7 +90,7 @@ class Outbox:
             for name in self._standing(event, cluster)
         ]
         if rows:
-            await connection.execute(WRITE_DELIVERY, rows)
+            await connection.execute(INSERT_DELIVERY, rows)
 
     async def tell_of_auto_stop(self, connection: AsyncConnection, job_id: UUID, stop: AutoStop) -> None:
         """The automatic renewals of a cluster have just been stopped, by the end of that job."""
@@ -114,7 +115,7 @@ class Outbox:
             for callback, own in self._receivers(job, row["callback"] or [], event)
         ]
         if rows:
-            await connection.execute(WRITE_DELIVERY, rows)
+            await connection.execute(INSERT_DELIVERY, rows)
 
     def _receivers(
         self, job: JobRecord, callbacks: list[dict[str, Any]], event: Event
@@ -168,7 +169,7 @@ def delivery_row(
     cluster: str | None = None,
     record: str | None = None,
 ) -> dict[str, Any]:
-    """What `WRITE_DELIVERY` writes."""
+    """What `INSERT_DELIVERY` writes."""
     return {
         "id": uuid7(),
         "target": target,

@@ -23,11 +23,11 @@ from app.ngt.tools.commands import (
 from app.ngt.tools.output import find_entities, mask, read_vm_listing
 from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
-from app.ssh.cvm import Asked, Cluster, CommandObserver
+from app.ssh.cvm import Asked, CommandObserver, CvmGroup
 from app.ssh.host import Host
 from app.ssh.pool import Pool
 from app.store.jobs.slots import SlotRules
-from app.store.records.claims import Sent
+from app.store.records.claims import NewExchange
 from app.work.clusters.database_clock import DatabaseClock
 
 _Read = TypeVar("_Read")
@@ -76,7 +76,7 @@ class Query:
         return self.read_s - self.asked.answer.duration_s
 
 
-class WorkedCluster:
+class ClusterClient:
     """A cluster of the configuration, and its CVMs."""
 
     def __init__(
@@ -88,7 +88,7 @@ class WorkedCluster:
         self.tools = Tools(**settings.commands.overrides())
         self.slots = SlotRules(settings.max_running, settings.prove_first and not settings.accept_unverified)
         self.rules = _rules(settings, limits, self.tools)
-        self.ssh = Cluster(
+        self.ssh = CvmGroup(
             name,
             [_cvm_host(settings, cvm) for cvm in settings.cvms],
             pool,
@@ -249,13 +249,13 @@ def _rules(settings: ClusterSettings, limits: Limits, tools: Tools) -> Rules:
     )
 
 
-def sent_of_query(query: Query, vm_uuid: VmUuid, step: str, clock: DatabaseClock) -> Sent:
+def sent_of_query(query: Query, vm_uuid: VmUuid, step: str, clock: DatabaseClock) -> NewExchange:
     """The exchange for the job's log: of all the entities only this VM's is shown."""
     body = query.asked.answer.stdout
     entity = query.entities.get(vm_uuid)
     shown = _block_of(body, vm_uuid) if entity is not None else _LISTED_AS_ABSENT
     others = query.others + len(query.entities) - (entity is not None)
-    return Sent(
+    return NewExchange(
         step=step,
         place=query.cvm,
         sent_at=clock.at(query.read_s - query.asked.answer.duration_s),

@@ -7,11 +7,11 @@ from prometheus_client.registry import Collector
 
 from app.ssh.pool import Pool, Reachable
 from app.store.clusters.cvms import FoundCvm
-from app.work.clusters.client import WorkedCluster
+from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
 
 
-def found_cvms(clusters: Iterable[WorkedCluster], clock: DatabaseClock) -> list[FoundCvm]:
+def found_cvms(clusters: Iterable[ClusterClient], clock: DatabaseClock) -> list[FoundCvm]:
     """The CVMs of which this process knows whether they are up."""
     return [
         FoundCvm(
@@ -30,7 +30,7 @@ def found_cvms(clusters: Iterable[WorkedCluster], clock: DatabaseClock) -> list[
 class CvmStates(Collector):
     """Metrics of the CVMs; one that was never asked has no value yet."""
 
-    def __init__(self, clusters: Mapping[str, WorkedCluster], pool: Pool) -> None:
+    def __init__(self, clusters: Mapping[str, ClusterClient], pool: Pool) -> None:
         self._clusters = clusters
         self._pool = pool
 

@@ -24,7 +24,6 @@ from app.ngt.renewal.machine import (
 )
 from app.ngt.renewal.progress import CvmClock, Failure, FoundVm, GuestSighting, Progress, Rules, Sighting, StepName
 from app.ngt.renewal.transitions import (
-    Advance,
     AgentRestarted,
     Answer,
     BeforeRead,
@@ -32,6 +31,7 @@ from app.ngt.renewal.transitions import (
     ChangeLost,
     Failed,
     Looked,
+    Transition,
     Verified,
     VmFound,
 )
@@ -41,12 +41,11 @@ from app.ngt.tools.output import mask, read_guest_config
 from app.ngt.vocabulary import PowerState, VmRecord
 from app.settings import GuestSettings, Limits, guest_for
 from app.ssh import guest as guest_ssh
-from app.ssh.host import Answer as SshAnswer
-from app.ssh.host import Host, NotSent
+from app.ssh.host import CommandResult, Host, NotSent
 from app.ssh.pool import Pool
 from app.store.inventory.vms import Vms
-from app.store.records.claims import Sent, StepDone
-from app.work.clusters.client import Listing, Query, WorkedCluster, sent_of_query
+from app.store.records.claims import NewExchange, StepDone
+from app.work.clusters.client import ClusterClient, Listing, Query, sent_of_query
 from app.work.clusters.database_clock import DatabaseClock
 
 
@@ -55,11 +54,11 @@ class Deed:
     """What the next commit has to store of what was done: the verdict on a step, if any, and the texts."""
 
     done: StepDone | None
-    sent: tuple[Sent, ...]
+    sent: tuple[NewExchange, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
+class Performed:
     """What was done: the answer for the procedure, and the texts for the job's log."""
 
     step: StepName
@@ -67,9 +66,9 @@ class Acted:
     finished_at: datetime
     answer: Answer
     cvm: str | None
-    sent: tuple[Sent, ...]
+    sent: tuple[NewExchange, ...]
 
-    def said(self, verdict: Advance, *, after: Deed | None, is_look: bool) -> Deed:
+    def said(self, verdict: Transition, *, after: Deed | None, is_look: bool) -> Deed:
         """As a deed to store, together with what was not stored yet; a look within a step has no verdict of its own."""
         done = after.done if after is not None else None
         if not is_look:
@@ -77,26 +76,28 @@ class Acted:
         return Deed(done, (*(after.sent if after is not None else ()), *self.sent))
 
 
-class Acts:
+class Actions:
     """What a worker can do to clusters and guests."""
 
-    def __init__(self, vms: Vms, clusters: dict[str, WorkedCluster], guests: Pool, limits: Limits) -> None:
+    def __init__(self, vms: Vms, clusters: dict[str, ClusterClient], guests: Pool, limits: Limits) -> None:
         self._vms = vms
         self._clusters = clusters
         self._guests = guests
         self._limits = limits
 
-    def sending(self, begun: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock) -> Sent:
+    def sending(self, begun: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock) -> NewExchange:
         """The exact text of a change, as it is stored before it is sent."""
         assert begun.intent is not None
         text = _change_of(begun, action, rules).text
-        return Sent(action.step, begun.intent.cvm, clock.now(), mask(text))
+        return NewExchange(action.step, begun.intent.cvm, clock.now(), mask(text))
 
-    async def act(self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: Sent | None) -> Acted:
+    async def act(
+        self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: NewExchange | None
+    ) -> Performed:
         """Does what the action says. Raises nothing of the outside world: a failure is an answer too."""
         assert not isinstance(action, Wait | Finish)
         started_at = clock.now()
-        sent: list[Sent] = []
+        sent: list[NewExchange] = []
         answer: Answer
         try:
             match action:
@@ -119,9 +120,9 @@ class Acts:
         except Fault as fault:
             answer = Failed(action.step, Failure(fault.code, fault.message))
         cvm = next((one.place for one in sent if one.place), None)
-        return Acted(action.step, started_at, clock.now(), answer, cvm, tuple(sent))
+        return Performed(action.step, started_at, clock.now(), answer, cvm, tuple(sent))
 
-    def _cluster(self, p: Progress) -> WorkedCluster:
+    def _cluster(self, p: Progress) -> ClusterClient:
         worked = self._clusters.get(p.cluster or "")
         if worked is None:
             raise Fault(FaultCode.CVM_UNREACHABLE, f"the cluster {p.cluster} is not in the configuration any more")
@@ -129,7 +130,7 @@ class Acts:
 
     # Looking.
 
-    async def _find_vm(self, p: Progress, clock: DatabaseClock, sent: list[Sent]) -> VmFound:
+    async def _find_vm(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> VmFound:
         """Asks all clusters that may be searched at the same time; a silent one is not one without the VM."""
         worked = [self._clusters[name] for name in p.request.clusters if name in self._clusters]
         if not worked:
@@ -166,7 +167,7 @@ class Acts:
             ),
         )
 
-    async def _search(self, cluster: WorkedCluster, p: Progress) -> VmRecord | Fault | None:
+    async def _search(self, cluster: ClusterClient, p: Progress) -> VmRecord | Fault | None:
         """The VM's record; a listing that was read before the VM was made is read again."""
         try:
             for max_age_s in (self._limits.listing_max_age_s, 0.0):
@@ -177,7 +178,7 @@ class Acts:
             return fault
         return None
 
-    async def _read_before(self, p: Progress, clock: DatabaseClock, sent: list[Sent]) -> BeforeRead:
+    async def _read_before(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> BeforeRead:
         assert p.vm is not None
         looking = asyncio.ensure_future(self._look(p, StepName.READ_NGT_BEFORE, clock, sent))
         guest: GuestSighting | None = None
@@ -191,7 +192,7 @@ class Acts:
         return BeforeRead(sighting, seen_clock, guest, failure)
 
     async def _look(
-        self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]
+        self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
     ) -> tuple[Sighting, CvmClock]:
         cluster = self._cluster(p)
         query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
@@ -201,7 +202,9 @@ class Acts:
             await _must_be_without_ngt(cluster, p)
         return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
 
-    async def _read_guest(self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[Sent]) -> GuestSighting:
+    async def _read_guest(
+        self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
+    ) -> GuestSighting:
         guest, host = self._guest(p)
         reading = await guest_ssh.read_guest(
             self._guests,
@@ -238,7 +241,13 @@ class Acts:
     # Changing.
 
     async def _change(
-        self, p: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock, sent: list[Sent], sending: Sent
+        self,
+        p: Progress,
+        action: MakeChange,
+        rules: Rules,
+        clock: DatabaseClock,
+        sent: list[NewExchange],
+        sending: NewExchange,
     ) -> Answer:
         assert p.intent is not None
         text = _change_of(p, action, rules)
@@ -255,7 +264,7 @@ class Acts:
         sent.append(_answered(sending, clock.now(), answer=answer, fault=fault_text))
         return Changed(framed) if framed is not None else ChangeLost()
 
-    async def _restart_agent(self, p: Progress, clock: DatabaseClock, sent: list[Sent]) -> AgentRestarted:
+    async def _restart_agent(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> AgentRestarted:
         guest, host = self._guest(p)
         answer = await guest_ssh.restart_agent(
             self._guests, host, restart_command=guest.restart_command, timeout_s=self._limits.restart_timeout_s
@@ -263,7 +272,7 @@ class Acts:
         sent.append(_sent(StepName.RESTART_AGENT, host.name, guest.restart_command, answer, clock.now()))
         return AgentRestarted()
 
-    async def _verify(self, p: Progress, clock: DatabaseClock, sent: list[Sent], *, look: bool) -> Verified:
+    async def _verify(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange], *, look: bool) -> Verified:
         """Whatever can be seen; a guest or a cluster that is silent now is asked again later."""
         assert p.vm is not None
         sighting: Sighting | None = None
@@ -283,7 +292,7 @@ class Acts:
         return Verified(sighting, seen_clock, guest, asks_guest)
 
 
-async def _must_be_without_ngt(cluster: WorkedCluster, p: Progress) -> None:
+async def _must_be_without_ngt(cluster: ClusterClient, p: Progress) -> None:
     """The query listed nobody at all: that this VM has no entity is believed only when ncli says so too.
 
     After a delete of ours the query alone will do: ncli's flag can be stale, and a create harms nobody.
@@ -306,17 +315,19 @@ def _change_of(p: Progress, action: MakeChange, rules: Rules) -> Change:
     return change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)
 
 
-def _sent(step: StepName, place: str, text: str, answer: SshAnswer, now: datetime) -> Sent:
+def _sent(step: StepName, place: str, text: str, answer: CommandResult, now: datetime) -> NewExchange:
     sent_at = now - timedelta(seconds=answer.duration_s)
-    return Sent(step, place, sent_at, mask(text), now, answer.exit_status, mask(answer.stdout), mask(answer.stderr))
+    return NewExchange(
+        step, place, sent_at, mask(text), now, answer.exit_status, mask(answer.stdout), mask(answer.stderr)
+    )
 
 
-def _sent_of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -> Sent:
+def _sent_of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -> NewExchange:
     """The exchange for the job's log: of all the VMs only this one is shown, as it was read."""
     answered_at = clock.at(listing.read_s)
     shown = json.dumps(asdict(record), ensure_ascii=False)
     others = len(listing.vms) - 1
-    return Sent(
+    return NewExchange(
         step=StepName.FIND_VM,
         place=listing.cvm,
         sent_at=answered_at - timedelta(seconds=listing.duration_s),
@@ -327,8 +338,10 @@ def _sent_of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -
     )
 
 
-def _answered(sending: Sent, now: datetime, *, answer: SshAnswer | None = None, fault: str | None = None) -> Sent:
-    return Sent(
+def _answered(
+    sending: NewExchange, now: datetime, *, answer: CommandResult | None = None, fault: str | None = None
+) -> NewExchange:
+    return NewExchange(
         step=sending.step,
         place=sending.place,
         sent_at=sending.sent_at,
@@ -342,6 +355,6 @@ def _answered(sending: Sent, now: datetime, *, answer: SshAnswer | None = None, 
     )
 
 
-def _unreached(p: Progress, clock: DatabaseClock, fault: Fault) -> Sent:
+def _unreached(p: Progress, clock: DatabaseClock, fault: Fault) -> NewExchange:
     place = (p.vm.guest_address if p.vm is not None else None) or ""
-    return Sent(StepName.VERIFY, place, clock.now(), "", clock.now(), fault=fault.message)
+    return NewExchange(StepName.VERIFY, place, clock.now(), "", clock.now(), fault=fault.message)

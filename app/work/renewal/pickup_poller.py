@@ -8,8 +8,8 @@ from app.ngt.errors import Fault
 from app.ngt.renewal.progress import Sighting
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.settings import Limits
-from app.store.jobs.pickup_polls import Watching
-from app.work.clusters.client import WorkedCluster
+from app.store.jobs.pickup_polls import PickupPolls
+from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
 
 log = structlog.get_logger(__name__)
@@ -17,10 +17,10 @@ log = structlog.get_logger(__name__)
 _LONGEST_TICK_S = 5.0
 
 
-class Watch:
+class PickupPoller:
     """Watches the clusters of this configuration, in turn with the other replicas."""
 
-    def __init__(self, watching: Watching, clusters: dict[str, WorkedCluster], limits: Limits) -> None:
+    def __init__(self, watching: PickupPolls, clusters: dict[str, ClusterClient], limits: Limits) -> None:
         self._watching = watching
         self._clusters = clusters
         self._limits = limits
@@ -39,7 +39,7 @@ class Watch:
             self._at_work.add(task)
             task.add_done_callback(self._at_work.discard)
 
-    async def _look_at(self, cluster: WorkedCluster, clock: DatabaseClock) -> None:
+    async def _look_at(self, cluster: ClusterClient, clock: DatabaseClock) -> None:
         try:
             sightings = await self._sightings(cluster, clock)
             woken = await self._watching.store(cluster.name, sightings)
@@ -49,7 +49,7 @@ class Watch:
             return
         log.info("watched", cluster=cluster.name, waiting=len(sightings), changed=woken)
 
-    async def _sightings(self, cluster: WorkedCluster, clock: DatabaseClock) -> dict[VmUuid, Sighting]:
+    async def _sightings(self, cluster: ClusterClient, clock: DatabaseClock) -> dict[VmUuid, Sighting]:
         waiting = await self._watching.waiting_vms(cluster.name)
         listing, query = await asyncio.gather(cluster.listing(max_age_s=0.0), cluster.query(waiting))
         at = clock.at(query.read_s)

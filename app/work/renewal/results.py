@@ -9,7 +9,8 @@ from app.ngt.renewal.proof import can_be_proved, expiry_date, known_not_after
 from app.ngt.renewal.refusals import refuse
 from app.ngt.renewal.standing import mode_of, restart_by_hand, restart_of
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource
-from app.store.records.all import Observation, Plan, Results
+from app.store.records.inventory import Observation
+from app.store.records.jobs import PlanRecord, Results
 
 _SOURCE_OF_PROOF = {
     ProvedBy.GUEST_CERTIFICATE: CertificateSource.GUEST_CERTIFICATE,
@@ -65,7 +66,7 @@ def certificate_of(p: Progress) -> Observation | None:
     return Observation(p.vm_uuid, source, proof.at, **asdict(shown))
 
 
-def _plan(p: Progress, rules: Rules) -> Plan:
+def _plan(p: Progress, rules: Rules) -> PlanRecord:
     """The exact commands in order, what the guest will need, and every reason for which it would be refused."""
     assert p.vm is not None
     change = StepName.REFRESH_ENTITY if mode_of(p, rules) is Mode.REFRESH else StepName.RECREATE_ENTITY
@@ -79,7 +80,7 @@ def _plan(p: Progress, rules: Rules) -> Plan:
         proof = "client_cert_expiry_date, as the agent reports it to the cluster"
     elif can_be_proved(p):
         proof = "the new certificate, handed in as one was before (PUT /vms/{vm_uuid}/ngt/certificate)"
-    return Plan(
+    return PlanRecord(
         commands=tuple(call.line for call in calls),
         guest_address=p.vm.guest_address,
         restart=f"over SSH: {p.vm.restart_command}" if by_ssh else restart_by_hand(p),

@@ -15,16 +15,16 @@ from app.ngt.renewal import machine as procedure
 from app.ngt.renewal import standing
 from app.ngt.renewal.machine import Action, Finish, LookAtEntity, MakeChange, Wait, next_action
 from app.ngt.renewal.progress import EntityStage, Progress, ProvedBy, Rules
-from app.ngt.renewal.transitions import Advance, Woken, advance
+from app.ngt.renewal.transitions import Resumed, Transition, advance
 from app.settings import AutoRenew, Limits
-from app.store.jobs.claims import Running
-from app.store.jobs.mapping import dump_results
-from app.store.records.all import JobStatus
-from app.store.records.claims import Begun, Claim, Ended, FenceLost, Held, PutBack, Sent, State
+from app.store.jobs.claims import JobClaims
+from app.store.records.claims import Claim, FenceLost, Held, NewExchange, Outcome, ProgressColumns, Release, StepIntent
+from app.store.records.jobs import JobStatus
+from app.store.records.rows import dump_results
 from app.telemetry import Metrics
-from app.work.clusters.client import WorkedCluster
+from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
-from app.work.renewal.actions import Acted, Acts, Deed
+from app.work.renewal.actions import Actions, Deed, Performed
 from app.work.renewal.results import certificate_of, results_of
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Renewals:
     """Runs jobs for one worker process. `run` may be called at the same time for many jobs."""
 
     def __init__(
-        self, running: Running, clusters: dict[str, WorkedCluster], acts: Acts, limits: Limits, metrics: Metrics
+        self, running: JobClaims, clusters: dict[str, ClusterClient], acts: Actions, limits: Limits, metrics: Metrics
     ) -> None:
         self._running = running
         self._clusters = clusters
@@ -84,7 +84,7 @@ class Renewals:
         clock = DatabaseClock(claim.now)
         rules = self._rules(claim.cluster)
         progress = advance(
-            claim.progress, Woken(claim.sighting, claim.look_now, claim.pushed), rules, clock.now()
+            claim.progress, Resumed(claim.sighting, claim.look_now, claim.pushed), rules, clock.now()
         ).progress
         deed: Deed | None = None
         while True:
@@ -121,7 +121,7 @@ class Renewals:
 
     def _begin(
         self, progress: Progress, action: Action, rules: Rules, clock: DatabaseClock
-    ) -> tuple[Progress, Sent | None]:
+    ) -> tuple[Progress, NewExchange | None]:
         """For a change: the progress with its intent, and the exact text that will be sent."""
         if not isinstance(action, MakeChange):
             return progress, None
@@ -129,11 +129,17 @@ class Renewals:
         return begun, self._acts.sending(begun, action, rules, clock)
 
     async def _commit(
-        self, claim: Claim, begun: Progress, before: State, action: Action, sending: Sent | None, now: datetime
-    ) -> Sent | None:
+        self,
+        claim: Claim,
+        begun: Progress,
+        before: ProgressColumns,
+        action: Action,
+        sending: NewExchange | None,
+        now: datetime,
+    ) -> NewExchange | None:
         """The intent is stored before anything is sent, in one transaction with the answer to the step before."""
         assert not isinstance(action, Wait | Finish)
-        intent = Begun(
+        intent = StepIntent(
             name=action.step,
             percent=procedure.percent_of(begun, action.step),
             started_at=now,
@@ -145,19 +151,19 @@ class Renewals:
         exchange_id = await self._running.begin_step(claim, stored, intent, if_held=replace(before, done=None, sent=()))
         return replace(sending, exchange_id=exchange_id) if sending is not None else None
 
-    async def _queue_on_its_cluster(self, claim: Claim, state: State, cluster: str, now: datetime) -> None:
+    async def _queue_on_its_cluster(self, claim: Claim, state: ProgressColumns, cluster: str, now: datetime) -> None:
         """The VM was found; from here on the job takes one of its cluster's slots."""
-        back = PutBack(JobStatus.QUEUED, None, f"found on {cluster}", until=now, deadline=None)
+        back = Release(JobStatus.QUEUED, None, f"found on {cluster}", until=now, deadline=None)
         await self._running.put_back(claim, state, back, None, cluster=cluster)
 
-    async def _leave_to_others(self, claim: Claim, state: State, now: datetime) -> None:
+    async def _leave_to_others(self, claim: Claim, state: ProgressColumns, now: datetime) -> None:
         said = "the service stopped between two steps; the job goes on where it was"
-        back = PutBack(JobStatus.QUEUED, None, said, until=now, deadline=None)
+        back = Release(JobStatus.QUEUED, None, said, until=now, deadline=None)
         await self._running.put_back(claim, state, back, self._slots.get(claim.cluster or ""))
 
-    async def _put_back(self, claim: Claim, state: State, wait: Wait) -> None:
+    async def _put_back(self, claim: Claim, state: ProgressColumns, wait: Wait) -> None:
         until = wait.until if wait.deadline is None or wait.until is not None else wait.deadline
-        back = PutBack(JobStatus.WAITING, wait.reason, wait.message, until, wait.deadline)
+        back = Release(JobStatus.WAITING, wait.reason, wait.message, until, wait.deadline)
         await self._running.put_back(claim, state, back, self._slots.get(claim.cluster or ""))
         if state.stranded:
             self._raise_alarm(state.progress, claim)
@@ -170,10 +176,10 @@ class Renewals:
         said = "the VM has no tools entity at the moment, so NGT is off for it; create is tried until it succeeds"
         (log.error if late else log.warning)(said, stranded_since=since)
 
-    async def _finish(self, claim: Claim, state: State, finish: Finish, rules: Rules, now: datetime) -> None:
+    async def _finish(self, claim: Claim, state: ProgressColumns, finish: Finish, rules: Rules, now: datetime) -> None:
         failure = finish.failure
         progress = state.progress
-        ended = Ended(
+        ended = Outcome(
             status=_STATUS_OF_OUTCOME[finish.outcome],
             outcome=finish.outcome,
             message=finish.message,
@@ -194,8 +200,8 @@ class Renewals:
         if stop is not None:
             log.error("automatic renewal was stopped on the cluster", reason=stop.reason)
 
-    def _state(self, progress: Progress, deed: Deed | None) -> State:
-        return State(
+    def _state(self, progress: Progress, deed: Deed | None) -> ProgressColumns:
+        return ProgressColumns(
             progress=progress,
             results=dump_results(results_of(progress, self._rules(progress.cluster))),
             takes_slot=standing.takes_slot(progress),
@@ -206,7 +212,7 @@ class Renewals:
             sent=deed.sent if deed is not None else (),
         )
 
-    def _tell(self, acted: Acted, said: Advance) -> None:
+    def _tell(self, acted: Performed, said: Transition) -> None:
         seconds = (acted.finished_at - acted.started_at).total_seconds()
         self._metrics.step_seconds.labels(step=acted.step, result=said.verdict).observe(seconds)
         log.info("step", step=acted.step, verdict=said.verdict, message=said.message, cvm=acted.cvm)

@@ -13,7 +13,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.tools.certificate import read_certificate
 from app.ngt.tools.output import mask, read_guest_config
 from app.ngt.vocabulary import Certificate, VmRecord
-from app.settings import GuestSettings, Scan
+from app.settings import GuestSettings, ScanSettings
 from app.ssh.guest import GuestReading, read_guest
 from app.ssh.host import Host
 from app.ssh.pool import Pool
@@ -47,7 +47,7 @@ class GuestRead:
 async def read_guests(
     asked: Sequence[AskedGuest],
     pool: Pool,
-    scan: Scan,
+    scan: ScanSettings,
     clock: DatabaseClock,
     store: Callable[[Sequence[GuestRead]], Awaitable[None]],
 ) -> None:

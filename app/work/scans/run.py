@@ -14,18 +14,18 @@ import structlog
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.inventory import is_worth_asking, names_another_entity, refuse_empty_query
 from app.ngt.vocabulary import VmRecord, VmUuid
-from app.settings import Scan, guest_for
+from app.settings import ScanSettings, guest_for
 from app.ssh.pool import Pool
 from app.store.clusters.cvms import Cvms
 from app.store.inventory.scan_results import GuestFault, Inventory
-from app.store.records.all import ScanCounts, ScanOutcome
 from app.store.records.claims import FenceLost
-from app.store.scans.claims import RunningScans, ScanClaim, ScanEnd
-from app.work.clusters.client import Listing, WorkedCluster
+from app.store.records.scans import ScanCounts, ScanOutcome
+from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
+from app.work.clusters.client import ClusterClient, Listing
 from app.work.clusters.cvm_states import found_cvms
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.scans.guests import AskedGuest, GuestRead, read_guests
-from app.work.scans.snapshot import Look, guest_fault_of, observation_of, with_entities, without_entities
+from app.work.scans.snapshot import ClusterSnapshot, guest_fault_of, observation_of, with_entities, without_entities
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +40,12 @@ class Scanner:
 
     def __init__(
         self,
-        running: RunningScans,
+        running: ScanClaims,
         inventory: Inventory,
         cvms: Cvms,
-        clusters: Mapping[str, WorkedCluster],
+        clusters: Mapping[str, ClusterClient],
         guests: Pool,
-        settings: Scan,
+        settings: ScanSettings,
     ) -> None:
         self._running = running
         self._inventory = inventory
@@ -116,7 +116,7 @@ class Scanner:
         end = ScanEnd(outcome, _message(claim, counts, look.query_fault), counts, look.query_fault)
         return await self._finish(claim, clock, end, look.seen.at)
 
-    def _cluster_of(self, claim: ScanClaim) -> WorkedCluster:
+    def _cluster_of(self, claim: ScanClaim) -> ClusterClient:
         cluster = self._clusters.get(claim.cluster)
         if cluster is None:
             message = f"There is no cluster {claim.cluster!r} in the configuration any more."
@@ -128,7 +128,7 @@ class Scanner:
 
     # Looking.
 
-    async def _look(self, cluster: WorkedCluster, claim: ScanClaim, clock: DatabaseClock) -> Look:
+    async def _look(self, cluster: ClusterClient, claim: ScanClaim, clock: DatabaseClock) -> ClusterSnapshot:
         """One listing and one query, however many VMs. Raises _NothingSeen."""
         try:
             listing = await _listing_for(cluster, claim.vm_uuid)
@@ -153,14 +153,14 @@ class Scanner:
 
     # Guests.
 
-    def _guest_of(self, cluster: WorkedCluster, vm: VmRecord, look: Look) -> AskedGuest | None:
+    def _guest_of(self, cluster: ClusterClient, vm: VmRecord, look: ClusterSnapshot) -> AskedGuest | None:
         if not is_worth_asking(vm, has_entity=look.has_entity(vm.vm_uuid)):
             return None
         found = guest_for(cluster.settings, vm.name, vm.addresses)
         return None if found is None else AskedGuest(vm, found[0], cluster.guest_host(*found))
 
     async def _read_guests(
-        self, cluster: WorkedCluster, claim: ScanClaim, look: Look, clock: DatabaseClock
+        self, cluster: ClusterClient, claim: ScanClaim, look: ClusterSnapshot, clock: DatabaseClock
     ) -> tuple[int, int]:
         """How many guests were asked, and of how many of them the certificate is not known."""
         asked = [guest for vm in look.vms if (guest := self._guest_of(cluster, vm, look)) is not None]
@@ -181,7 +181,7 @@ class Scanner:
         return len(asked), len(faults)
 
     async def _entities_now(
-        self, cluster: WorkedCluster, look: Look, read: Sequence[GuestRead]
+        self, cluster: ClusterClient, look: ClusterSnapshot, read: Sequence[GuestRead]
     ) -> Mapping[VmUuid, str | None]:
         """The entity of each VM; a VM whose guest names another one may have been renewed since the look."""
         differing = [
@@ -215,7 +215,7 @@ class _NothingSeen(Exception):
         self.fault = fault
 
 
-async def _listing_for(cluster: WorkedCluster, vm_uuid: VmUuid | None) -> Listing:
+async def _listing_for(cluster: ClusterClient, vm_uuid: VmUuid | None) -> Listing:
     """One for all VMs. That one VM is absent is believed only of a listing that was read for it."""
     if vm_uuid is not None:
         listing = await cluster.listing(max_age_s=_LISTING_MAX_AGE_S)

@@ -8,15 +8,15 @@ from zoneinfo import ZoneInfo
 import structlog
 from croniter import croniter
 
-from app.settings import Scan
+from app.settings import ScanSettings
 from app.store.postgres.database import Database, read_clock
 from app.store.postgres.queue import WakeUps
-from app.store.scans.schedule import ScanTurns, Turn
+from app.store.scans.schedule import ScanTurns, ScheduledScan
 
 log = structlog.get_logger(__name__)
 
 
-def turns_at(now: datetime, clusters: Iterable[str], scan: Scan) -> list[Turn]:
+def turns_at(now: datetime, clusters: Iterable[str], scan: ScanSettings) -> list[ScheduledScan]:
     """The last two turns of each cluster. `scan.schedule` is not off."""
     return [_turn(now, cluster, scan) for cluster in clusters]
 
@@ -27,19 +27,19 @@ def offset_of(cluster: str, jitter_s: float) -> timedelta:
     return timedelta(seconds=int(jitter_s * number / 2**32))
 
 
-def _turn(now: datetime, cluster: str, scan: Scan) -> Turn:
+def _turn(now: datetime, cluster: str, scan: ScanSettings) -> ScheduledScan:
     offset = offset_of(cluster, scan.jitter_s)
     # The schedule's own moment counts as past, and the one before is looked for from there.
     shown = (now - offset + timedelta(seconds=1)).astimezone(ZoneInfo(scan.time_zone))
     moments = croniter(scan.schedule, shown)
     last, before = (moments.get_prev(datetime).astimezone(UTC) + offset for _ in range(2))
-    return Turn(cluster, last, before)
+    return ScheduledScan(cluster, last, before)
 
 
 class ScanSchedule:
     """Starts what is due, once a minute, on whichever replica takes the wake-up for it."""
 
-    def __init__(self, database: Database, wakeups: WakeUps, clusters: Iterable[str], scan: Scan) -> None:
+    def __init__(self, database: Database, wakeups: WakeUps, clusters: Iterable[str], scan: ScanSettings) -> None:
         self._database = database
         self._turns = ScanTurns(database, wakeups)
         self._clusters = tuple(clusters)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.inventory import names_another_entity, ngt_state_of, owner_of
 from app.ngt.vocabulary import CertificateSource, PowerState, VmRecord, VmToolsEntity, VmUuid
-from app.store.inventory.scan_results import GuestFault, Seen, SeenVm
-from app.store.records.all import Observation
+from app.store.inventory.scan_results import GuestFault, ScannedVm, ScanResult
+from app.store.records.inventory import Observation
 from app.store.scans.claims import ScanClaim
 from app.work.clusters.client import Listing, Query
 from app.work.clusters.database_clock import DatabaseClock
@@ -16,10 +16,10 @@ from app.work.scans.guests import GuestRead
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClusterSnapshot:
     """What the cluster showed. `entities`: the id of each VM's entity, of an earlier look where there was no answer."""
 
-    seen: Seen
+    seen: ScanResult
     vms: Sequence[VmRecord]
     entities: Mapping[VmUuid, str | None]
     query_fault: Fault | None
@@ -30,19 +30,19 @@ class Look:
 
 def with_entities(
     listing: Listing, vms: Sequence[VmRecord], claim: ScanClaim, query: Query, clock: DatabaseClock
-) -> Look:
+) -> ClusterSnapshot:
     """The VMs that the scan is about, as both the listing and the query show them."""
     found = query.entities
     # The listing that one VM was found in may be older than the last look at it; what the query shows is not.
     asked_s = query.asked_s if claim.vm_uuid is not None and vms else listing.asked_s
-    seen = Seen(
+    seen = ScanResult(
         at=clock.at(asked_s),
         vms=[_seen_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms],
         has_entities=True,
         absent=_absent_of(claim, vms),
         dates=_dates(query, clock),
     )
-    return Look(seen, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None)
+    return ClusterSnapshot(seen, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None)
 
 
 def without_entities(
@@ -52,15 +52,15 @@ def without_entities(
     fault: Fault,
     known: Mapping[VmUuid, str],
     clock: DatabaseClock,
-) -> Look:
+) -> ClusterSnapshot:
     """The same where the query was not answered, with the entities that were `known` before."""
-    seen = Seen(
+    seen = ScanResult(
         at=clock.at(listing.asked_s),
         vms=[_seen_vm(vm, None, has_entity=None) for vm in vms],
         has_entities=False,
         absent=_absent_of(claim, vms),
     )
-    return Look(seen, vms, known, fault)
+    return ClusterSnapshot(seen, vms, known, fault)
 
 
 def _absent_of(claim: ScanClaim, vms: Sequence[VmRecord]) -> Sequence[VmUuid] | None:
@@ -69,9 +69,9 @@ def _absent_of(claim: ScanClaim, vms: Sequence[VmRecord]) -> Sequence[VmUuid] | 
     return [] if vms else [claim.vm_uuid]
 
 
-def _seen_vm(vm: VmRecord, entity: VmToolsEntity | None, *, has_entity: bool | None) -> SeenVm:
+def _seen_vm(vm: VmRecord, entity: VmToolsEntity | None, *, has_entity: bool | None) -> ScannedVm:
     state = ngt_state_of(vm, entity)
-    return SeenVm(
+    return ScannedVm(
         vm_uuid=vm.vm_uuid,
         name=vm.name,
         power=None if vm.power is PowerState.UNKNOWN else vm.power,

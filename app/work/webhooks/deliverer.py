@@ -14,9 +14,9 @@ import structlog
 from app.ngt.errors import Fault
 from app.settings import WebhookTarget
 from app.settings.webhooks import Event
-from app.store.webhooks.deliveries import ClaimedDelivery, Deliveries, Room
+from app.store.webhooks.deliveries import Capacity, ClaimedDelivery, Deliveries
 from app.telemetry import Metrics
-from app.work.webhooks.sender import Sender, Sent
+from app.work.webhooks.sender import DeliveryResult, Sender
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Deliverer:
     async def send_due(self) -> None:
         """Begin to send what is due, as far as the targets have senders free. To be called every `POLL_S`."""
         rooms = {
-            name: Room(_AT_ONCE - len(sending), self._lease_s(name))
+            name: Capacity(_AT_ONCE - len(sending), self._lease_s(name))
             for name, sending in self._sending.items()
             if len(sending) < _AT_ONCE and not self._stopping
         }
@@ -80,7 +80,7 @@ class Deliverer:
             sending.add(task)
             task.add_done_callback(sending.discard)
 
-    async def _claim(self, rooms: Mapping[str, Room]) -> tuple[ClaimedDelivery, ...]:
+    async def _claim(self, rooms: Mapping[str, Capacity]) -> tuple[ClaimedDelivery, ...]:
         try:
             claimed = await self._deliveries.claim(rooms)
         except Fault as fault:
@@ -104,7 +104,7 @@ class Deliverer:
         try:
             while claimed is not None:
                 await self._send(claimed)
-                room = {} if self._stopping else {name: Room(1, self._lease_s(name))}
+                room = {} if self._stopping else {name: Capacity(1, self._lease_s(name))}
                 claimed = next(iter(await self._deliveries.claim(room)), None) if room else None
         except Fault as fault:
             # The database went away: the lease runs out, and the delivery is sent once more.
@@ -124,16 +124,18 @@ class Deliverer:
             result = await self._write_down(claimed, sent)
             self._metrics.deliveries_total.labels(target=delivery.target, result=result).inc()
 
-    async def _attempt(self, claimed: ClaimedDelivery) -> Sent:
+    async def _attempt(self, claimed: ClaimedDelivery) -> DeliveryResult:
         target = self._targets[claimed.delivery.target]
         try:
             return await self._sender.send(target, claimed.delivery)
         except Exception:
             # A fault of this service must not stop the other deliveries, nor this one's next attempt.
             log.exception("a webhook could not be sent")
-            return Sent(http_status=None, retry_after_s=None, error="the service could not send it; its log says why")
+            return DeliveryResult(
+                http_status=None, retry_after_s=None, error="the service could not send it; its log says why"
+            )
 
-    async def _write_down(self, claimed: ClaimedDelivery, sent: Sent) -> str:
+    async def _write_down(self, claimed: ClaimedDelivery, sent: DeliveryResult) -> str:
         """What came of it, as the metrics call it."""
         if is_taken(sent):
             await self._deliveries.delivered(claimed, sent.http_status)
@@ -167,12 +169,12 @@ class Deliverer:
         await asyncio.gather(*late, return_exceptions=True)
 
 
-def is_taken(sent: Sent) -> bool:
+def is_taken(sent: DeliveryResult) -> bool:
     """2xx alone is success: a redirect is none, and is not followed."""
     return sent.error is None and sent.http_status is not None and 200 <= sent.http_status < 300  # noqa: PLR2004
 
 
-def next_in_s(attempts: int, sent: Sent, delays_s: Sequence[float], jitter: float) -> float | None:
+def next_in_s(attempts: int, sent: DeliveryResult, delays_s: Sequence[float], jitter: float) -> float | None:
     """Seconds until the next attempt after so many that failed; None when that was the last one.
 
     `Retry-After` of 429 and 503 makes it later, by a day at most. `jitter` is at least 0 and below 1.

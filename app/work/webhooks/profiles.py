@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from app.settings.event_facts import FACTS
 from app.settings.webhooks import WebhookTarget
-from app.store.records.all import DeliveryRecord
+from app.store.records.webhooks import DeliveryRecord
 from app.work.webhooks.work_notes import work_notes
 
 # Standard Webhooks asks for bodies below 20 kB.

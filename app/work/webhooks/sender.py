@@ -1,6 +1,6 @@
 """One attempt to make one delivery, and what came of it; whether and when there is another is decided elsewhere.
 
-Whatever happens outside becomes a `Sent`: no exception, no secret and nothing that the receiver wrote leaves this file.
+An outside failure becomes a `DeliveryResult`: no exception, no secret and nothing the receiver wrote leaves this file.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import httpx
 
 from app.settings.secret_files import SecretRefusedError, read_secret_file, read_signing_file
 from app.settings.webhooks import Event, WebhookTarget, is_sys_id
-from app.store.records.all import DeliveryRecord
+from app.store.records.webhooks import DeliveryRecord
 from app.work.webhooks.addresses import AddressRefusedError, CheckedTransport, Resolve, system_addresses
 from app.work.webhooks.credentials import Credentials, TokenRefusedError
 from app.work.webhooks.http_exchange import Exchanged, exchange, explain
@@ -31,7 +31,7 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class DeliveryResult:
     """What came of an attempt. `error` None: it was delivered; else a sentence for a person, without any secret.
 
     `http_status` is the target's own answer, None when it gave none; `retry_after_s` is the pause that it asked for.
@@ -72,7 +72,7 @@ class Sender:
     ) -> None:
         await self._closing.aclose()
 
-    async def send(self, target: WebhookTarget, delivery: DeliveryRecord) -> Sent:
+    async def send(self, target: WebhookTarget, delivery: DeliveryRecord) -> DeliveryResult:
         """One attempt, in at most `target.timeout_s`; never raises for what the other side or a file does."""
         try:
             async with asyncio.timeout(target.timeout_s):
@@ -90,7 +90,7 @@ class Sender:
         except _UnsentError as unsent:
             return _not_delivered(target, str(unsent), unsent.http_status, unsent.retry_after_s)
 
-    async def _send(self, target: WebhookTarget, delivery: DeliveryRecord) -> Sent:
+    async def _send(self, target: WebhookTarget, delivery: DeliveryRecord) -> DeliveryResult:
         client = self._clients.get(target.name) or self._open(target)
         sys_id = ""
         if target.needs_record:
@@ -183,7 +183,7 @@ def _records(answer: Exchanged) -> list[dict[str, Any]]:
     return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
 
 
-def _sent(target: WebhookTarget, answer: Exchanged) -> Sent:
+def _sent(target: WebhookTarget, answer: Exchanged) -> DeliveryResult:
     if not answer.is_success:
         return _not_delivered(target, answer.meaning(), answer.status, answer.retry_after_s)
     if target.accepts_record and not answer.is_json:
@@ -194,10 +194,10 @@ def _sent(target: WebhookTarget, answer: Exchanged) -> Sent:
             f"it took the row into {target.staging_table}, and its transform map refused it; look there for the reason"
         )
         return _not_delivered(target, why, answer.status)
-    return Sent(answer.status, None, None)
+    return DeliveryResult(answer.status, None, None)
 
 
 def _not_delivered(
     target: WebhookTarget, why: str, http_status: int | None = None, retry_after_s: float | None = None
-) -> Sent:
-    return Sent(http_status, retry_after_s, f"The webhook {target.name} did not take the event: {why}.")
+) -> DeliveryResult:
+    return DeliveryResult(http_status, retry_after_s, f"The webhook {target.name} did not take the event: {why}.")

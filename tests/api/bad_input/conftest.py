@@ -17,7 +17,7 @@ from app.main import build_app
 from app.settings import Callers, ClusterSettings, Settings
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.bad_input.service import Service
 
 _DAY = timedelta(days=1)

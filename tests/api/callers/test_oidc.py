@@ -17,7 +17,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.settings import Callers, ClusterSettings, Oidc, Settings
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.callers.issuer import AUDIENCE, OidcIssuer, oidc_issuer, private_key, public_jwk
 from tests.api.conftest import Service, assert_problem, serving
 
@@ -363,7 +363,7 @@ async def test_without_an_issuer_no_token_is_taken(
 async def test_failed_logins_are_counted_by_method_and_reason(service: Service, issuer: OidcIssuer) -> None:
     def counted(method: str, reason: str) -> float:
         labels = {"method": method, "reason": reason}
-        return service.parts.metrics.registry.get_sample_value("ngt_api_auth_failures_total", labels) or 0
+        return service.services.metrics.registry.get_sample_value("ngt_api_auth_failures_total", labels) or 0
 
     before = counted("jwt", "token-expired"), counted("jwt", "unauthenticated"), counted("none", "unauthenticated")
     await answer_to(service, issuer.token(exp=1))

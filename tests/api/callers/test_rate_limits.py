@@ -13,7 +13,7 @@ import pytest
 from app.api.callers.rate_limits import CallLimits, network_of
 from app.main import _uvicorn_config
 from app.settings import Callers, Settings
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.conftest import Service, assert_problem, serving
 
 PEER = "192.0.2.7"
@@ -31,7 +31,7 @@ async def limited(
 
 def client_from(service: Service, address: str, **headers: str) -> httpx.AsyncClient:
     """As the server runs it: behind what believes the configured proxies."""
-    config = _uvicorn_config(service.app, service.parts.settings)
+    config = _uvicorn_config(service.app, service.services.settings)
     config.load()
     transport = httpx.ASGITransport(app=config.loaded_app, client=(address, 1))
     return httpx.AsyncClient(transport=transport, base_url="http://ngt-renewal.test", headers=headers)
@@ -151,7 +151,7 @@ async def test_a_key_that_is_guessed_at_from_everywhere_is_looked_up_no_more(
 async def test_no_credential_and_one_that_was_good_once_are_no_guesses(tmp_path: Path, database_url: str) -> None:
     async with limited(tmp_path, database_url, failures=2) as service:
         expired, revoked = await service.key(expires_s=-1), await service.key()
-        await service.parts.keys.revoke(revoked.split("_")[1])
+        await service.services.keys.revoke(revoked.split("_")[1])
         async with client_from(service, PEER) as nobody:
             for _ in range(10):
                 assert (await nobody.get("/meta")).status_code == 401
@@ -162,7 +162,7 @@ async def test_no_credential_and_one_that_was_good_once_are_no_guesses(tmp_path:
 async def test_refused_logins_are_counted_with_their_reason(tmp_path: Path, database_url: str) -> None:
     async with limited(tmp_path, database_url, failures=2) as service:
         seen = await refused_at_last(lambda: status_of(service, "nonsense"))
-        registry = service.parts.metrics.registry
+        registry = service.services.metrics.registry
         for reason, number in (("unauthenticated", seen.count(401)), ("rate-limited", 1)):
             labels = {"method": "api_key", "reason": reason}
             assert registry.get_sample_value("ngt_api_auth_failures_total", labels) == number

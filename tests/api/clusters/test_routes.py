@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import httpx
 
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.conftest import Service, assert_problem
 
 
@@ -59,8 +59,8 @@ async def test_only_clusters_that_exist_and_that_the_key_may_use_are_paused(
 
 
 async def test_a_cluster_that_was_added_to_the_configuration_can_be_paused(service: Service) -> None:
-    added = {**service.parts.settings.clusters, "c9": service.parts.settings.clusters["c1"]}
-    settings = service.parts.settings.model_copy(update={"clusters": added})
-    service.app.state.parts = replace(service.parts, settings=settings)
+    added = {**service.services.settings.clusters, "c9": service.services.settings.clusters["c1"]}
+    settings = service.services.settings.model_copy(update={"clusters": added})
+    service.app.state.services = replace(service.services, settings=settings)
     async with service.client(await service.key(Scope.ADMIN)) as client:
         assert (await client.post("/clusters/c9/pause")).json()["paused"]

@@ -9,7 +9,7 @@ from sqlalchemy import text, update
 
 from app.settings import Callers, Retention
 from app.store.postgres.tables import PAUSE
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem
 
 PAUSE_PATH, RESUME_PATH = "/admin/pause", "/admin/resume"
@@ -55,7 +55,7 @@ async def test_resuming_leaves_no_trace_and_may_come_twice(caller: httpx.AsyncCl
 
 async def test_a_pause_ends_by_itself_also_for_those_who_only_look(service: Service, caller: httpx.AsyncClient) -> None:
     await caller.post(PAUSE_PATH, json={"until": ahead(hours=1)})
-    async with service.parts.database.transaction() as connection:
+    async with service.services.database.transaction() as connection:
         await connection.execute(update(PAUSE).values(until=text("clock_timestamp()")))
     assert (await caller.get("/meta")).json()["paused"] is False
 
@@ -142,8 +142,8 @@ async def test_renewals_are_accepted_while_the_service_is_paused_and_say_so(call
 
 async def test_meta_says_what_the_service_keeps_to(service: Service, caller: httpx.AsyncClient) -> None:
     changed = {"retention": Retention(jobs_days=30), "callers": Callers(max_queued_jobs=77)}
-    settings = service.parts.settings.model_copy(update=changed)
-    service.app.state.parts = replace(service.parts, settings=settings)
+    settings = service.services.settings.model_copy(update=changed)
+    service.app.state.services = replace(service.services, settings=settings)
     meta = (await caller.get("/meta")).json()
     kept = ("jobs_kept_days", "idempotency_keys_kept_days", "deliveries_kept_days", "max_wait_s", "max_queued_jobs")
     assert [meta[name] for name in kept] == [30, 7, 14, 20, 77]
@@ -154,8 +154,8 @@ async def test_meta_says_what_the_service_keeps_to(service: Service, caller: htt
 async def test_a_full_queue_refuses_new_renewals_and_answers_for_those_that_there_are(
     service: Service, caller: httpx.AsyncClient
 ) -> None:
-    settings = service.parts.settings.model_copy(update={"callers": Callers(max_queued_jobs=1)})
-    service.app.state.parts = replace(service.parts, settings=settings)
+    settings = service.services.settings.model_copy(update={"callers": Callers(max_queued_jobs=1)})
+    service.app.state.services = replace(service.services, settings=settings)
     first = await caller.post(RENEW, headers={"Idempotency-Key": "one"})
     assert first.status_code == 202
     other = RENEW.replace(VM, VM.replace("20", "30", 1))

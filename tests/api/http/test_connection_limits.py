@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from app import main
 from app.api.http.connection_limits import BoundedConnection
-from app.store.records.all import Scope
+from app.store.records.callers import Scope
 from tests.api.conftest import RENEW, Service
 from tests.api.server import until
 
@@ -22,9 +22,9 @@ MUCH = 4 * 1024 * 1024
 
 @asynccontextmanager
 async def served(service: Service, connection: type[BoundedConnection]) -> AsyncIterator[int]:
-    config = main._uvicorn_config(service.app, service.parts.settings)
+    config = main._uvicorn_config(service.app, service.services.settings)
     config.http = connection
-    server = main._Server(config)
+    server = main._UvicornServer(config)
     # Connections wait in the socket's queue until the server takes them.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve([listening]))
@@ -39,12 +39,12 @@ async def port(service: Service) -> AsyncIterator[int]:
         yield port
 
 
-async def sent(port: int, *parts: bytes) -> bytes:
+async def sent(port: int, *services: bytes) -> bytes:
     """All that comes back until the service hangs up; that it does is a part of each test."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(20):
-            for part in parts:
+            for part in services:
                 writer.write(part)
                 await writer.drain()
             return await reader.read()
@@ -137,8 +137,8 @@ async def test_a_body_is_read_although_another_protocol_is_asked_for(
     wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB"
     head = f"POST {RENEW} HTTP/1.1\r\nHost: h\r\n{headers}\r\n{wish}\r\n\r\n".encode()
     last = b"GET /livez HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-    parts = [head + body + last] if with_its_head else [head, body, last]
-    answer = await sent(port, *parts)
+    services = [head + body + last] if with_its_head else [head, body, last]
+    answer = await sent(port, *services)
     assert answer.startswith(b"HTTP/1.1 202 Accepted")
     assert b'"validate_only":true' in answer
     assert answer.count(b"HTTP/1.1 200 OK") == 1
@@ -171,9 +171,9 @@ async def test_a_client_that_goes_away_ends_each_of_its_requests(service: Servic
     waits = f"GET /jobs/{job}?wait=20 HTTP/1.1\r\nHost: h\r\nX-API-Key: {token}\r\n\r\n".encode()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(waits + b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
-    await until(lambda: service.parts.waiters.count == 1)
+    await until(lambda: service.services.waiters.count == 1)
     writer.transport.abort()
-    await until(lambda: service.parts.waiters.count == 0)
+    await until(lambda: service.services.waiters.count == 0)
 
 
 async def test_no_answer_is_written_where_nobody_hears_it(port: int, caplog: pytest.LogCaptureFixture) -> None:

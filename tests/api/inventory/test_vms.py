@@ -15,8 +15,9 @@ from sqlalchemy import update
 from app.ngt.errors import Fault, FaultCode
 from app.store.inventory.scan_results import Inventory
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.all import ScanCounts, ScanOutcome, Scope
-from app.store.scans.claims import RunningScans, ScanEnd
+from app.store.records.callers import Scope
+from app.store.records.scans import ScanCounts, ScanOutcome
+from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 from tests.api.inventory.vms import add_vm, from_now, written
 from tests.api.server import until
@@ -179,8 +180,8 @@ async def test_every_page_leads_to_the_next_and_the_last_one_to_none(
     assert len(await walk(caller, sort=sort, limit=1, cluster="c2", unknown_expiry="true")) == 6
 
 
-def cursor_of(*parts: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+def cursor_of(*services: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(services).encode()).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(
@@ -289,13 +290,13 @@ COMPLETE = ScanEnd(ScanOutcome.COMPLETE, "seen", ScanCounts(1, 0, 0, 1, 0, 0))
 @pytest.fixture
 def end(service: Service) -> End:
     """Ends a scan as a worker does: `end(id, how)`."""
-    parts = service.parts
-    running = RunningScans(parts.database, parts.wakeups, runner="w1", lease_s=60)
+    services = service.services
+    running = ScanClaims(services.database, services.wakeups, runner="w1", lease_s=60)
 
     async def end_scan(scan_id: str, how: ScanEnd = COMPLETE) -> None:
         claim = await running.claim(UUID(scan_id))
         assert claim is not None
-        await Inventory(parts.database).finish(claim, how, datetime.now(UTC))
+        await Inventory(services.database).finish(claim, how, datetime.now(UTC))
 
     return end_scan
 
@@ -332,11 +333,11 @@ async def test_a_refresh_that_waits_shows_what_the_scan_found(
     service: Service, caller: httpx.AsyncClient, end: End
 ) -> None:
     await add_vm(service, "web01", vm_uuid=VM)
-    await service.parts.changes.listening()
+    await service.services.changes.listening()
     waiting = asyncio.create_task(caller.get(f"/vms/{VM}/ngt?refresh=true&wait=20"))
-    await until(lambda: service.parts.changes.watched() == 1)
+    await until(lambda: service.services.changes.watched() == 1)
     (scan,) = (await caller.get("/scans")).json()["items"]
-    async with service.parts.database.transaction() as connection:
+    async with service.services.database.transaction() as connection:
         await connection.execute(update(VM_TABLE).values(name="renamed"))
     await end(scan["id"])
     async with asyncio.timeout(10):
@@ -352,10 +353,10 @@ async def test_a_refresh_that_failed_says_why_and_shows_what_was_known(
     service: Service, caller: httpx.AsyncClient, end: End
 ) -> None:
     await add_vm(service, "web01", vm_uuid=VM)
-    await service.parts.changes.listening()
+    await service.services.changes.listening()
     headers = {"Prefer": "wait=60"}
     waiting = asyncio.create_task(caller.get(f"/vms/{VM}/ngt?refresh=true", headers=headers))
-    await until(lambda: service.parts.changes.watched() == 1)
+    await until(lambda: service.services.changes.watched() == 1)
     (scan,) = (await caller.get("/scans")).json()["items"]
     fault = Fault(FaultCode.CVM_UNREACHABLE, "no CVM of c1 answered")
     await end(scan["id"], ScanEnd(ScanOutcome.FAILED, "nothing was stored", fault=fault))

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from app.api.jobs.events import follow
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from tests.api.conftest import RENEW, Service
 from tests.api.server import SOON_S
 
@@ -19,7 +19,7 @@ PING = b": ping\n\n"
 
 
 async def started(service: Service, caller: httpx.AsyncClient) -> JobRecord:
-    job = await service.parts.jobs.find(UUID((await caller.post(RENEW)).json()["id"]))
+    job = await service.services.jobs.find(UUID((await caller.post(RENEW)).json()["id"]))
     assert job is not None
     return job
 
@@ -47,7 +47,7 @@ async def refusing(server: str, database_url: str) -> AsyncIterator[None]:
 
 async def test_a_silent_stream_is_pinged_with_comments(service: Service, caller: httpx.AsyncClient) -> None:
     job = await started(service, caller)
-    events = follow(service.parts, job, 0, ping_s=0.01)
+    events = follow(service.services, job, 0, ping_s=0.01)
     assert b"event: job\n" in await anext(events)
     for _ in range(3):
         assert await anext(events) == PING
@@ -57,14 +57,14 @@ async def test_a_silent_stream_is_pinged_with_comments(service: Service, caller:
 
 async def test_a_stream_lasts_so_long_and_is_taken_up_again(service: Service, caller: httpx.AsyncClient) -> None:
     job = await started(service, caller)
-    written = [text async for text in follow(service.parts, job, 0, ping_s=0.01, longest_s=0.05)]
+    written = [text async for text in follow(service.services, job, 0, ping_s=0.01, longest_s=0.05)]
     assert b"event: end" not in b"".join(written)
     assert b"id: 1\n" in written[0]
 
 
 async def test_a_change_that_looks_like_nothing_is_no_event(service: Service, caller: httpx.AsyncClient) -> None:
     job = await started(service, caller)
-    async with aclosing(follow(service.parts, job, 0)) as events:
+    async with aclosing(follow(service.services, job, 0)) as events:
         await anext(events)
         later = asyncio.create_task(anext(events))
         await service.leave(str(job.id), cvm="10.0.0.31")
@@ -77,7 +77,7 @@ async def test_a_stream_outlives_a_database_that_is_away(
     service: Service, caller: httpx.AsyncClient, postgres_url: str, database_url: str
 ) -> None:
     job = await started(service, caller)
-    async with asyncio.timeout(SOON_S), aclosing(follow(service.parts, job, 0)) as events:
+    async with asyncio.timeout(SOON_S), aclosing(follow(service.services, job, 0)) as events:
         async with refusing(postgres_url, database_url):
             assert await anext(events) == PING
         assert b"id: 1\n" in await first_event(events)

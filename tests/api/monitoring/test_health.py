@@ -3,7 +3,7 @@ from dataclasses import replace
 import httpx
 import psycopg
 
-from app.api.callers.authentication import Logins
+from app.api.callers.authentication import Authenticator
 from app.api.callers.rate_limits import CallLimits
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
@@ -30,7 +30,7 @@ async def test_each_check_is_shown_to_one_who_has_a_key(service: Service, caller
 
 
 async def test_a_service_that_stops_is_not_ready_but_alive(service: Service, caller: httpx.AsyncClient) -> None:
-    service.parts.draining.begin()
+    service.services.draining.begin()
     answer = await caller.get("/readyz")
     assert_problem(answer, 503, "draining")
     assert int(answer.headers["retry-after"]) > 0
@@ -39,13 +39,13 @@ async def test_a_service_that_stops_is_not_ready_but_alive(service: Service, cal
 
 
 async def test_a_service_whose_worker_stopped_is_not_ready(service: Service, caller: httpx.AsyncClient) -> None:
-    service.app.state.parts = replace(service.parts, worker_alive=lambda: False)
+    service.app.state.services = replace(service.services, worker_alive=lambda: False)
     problem = assert_problem(await caller.get("/readyz?verbose=true"), 503, "internal-error")
     assert [error["pointer"] for error in problem["errors"]] == ["/checks/worker"]
 
 
 async def test_a_database_of_another_schema_is_not_ready(service: Service, caller: httpx.AsyncClient) -> None:
-    with psycopg.connect(service.parts.database.url) as connection:
+    with psycopg.connect(service.services.database.url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'older'")
     assert "migrate" in assert_problem(await caller.get("/readyz"), 503, "database-unavailable")["detail"]
 
@@ -53,9 +53,9 @@ async def test_a_database_of_another_schema_is_not_ready(service: Service, calle
 async def test_without_a_database_nothing_is_started_and_the_caller_may_come_again(service: Service) -> None:
     token = await service.key()
     gone = Database(NOWHERE)
-    parts = service.parts
-    logins = Logins(Keys(gone), None, CallLimits(parts.settings.callers), parts.metrics)
-    service.app.state.parts = replace(parts, database=gone, logins=logins)
+    services = service.services
+    logins = Authenticator(Keys(gone), None, CallLimits(services.settings.callers), services.metrics)
+    service.app.state.services = replace(services, database=gone, logins=logins)
     async with service.client(token) as client:
         for answer in (await client.get("/readyz"), await client.post(RENEW), await client.get("/metrics")):
             assert assert_problem(answer, 503, "database-unavailable")["retryable"]

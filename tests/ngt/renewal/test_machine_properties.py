@@ -43,9 +43,9 @@ from app.ngt.renewal.transitions import (
     ChangeLost,
     Failed,
     Looked,
+    Resumed,
     Verified,
     VmFound,
-    Woken,
     advance,
 )
 from app.ngt.tools.commands import ChangeAnswer, ToolAnswer
@@ -194,7 +194,7 @@ def run(vm: Vm, mishaps: list[str], request: RenewalRequest) -> tuple[Finish, Pr
                 assert until is not None
                 assert until > now, "a wait must lead somewhere"
                 now = until
-                answer = Woken(None, reported=False)
+                answer = Resumed(None, reported=False)
             case FindVm():
                 answer = VmFound("c1", FoundVm("web01", PowerState.ON, (GUEST,), GUEST, "restart"))
             case ReadBefore():
@@ -208,7 +208,7 @@ def run(vm: Vm, mishaps: list[str], request: RenewalRequest) -> tuple[Finish, Pr
                 assert vm.landing is None, "two changing texts at one time on a VM"
                 p = begin(p, action, RULES, now, "marker")
                 answer, p = change(vm, p, action, mishap, now)
-                answer = answer or Woken(None, reported=False)
+                answer = answer or Resumed(None, reported=False)
             case RestartTheAgent():
                 if vm.mounted is not None:
                     vm.installed = vm.mounted

@@ -31,7 +31,7 @@ from app.ngt.renewal.proof import (
     proof_by_push,
 )
 from app.ngt.renewal.refusals import already_valid
-from app.ngt.renewal.transitions import Verdict, Verified, Woken, advance
+from app.ngt.renewal.transitions import Resumed, Verdict, Verified, advance
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
@@ -263,7 +263,7 @@ def waiting(**more: object) -> Progress:
 
 def test_a_waiting_renewal_ends_with_what_was_handed_in() -> None:
     assert isinstance(next_action(waiting(), RULES, LATER), Wait)
-    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    woken = advance(waiting(), Resumed(None, reported=False, pushed=pushed()), RULES, LATER).progress
     assert next_action(woken, RULES, LATER) == Verify(look=False)
     said = advance(woken, Verified(None, None, None, guest_asked=False), RULES, LATER)
     assert (said.verdict, said.message) == (Verdict.DONE, "proved by pushed_certificate")
@@ -272,23 +272,23 @@ def test_a_waiting_renewal_ends_with_what_was_handed_in() -> None:
 
 
 def test_the_guests_own_certificate_is_a_better_proof_than_one_that_was_handed_in() -> None:
-    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    woken = advance(waiting(), Resumed(None, reported=False, pushed=pushed()), RULES, LATER).progress
     said = advance(woken, Verified(None, None, guest(NEW), guest_asked=True), RULES, LATER)
     assert said.progress.proof is not None
     assert said.progress.proof.by is ProvedBy.GUEST_CERTIFICATE
 
 
 def test_what_is_handed_in_after_the_proof_does_not_take_its_place() -> None:
-    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    woken = advance(waiting(), Resumed(None, reported=False, pushed=pushed()), RULES, LATER).progress
     proved = advance(woken, Verified(None, None, None, guest_asked=False), RULES, LATER).progress
     another = pushed(replace(NEW, serial="03"), at=LATER + timedelta(seconds=1))
-    late = advance(proved, Woken(None, reported=False, pushed=another), RULES, LATER).progress
+    late = advance(proved, Resumed(None, reported=False, pushed=another), RULES, LATER).progress
     assert (late.proof, late.pushed) == (proved.proof, pushed())
 
 
 @pytest.mark.parametrize("nothing", [pushed(OLD), pushed(at=NOW)])
 def test_what_proves_nothing_is_no_news_to_a_waiting_renewal(nothing: PushedCertificate) -> None:
-    woken = advance(waiting(), Woken(None, reported=False, pushed=nothing), RULES, LATER).progress
+    woken = advance(waiting(), Resumed(None, reported=False, pushed=nothing), RULES, LATER).progress
     assert woken == waiting()
 
 
@@ -297,12 +297,12 @@ def test_what_was_handed_in_is_looked_at_before_the_agent_is_restarted_again() -
     tried = waiting(retry_at=LATER + timedelta(hours=1), tries=3, trouble=Failure(FaultCode.GUEST_NOT_REACHED, "away"))
     assert isinstance(next_action(tried, rules, LATER), Wait)
     assert isinstance(next_action(replace(tried, retry_at=None), rules, LATER), RestartTheAgent)
-    woken = advance(tried, Woken(None, reported=False, pushed=pushed()), rules, LATER).progress
+    woken = advance(tried, Resumed(None, reported=False, pushed=pushed()), rules, LATER).progress
     assert next_action(woken, rules, LATER) == Verify(look=False)
 
 
 def test_an_entity_that_was_issued_anew_needs_a_certificate_that_was_handed_in_after_that() -> None:
-    woken = advance(waiting(), Woken(None, reported=False, pushed=pushed()), RULES, LATER).progress
+    woken = advance(waiting(), Resumed(None, reported=False, pushed=pushed()), RULES, LATER).progress
     again = replace(woken, issued_at=LATER + timedelta(seconds=1))
     said = advance(again, Verified(None, None, None, guest_asked=False), RULES, LATER)
     assert said.verdict is Verdict.NOT_YET

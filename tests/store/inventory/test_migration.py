@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, RenewalRequest, WaitReason
 from app.ngt.vocabulary import PowerState, VmUuid
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.progress_json import dump
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
@@ -119,7 +119,7 @@ async def test_an_open_job_goes_on_where_it_was(earlier: Earlier) -> None:
     earlier.vm(vm, job=job, renewed_at=None, not_after=None, awaiting=RENEWED)
     assert earlier.migrated(vm)["awaiting_pickup_since"] == RENEWED
     database = Database(earlier.url)
-    claim = await Running(database, WakeUps(queue_app(earlier.url)), runner="new", lease_s=60).claim(job, {})
+    claim = await JobClaims(database, WakeUps(queue_app(earlier.url)), runner="new", lease_s=60).claim(job, {})
     await database.close()
     assert claim is not None
     assert (claim.progress, claim.pushed) == (known, None)

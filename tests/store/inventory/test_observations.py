@@ -11,7 +11,7 @@ from app.store.jobs.jobs import Jobs
 from app.store.observations import store_observations, store_renewed
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, VM
-from app.store.records.all import Observation
+from app.store.records.inventory import Observation
 from tests.store.conftest import Leave, new_vm, renewal
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)

@@ -20,14 +20,14 @@ from app.ngt.renewal.progress import (
 )
 from app.ngt.vocabulary import Certificate, PowerState, VmUuid
 from app.store.inventory.pushed_certificates import PushedCertificates
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.jobs import Jobs
 from app.store.jobs.progress_json import dump, load
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, JOB, VM
-from app.store.records.all import JobRecord
-from app.store.records.claims import PutBack, State
+from app.store.records.claims import ProgressColumns, Release
+from app.store.records.jobs import JobRecord
 from tests.store.conftest import Leave, new_vm, renewal
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -42,8 +42,8 @@ def pushed(database: Database, wakeups: WakeUps) -> PushedCertificates:
 
 
 @pytest.fixture
-def running(database: Database, wakeups: WakeUps) -> Running:
-    return Running(database, wakeups, runner="here", lease_s=60)
+def running(database: Database, wakeups: WakeUps) -> JobClaims:
+    return JobClaims(database, wakeups, runner="here", lease_s=60)
 
 
 def progress(vm: VmUuid, **more: Any) -> Progress:
@@ -106,7 +106,7 @@ async def test_what_is_handed_in_is_kept_with_who_gave_it(database: Database, pu
     "reason", [WaitReason.AGENT_RESTART, WaitReason.VM_POWERED_OFF, WaitReason.GUEST_UNREACHABLE, WaitReason.PICKUP]
 )
 async def test_a_job_that_waits_for_its_guest_is_woken_and_finds_it(
-    database: Database, jobs: Jobs, leave: Leave, pushed: PushedCertificates, running: Running, reason: WaitReason
+    database: Database, jobs: Jobs, leave: Leave, pushed: PushedCertificates, running: JobClaims, reason: WaitReason
 ) -> None:
     job = await waiting_job(database, jobs, leave, wait_reason=reason)
     assert await running.claim(job.id, {}) is None
@@ -158,7 +158,7 @@ async def test_a_job_that_is_at_work_looks_as_soon_as_it_is_put_back(
 ) -> None:
     queue = queue_app(database_url)
     async with queue.open_async():
-        running = Running(database, WakeUps(queue), runner="here", lease_s=60)
+        running = JobClaims(database, WakeUps(queue), runner="here", lease_s=60)
         pushed = PushedCertificates(database, WakeUps(queue))
         job = await waiting_job(database, jobs, leave, due_at=NOW)
         claim = await running.claim(job.id, {})
@@ -166,8 +166,8 @@ async def test_a_job_that_is_at_work_looks_as_soon_as_it_is_put_back(
         assert claim.pushed is None
         await pushed.push(job.vm_uuid, "c1", NEW, "ansible")
         far = NOW + timedelta(days=7)
-        back = PutBack("waiting", WaitReason.AGENT_RESTART, "restart it", until=far, deadline=far)
-        state = State(claim.progress, {}, takes_slot=False, stranded=False, awaits_pickup=True)
+        back = Release("waiting", WaitReason.AGENT_RESTART, "restart it", until=far, deadline=far)
+        state = ProgressColumns(claim.progress, {}, takes_slot=False, stranded=False, awaits_pickup=True)
         await running.put_back(claim, state, back, None)
         running.let_go(claim)
         again = await running.claim(job.id, {})
@@ -183,15 +183,15 @@ async def test_pushing_while_jobs_are_put_back_locks_nobody_out_and_loses_no_new
 ) -> None:
     queue = queue_app(database_url)
     async with queue.open_async():
-        running = Running(database, WakeUps(queue), runner="here", lease_s=60)
+        running = JobClaims(database, WakeUps(queue), runner="here", lease_s=60)
         pushed = PushedCertificates(database, WakeUps(queue))
         far = NOW + timedelta(days=7)
-        back = PutBack("waiting", WaitReason.AGENT_RESTART, "restart it", until=far, deadline=far)
+        back = Release("waiting", WaitReason.AGENT_RESTART, "restart it", until=far, deadline=far)
 
         async def meet(job: JobRecord) -> None:
             claim = await running.claim(job.id, {})
             assert claim is not None
-            state = State(claim.progress, {}, takes_slot=False, stranded=False, awaits_pickup=True)
+            state = ProgressColumns(claim.progress, {}, takes_slot=False, stranded=False, awaits_pickup=True)
             await asyncio.gather(
                 running.put_back(claim, state, back, None), pushed.push(job.vm_uuid, "c1", NEW, "ansible")
             )

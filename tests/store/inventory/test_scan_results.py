@@ -11,13 +11,15 @@ from sqlalchemy import RowMapping, insert, select
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.clusters.state import Clusters
-from app.store.inventory.scan_results import GuestFault, Inventory, Seen, SeenVm, Stored
+from app.store.inventory.scan_results import GuestFault, Inventory, ScannedVm, ScanResult, Stored
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER, SCAN, VM
-from app.store.records.all import THIS_SERVICE, Observation, ScanOrigin, ScanOutcome
+from app.store.records.callers import THIS_SERVICE
 from app.store.records.claims import FenceLost
-from app.store.scans.claims import RunningScans, ScanClaim, ScanEnd
+from app.store.records.inventory import Observation
+from app.store.records.scans import ScanOrigin, ScanOutcome
+from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
 from app.store.scans.start import start_scan
 from tests.store.conftest import new_vm
 
@@ -43,12 +45,12 @@ async def claimed(database: Database, wakeups: WakeUps, vm_uuid: VmUuid | None =
         started = await start_scan(
             connection, wakeups, "c1", vm_uuid=vm_uuid, origin=ScanOrigin.REQUESTED, caller=THIS_SERVICE
         )
-    claim = await RunningScans(database, wakeups, runner="w1", lease_s=60).claim(started.scan.id)
+    claim = await ScanClaims(database, wakeups, runner="w1", lease_s=60).claim(started.scan.id)
     assert claim is not None
     return claim
 
 
-def seen_vm(vm_uuid: VmUuid, **more: Any) -> SeenVm:
+def seen_vm(vm_uuid: VmUuid, **more: Any) -> ScannedVm:
     flags = {
         "ngt_enabled": True,
         "iso_mounted": False,
@@ -58,11 +60,13 @@ def seen_vm(vm_uuid: VmUuid, **more: Any) -> SeenVm:
         "ngt_uuid": "11111111-1111-4111-8111-111111111111",
         "has_entity": True,
     }
-    return SeenVm(**{"vm_uuid": vm_uuid, "name": "web01", "power": "on", "addresses": ("10.0.0.1",), **flags, **more})
+    return ScannedVm(
+        **{"vm_uuid": vm_uuid, "name": "web01", "power": "on", "addresses": ("10.0.0.1",), **flags, **more}
+    )
 
 
-def seen(*vms: SeenVm, at: datetime = TODAY, has_entities: bool = True, **more: Any) -> Seen:
-    return Seen(at, vms, has_entities=has_entities, **{"absent": None, **more})
+def seen(*vms: ScannedVm, at: datetime = TODAY, has_entities: bool = True, **more: Any) -> ScanResult:
+    return ScanResult(at, vms, has_entities=has_entities, **{"absent": None, **more})
 
 
 def date(vm_uuid: VmUuid, at: datetime = TODAY) -> Observation:

@@ -17,8 +17,7 @@ from app.store.jobs.jobs import Jobs
 from app.store.observations import store_observations
 from app.store.postgres.database import Database
 from app.store.postgres.tables import VM
-from app.store.records.all import Observation
-from app.store.records.inventory import ClusterTotals, ExpiringWeek, KnownVm
+from app.store.records.inventory import ClusterTotals, ExpiringWeek, KnownVm, Observation
 from tests.store.conftest import Leave, new_vm, renewal
 
 EVERYWHERE = ("c1", "c2")

@@ -12,7 +12,7 @@ from app.store.jobs.search import JobFilter
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER
-from app.store.records.all import ClusterRecord
+from app.store.records.clusters import ClusterRecord
 from tests.store.conftest import ANN
 from tests.work.webhooks.rows import Runner, deliveries, told
 from tests.work.webhooks.samples import target

@@ -12,22 +12,22 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, RenewalRequest
 from app.ngt.renewal.standing import takes_slot
 from app.ngt.vocabulary import PowerState, VmUuid
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.jobs import Jobs, VmBusy
 from app.store.jobs.progress_json import dump
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import JOB, VM
-from app.store.records.all import JobRecord, JobStatus
-from app.store.records.claims import Begun, Ended, FenceLost, PutBack, State
+from app.store.records.claims import FenceLost, Outcome, ProgressColumns, Release, StepIntent
+from app.store.records.jobs import JobRecord, JobStatus
 from tests.store.conftest import ANN, Leave, new_vm, renewal
 
 NOW = datetime(2020, 12, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def running(database: Database, wakeups: WakeUps) -> Running:
-    return Running(database, wakeups, runner="a worker", lease_s=60)
+def running(database: Database, wakeups: WakeUps) -> JobClaims:
+    return JobClaims(database, wakeups, runner="a worker", lease_s=60)
 
 
 def issued(vm_uuid: VmUuid) -> Progress:
@@ -36,12 +36,14 @@ def issued(vm_uuid: VmUuid) -> Progress:
     return Progress(vm_uuid=vm_uuid, request=RenewalRequest(), cluster="c1", vm=vm, **mounted)  # type: ignore[arg-type]
 
 
-def state(progress: Progress, *, changing: bool = False) -> State:
-    return State(progress, {}, takes_slot=takes_slot(progress), stranded=False, awaits_pickup=False, changing=changing)
+def state(progress: Progress, *, changing: bool = False) -> ProgressColumns:
+    return ProgressColumns(
+        progress, {}, takes_slot=takes_slot(progress), stranded=False, awaits_pickup=False, changing=changing
+    )
 
 
 async def test_a_vm_awaits_the_certificate_that_was_issued_last(
-    jobs: Jobs, running: Running, database: Database
+    jobs: Jobs, running: JobClaims, database: Database
 ) -> None:
     """Otherwise one of an earlier renewal that was never seen would be taken for it."""
     vm, at = new_vm(), NOW - timedelta(days=30)
@@ -51,7 +53,7 @@ async def test_a_vm_awaits_the_certificate_that_was_issued_last(
         assert claim is not None
         known = replace(state(replace(issued(vm), issued_at=issued_at)), awaits_pickup=True)
         await running.save(claim, known)
-        await running.finish(claim, known, Ended("failed", "failed", "", None, None, None, None, 3), None)
+        await running.finish(claim, known, Outcome("failed", "failed", "", None, None, None, None, 3), None)
         async with database.transaction() as connection:
             since = await connection.scalar(select(VM.c.awaiting_pickup_since).where(VM.c.vm_uuid == vm))
         assert since == issued_at
@@ -81,12 +83,14 @@ async def test_a_queued_job_is_cancelled(jobs: Jobs) -> None:
     assert (cancelled.due_at, cancelled.remaining_action) == (None, None)
 
 
-async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellation(jobs: Jobs, running: Running) -> None:
+async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellation(
+    jobs: Jobs, running: JobClaims
+) -> None:
     job = await started(jobs)
     claim = await running.claim(job.id, {})
     assert claim is not None
     await jobs.cancel(job.id, ANN)
-    begun = Begun("recreate_entity", 40, claim.now, may_be_held=True)
+    begun = StepIntent("recreate_entity", 40, claim.now, may_be_held=True)
     with pytest.raises(FenceLost):
         await running.begin_step(claim, state(claim.progress), begun, if_held=state(claim.progress))
     found = await jobs.find(job.id)
@@ -94,7 +98,7 @@ async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellatio
     assert (found.status, found.steps) == (JobStatus.CANCELLED, ())
 
 
-async def test_a_worker_of_an_earlier_attempt_can_write_nothing_into_the_next(jobs: Jobs, running: Running) -> None:
+async def test_a_worker_of_an_earlier_attempt_can_write_nothing_into_the_next(jobs: Jobs, running: JobClaims) -> None:
     job = await started(jobs)
     old = await running.claim(job.id, {})
     assert old is not None
@@ -102,19 +106,19 @@ async def test_a_worker_of_an_earlier_attempt_can_write_nothing_into_the_next(jo
     await jobs.retry(job.id)
     new = await running.claim(job.id, {})
     assert new is not None
-    back = PutBack("waiting", "pickup", "waits", None, None)
+    back = Release("waiting", "pickup", "waits", None, None)
     with pytest.raises(FenceLost):
         await running.put_back(old, state(old.progress), back, None)
     await running.put_back(new, state(new.progress), back, None)
 
 
-async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jobs, running: Running) -> None:
+async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jobs, running: JobClaims) -> None:
     for _ in range(10):
         job = await started(jobs)
         claim = await running.claim(job.id, {})
         assert claim is not None
         before, changing = state(claim.progress), state(claim.progress, changing=True)
-        begun = Begun("recreate_entity", 40, claim.now)
+        begun = StepIntent("recreate_entity", 40, claim.now)
         cancelled, intended = await asyncio.gather(
             jobs.cancel(job.id, ANN), running.begin_step(claim, changing, begun, if_held=before), return_exceptions=True
         )
@@ -243,7 +247,7 @@ async def test_of_a_retry_and_a_new_renewal_at_once_one_is_the_vms_open_job(jobs
 
 @pytest.mark.parametrize("reason", ["agent_restart", "pickup", "vm_powered_off", "guest_unreachable"])
 async def test_a_job_that_waits_for_its_guest_looks_at_once_when_told(
-    jobs: Jobs, database: Database, leave: Leave, running: Running, reason: str
+    jobs: Jobs, database: Database, leave: Leave, running: JobClaims, reason: str
 ) -> None:
     job = await started(jobs)
     await leave(job.id, status="waiting", wait_reason=reason, due_at=None)
@@ -265,20 +269,20 @@ async def test_a_job_that_waits_for_something_else_is_not_told_of_a_restart(jobs
         await jobs.report_agent_restarted(job.id)
 
 
-async def test_a_cancelled_job_is_not_claimed(jobs: Jobs, running: Running) -> None:
+async def test_a_cancelled_job_is_not_claimed(jobs: Jobs, running: JobClaims) -> None:
     job = await started(jobs)
     await jobs.cancel(job.id, ANN)
     assert await running.claim(job.id, {}) is None
 
 
-async def test_the_next_attempt_can_be_claimed_and_put_back(jobs: Jobs, running: Running) -> None:
+async def test_the_next_attempt_can_be_claimed_and_put_back(jobs: Jobs, running: JobClaims) -> None:
     job = await started(jobs)
     await jobs.cancel(job.id, ANN)
     await jobs.retry(job.id)
     claim = await running.claim(job.id, {})
     assert claim is not None
     assert claim.attempt == 2
-    back = PutBack("waiting", "pickup", "waits", claim.now + timedelta(hours=1), None)
+    back = Release("waiting", "pickup", "waits", claim.now + timedelta(hours=1), None)
     await running.put_back(claim, state(claim.progress), back, None)
     found = await jobs.find(job.id)
     assert found is not None

@@ -4,7 +4,7 @@ import pytest
 
 from app.ngt.errors import Fault, FaultCode
 from app.store.jobs.jobs import Jobs, VmBusy
-from app.store.records.all import IdempotencyKey
+from app.store.records.jobs import IdempotencyKey
 from tests.store.conftest import Leave, new_vm, renewal
 
 KEY = IdempotencyKey("key-1", "POST", "a" * 64)

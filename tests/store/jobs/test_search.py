@@ -6,10 +6,11 @@ from uuid import UUID
 from sqlalchemy import event, insert
 
 from app.store.jobs.jobs import Jobs
-from app.store.jobs.search import JobFilter, PageCursor
+from app.store.jobs.search import JobFilter
 from app.store.postgres.database import Database
+from app.store.postgres.pages import PageCursor
 from app.store.postgres.tables import EXCHANGE, STEP, VM
-from app.store.records.all import JobRecord, JobStatus
+from app.store.records.jobs import JobRecord, JobStatus
 from tests.store.conftest import ANN, BEN, Leave, new_vm, renewal
 
 DAY_1 = datetime(2020, 12, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.store.clusters.state import Clusters
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.jobs import Jobs
 from app.store.jobs.service_pause import Pauses
 from app.store.jobs.slots import SlotRules
@@ -16,12 +16,12 @@ from app.store.postgres.advisory_locks import SERVICE_PAUSE
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import JOB_EVENT, PAUSE
-from app.store.records.all import JobRecord
-from app.store.records.claims import Begun, Claim, Held, State
+from app.store.records.claims import Claim, Held, ProgressColumns, StepIntent
+from app.store.records.jobs import JobRecord
 from tests.store.conftest import Leave, renewal
 
 SLOTS = {"c1": SlotRules(max_running=2, prove_first=False), "c2": SlotRules(max_running=2, prove_first=False)}
-CHANGE = Begun(name="recreate_entity", percent=20, started_at=datetime.now(UTC), may_be_held=True)
+CHANGE = StepIntent(name="recreate_entity", percent=20, started_at=datetime.now(UTC), may_be_held=True)
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def pauses(database: Database, wakeups: WakeUps) -> Pauses:
 
 
 @pytest.fixture
-def running(database: Database, wakeups: WakeUps) -> Running:
-    return Running(database, wakeups, runner="a worker", lease_s=60)
+def running(database: Database, wakeups: WakeUps) -> JobClaims:
+    return JobClaims(database, wakeups, runner="a worker", lease_s=60)
 
 
 async def started(jobs: Jobs, **more: Any) -> JobRecord:
@@ -56,13 +56,13 @@ async def let_time_pass(database: Database) -> None:
         await connection.execute(update(PAUSE).values(until=text("clock_timestamp()")))
 
 
-def state_of(claim: Claim, *, changing: bool = False) -> State:
-    return State(
+def state_of(claim: Claim, *, changing: bool = False) -> ProgressColumns:
+    return ProgressColumns(
         progress=claim.progress, results={}, takes_slot=True, stranded=False, changing=changing, awaits_pickup=False
     )
 
 
-async def begun(running: Running, job: JobRecord) -> Claim:
+async def begun(running: JobClaims, job: JobRecord) -> Claim:
     """The job in the hands of a worker that has not begun to change."""
     claim = await running.claim(job.id, SLOTS)
     assert claim is not None
@@ -94,7 +94,7 @@ async def test_a_pause_after_one_that_ended_by_itself_is_a_new_one(pauses: Pause
 
 
 async def test_no_job_starts_on_any_cluster_while_the_service_is_paused(
-    pauses: Pauses, jobs: Jobs, running: Running
+    pauses: Pauses, jobs: Jobs, running: JobClaims
 ) -> None:
     waiting = [await started(jobs, cluster=cluster) for cluster in SLOTS]
     await pauses.pause(None, None, "ann")
@@ -105,7 +105,7 @@ async def test_no_job_starts_on_any_cluster_while_the_service_is_paused(
 
 
 async def test_a_job_says_why_it_waits_and_until_when_whenever_it_was_queued(
-    pauses: Pauses, jobs: Jobs, running: Running
+    pauses: Pauses, jobs: Jobs, running: JobClaims
 ) -> None:
     until = datetime(2096, 11, 24, 20, tzinfo=UTC)
     said = "the service is paused until 2096-11-24T20:00:00Z: AOS upgrade; the renewal starts then"
@@ -138,7 +138,7 @@ async def test_every_change_of_what_a_job_says_is_counted_and_told(
 
 
 async def test_after_the_pause_as_many_are_woken_as_may_run_and_nothing_stale_is_said(
-    pauses: Pauses, jobs: Jobs, running: Running, database: Database
+    pauses: Pauses, jobs: Jobs, running: JobClaims, database: Database
 ) -> None:
     await pauses.pause("AOS upgrade", None, "ann")
     held = [await started(jobs) for _ in range(4)]
@@ -153,7 +153,7 @@ async def test_after_the_pause_as_many_are_woken_as_may_run_and_nothing_stale_is
 
 
 async def test_a_pause_ends_by_itself_at_its_time_and_wakes_what_it_held(
-    pauses: Pauses, jobs: Jobs, running: Running, database: Database
+    pauses: Pauses, jobs: Jobs, running: JobClaims, database: Database
 ) -> None:
     await pauses.pause("AOS upgrade", ahead(5), "ann")
     job = await started(jobs)
@@ -170,7 +170,7 @@ async def test_a_pause_ends_by_itself_at_its_time_and_wakes_what_it_held(
 
 
 async def test_the_sweep_finds_what_was_held_in_the_moment_in_which_the_pause_ended(
-    pauses: Pauses, jobs: Jobs, running: Running, database: Database
+    pauses: Pauses, jobs: Jobs, running: JobClaims, database: Database
 ) -> None:
     await pauses.pause(None, None, "ann")
     job = await started(jobs)
@@ -182,7 +182,7 @@ async def test_the_sweep_finds_what_was_held_in_the_moment_in_which_the_pause_en
 
 
 async def test_a_cluster_that_is_paused_itself_stays_so(
-    pauses: Pauses, clusters: Clusters, jobs: Jobs, running: Running, wakeups: WakeUps
+    pauses: Pauses, clusters: Clusters, jobs: Jobs, running: JobClaims, wakeups: WakeUps
 ) -> None:
     await clusters.pause("c1", "its own reason", "ann")
     job = await started(jobs)
@@ -199,7 +199,7 @@ async def test_a_cluster_that_is_paused_itself_stays_so(
     assert await running.claim(job.id, SLOTS) is not None
 
 
-async def test_a_job_that_only_looked_is_held_before_its_change(pauses: Pauses, jobs: Jobs, running: Running) -> None:
+async def test_a_job_that_only_looked_is_held_before_its_change(pauses: Pauses, jobs: Jobs, running: JobClaims) -> None:
     job = await started(jobs)
     claim = await begun(running, job)
     await pauses.pause("AOS upgrade", None, "ann")
@@ -213,7 +213,7 @@ async def test_a_job_that_only_looked_is_held_before_its_change(pauses: Pauses, 
 
 
 async def test_a_job_that_has_begun_to_change_goes_on(
-    pauses: Pauses, jobs: Jobs, running: Running, leave: Leave
+    pauses: Pauses, jobs: Jobs, running: JobClaims, leave: Leave
 ) -> None:
     changing, stranded = await started(jobs, cluster="c1"), await started(jobs, cluster="c2")
     now = datetime.now(UTC)
@@ -226,7 +226,7 @@ async def test_a_job_that_has_begun_to_change_goes_on(
         await running.begin_step(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))
 
 
-async def test_a_plan_and_the_search_for_a_vm_are_not_held(pauses: Pauses, jobs: Jobs, running: Running) -> None:
+async def test_a_plan_and_the_search_for_a_vm_are_not_held(pauses: Pauses, jobs: Jobs, running: JobClaims) -> None:
     await pauses.pause(None, None, "ann")
     plan = await started(jobs, validate_only=True)
     assert (plan.wait_reason, plan.message) == (None, "queued")
@@ -237,7 +237,7 @@ async def test_a_plan_and_the_search_for_a_vm_are_not_held(pauses: Pauses, jobs:
     assert (await found(jobs, somewhere)).wait_reason is None
 
 
-async def test_a_retry_waits_and_says_so(pauses: Pauses, jobs: Jobs, running: Running, leave: Leave) -> None:
+async def test_a_retry_waits_and_says_so(pauses: Pauses, jobs: Jobs, running: JobClaims, leave: Leave) -> None:
     job = await started(jobs)
     await leave(job.id, status="failed", done=True, outcome="failed", error_code="cvm-unreachable", due_at=None)
     await pauses.pause("AOS upgrade", None, "ann")
@@ -247,7 +247,7 @@ async def test_a_retry_waits_and_says_so(pauses: Pauses, jobs: Jobs, running: Ru
     assert await running.claim(job.id, SLOTS) is None
 
 
-async def test_a_job_held_by_the_pause_can_be_cancelled(pauses: Pauses, jobs: Jobs, running: Running) -> None:
+async def test_a_job_held_by_the_pause_can_be_cancelled(pauses: Pauses, jobs: Jobs, running: JobClaims) -> None:
     await pauses.pause(None, None, "ann")
     job = await started(jobs)
     await running.claim(job.id, SLOTS)
@@ -258,7 +258,7 @@ async def test_a_job_held_by_the_pause_can_be_cancelled(pauses: Pauses, jobs: Jo
 
 
 async def test_once_a_pause_is_answered_no_change_begins_that_had_not(
-    pauses: Pauses, jobs: Jobs, running: Running, database: Database
+    pauses: Pauses, jobs: Jobs, running: JobClaims, database: Database
 ) -> None:
     claim = await begun(running, await started(jobs))
     async with database.transaction() as connection:

@@ -12,7 +12,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.store.jobs.jobs import Jobs, VmBusy
 from app.store.postgres.database import Database
 from app.store.postgres.tables import IDEMPOTENCY, JOB
-from app.store.records.all import IdempotencyKey, JobStatus
+from app.store.records.jobs import IdempotencyKey, JobStatus
 from tests.store.conftest import ANN, BEN, Leave, new_vm, renewal
 
 KEY = IdempotencyKey("key-1", "POST /vms/{vm_uuid}/ngt/renew", "a" * 64)

@@ -12,7 +12,7 @@ from app.store.jobs.search import JobFilter
 from app.store.postgres.database import Database
 from app.store.postgres.retention import KeptDays, Removed, prune
 from app.store.postgres.tables import DELIVERY, IDEMPOTENCY, SCAN, STEP
-from app.store.records.all import IdempotencyKey, JobRecord
+from app.store.records.jobs import IdempotencyKey, JobRecord
 from tests.store.conftest import Leave, renewal
 
 KEPT = KeptDays(jobs=90, idempotency=7, deliveries=14, scans=14)

@@ -15,7 +15,7 @@ from app.settings import ClusterSettings
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec, uniform_site
 from app.store.auto_renew import AutoRenewals
 from app.store.postgres.tables import VM
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from app.work.auto_renew import AutoRenewal
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown

@@ -24,7 +24,7 @@ from app.store.jobs.service_pause import Pauses
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import CLUSTER, JOB, VM
-from app.store.records.all import JobRecord, JobStatus, NewRenewal
+from app.store.records.jobs import JobRecord, JobStatus, NewRenewal
 from app.work.auto_renew import AutoRenewal
 from tests.work.service import OPERATOR
 

@@ -7,7 +7,7 @@ import pytest
 from app.ngt.renewal.progress import RestartAgent, WhenPoweredOff
 from app.simulator.journal import Effect, Kind
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, uniform_site
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
 

@@ -14,7 +14,7 @@ from app.simulator.journal import Effect, Kind
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, uniform_site
 from app.store.inventory.pushed_certificates import PushedCertificates
 from app.store.inventory.vms import Vms
-from app.store.records.all import JobRecord
+from app.store.records.jobs import JobRecord
 from tests.work.conftest import Begin
 from tests.work.service import OPERATOR, Service, shown
 

@@ -12,10 +12,10 @@ from sqlalchemy import select
 
 from app.ngt.vocabulary import VmUuid
 from app.simulator.faults import Does, ToolFault
-from app.simulator.model import Vm
+from app.simulator.model import SimulatedVm
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, demo_site, uniform_site
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, VM
-from app.store.records.all import ScanOrigin, ScanRecord
+from app.store.records.scans import ScanOrigin, ScanRecord
 from app.work.clusters.client import Listing, Query
 from tests.crash.victims import until
 from tests.work.conftest import Begin
@@ -33,7 +33,7 @@ async def stored(service: Service, table: Any, **equal: object) -> list[Row]:
         return [dict(row) for row in (await connection.execute(select(table).where(*conditions))).mappings()]
 
 
-async def vm_row(service: Service, vm: str | Vm, cluster: str = "c1") -> Row:
+async def vm_row(service: Service, vm: str | SimulatedVm, cluster: str = "c1") -> Row:
     (row,) = await stored(service, VM, vm_uuid=service.uuid_of(vm), cluster=cluster)
     return row
 
@@ -52,7 +52,7 @@ def counts(scan: ScanRecord) -> tuple[int | None, ...]:
     return scan.counts.vms_seen, scan.counts.vms_new, scan.counts.vms_vanished
 
 
-async def complete(service: Service, cluster: str = "c1", vm: str | Vm | None = None) -> ScanRecord:
+async def complete(service: Service, cluster: str = "c1", vm: str | SimulatedVm | None = None) -> ScanRecord:
     scan = await service.scanned(cluster, vm)
     assert (scan.outcome, scan.error_code) == ("complete", None), scan
     return scan

@@ -9,22 +9,23 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func
 
-from app.settings import Scan
+from app.settings import ScanSettings
 from app.simulator.spec import uniform_site
-from app.store.change_feed import Changes
+from app.store.change_feed import ChangeFeed
 from app.store.clusters.state import Clusters
 from app.store.jobs.jobs import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import CLUSTER, SCAN
-from app.store.records.all import THIS_SERVICE, ScanOrigin
+from app.store.records.callers import THIS_SERVICE
+from app.store.records.scans import ScanOrigin
 from app.store.scans.queries import ScanFilter, Scans
 from app.store.scans.schedule import TRY_AGAIN, ScanTurns
 from app.work.scans.schedule import offset_of, turns_at
 from tests.work.conftest import Begin
 from tests.work.service import DONE_LIMIT_S
 
-NIGHTLY = Scan(jitter_s=0)
+NIGHTLY = ScanSettings(jitter_s=0)
 TWO = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -37,7 +38,7 @@ class Night:
         self._database = database
         self._turns = ScanTurns(database, wakeups)
 
-    async def starts(self, now: datetime, scan: Scan = NIGHTLY) -> bool:
+    async def starts(self, now: datetime, scan: ScanSettings = NIGHTLY) -> bool:
         """Whether a scan is started at that time; it is then as old as that."""
         started = await self._turns.start_due(turns_at(now, ["c1"], scan), now)
         if started:
@@ -76,7 +77,7 @@ def test_a_turn_is_the_last_moment_of_the_schedule(now: datetime, last: datetime
 
 
 def test_the_schedule_is_in_the_time_zone_that_was_given() -> None:
-    berlin = Scan(jitter_s=0, time_zone="Europe/Berlin")
+    berlin = ScanSettings(jitter_s=0, time_zone="Europe/Berlin")
     for day, hour in ((datetime(2026, 1, 15, 12, tzinfo=UTC), 1), (datetime(2026, 7, 15, 12, tzinfo=UTC), 0)):
         (turn,) = turns_at(day, ["c1"], berlin)
         assert turn.last == day.replace(hour=hour)
@@ -90,7 +91,7 @@ def test_every_cluster_has_its_own_moment_within_the_jitter_and_always_the_same(
     quarters = [sum(offset // timedelta(minutes=15) == quarter for offset in offsets) for quarter in range(4)]
     assert min(quarters) > 25
     assert {offset_of(name, 0) for name in names} == {timedelta(0)}
-    for turn, offset in zip(turns_at(TWO + 12 * timedelta(hours=1), names, Scan()), offsets, strict=True):
+    for turn, offset in zip(turns_at(TWO + 12 * timedelta(hours=1), names, ScanSettings()), offsets, strict=True):
         assert turn.last == TWO + offset
 
 
@@ -143,7 +144,7 @@ async def test_the_schedule_starts_scans_in_the_name_of_the_service(
 ) -> None:
     assert await night.starts(TWO)
     wakeups = WakeUps(queue_app(database_url))
-    scans = Scans(database, wakeups, Changes(database_url, Jobs(database, wakeups)))
+    scans = Scans(database, wakeups, ChangeFeed(database_url, Jobs(database, wakeups)))
     (scan,) = await scans.list(ScanFilter())
     assert (scan.origin, scan.caller, scan.vm_uuid) == (ScanOrigin.SCHEDULED, THIS_SERVICE.name, None)
 

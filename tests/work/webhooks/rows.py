@@ -8,13 +8,13 @@ from uuid import UUID
 from sqlalchemy import select
 
 from app.settings import WebhookTarget
-from app.store.jobs.claims import Running
+from app.store.jobs.claims import JobClaims
 from app.store.jobs.jobs import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import DELIVERY
-from app.store.records.all import Callback, JobRecord, StartedRenewal
-from app.store.records.claims import Claim, Ended, PutBack, State
+from app.store.records.claims import Claim, Outcome, ProgressColumns, Release
+from app.store.records.jobs import Callback, JobRecord, StartedRenewal
 from app.store.webhooks.outbox import Outbox
 from tests.store.conftest import renewal
 
@@ -46,12 +46,12 @@ class Runner:
     database: Database
     targets: Mapping[str, WebhookTarget]
     jobs: Jobs = field(init=False)
-    running: Running = field(init=False)
+    running: JobClaims = field(init=False)
 
     def __post_init__(self) -> None:
         wakeups, outbox = WakeUps(queue_app(self.database.url)), Outbox(self.targets)
         self.jobs = Jobs(self.database, wakeups, outbox)
-        self.running = Running(self.database, wakeups, runner="a worker", lease_s=60, outbox=outbox)
+        self.running = JobClaims(self.database, wakeups, runner="a worker", lease_s=60, outbox=outbox)
 
     async def start(self, *callback: str | None, **more: object) -> JobRecord:
         """A new job; `callback` is the name of a target, and perhaps its record."""
@@ -70,7 +70,7 @@ class Runner:
     async def wait(self, job_id: UUID, reason: str | None, *, stranded: bool = False) -> None:
         """The job is taken up, looks, and waits for that."""
         claim = await self.claim(job_id)
-        back = PutBack("waiting" if reason else "queued", reason, f"waits: {reason}", until=claim.now, deadline=None)
+        back = Release("waiting" if reason else "queued", reason, f"waits: {reason}", until=claim.now, deadline=None)
         await self.running.put_back(claim, state(claim, stranded=stranded), back, None)
         self.running.let_go(claim)
 
@@ -83,15 +83,15 @@ class Runner:
         self.running.let_go(claim)
 
 
-def state(claim: Claim, *, stranded: bool = False) -> State:
+def state(claim: Claim, *, stranded: bool = False) -> ProgressColumns:
     results = {"old_not_after": "2026-12-01T00:00:00Z", "verified_by": "guest_certificate"}
-    return State(claim.progress, results, takes_slot=False, stranded=stranded, awaits_pickup=False)
+    return ProgressColumns(claim.progress, results, takes_slot=False, stranded=stranded, awaits_pickup=False)
 
 
 _STATUS = {"already_valid": "skipped", "failed": "failed"}
 
 
-def ended(outcome: str, **more: object) -> Ended:
+def ended(outcome: str, **more: object) -> Outcome:
     failed = outcome == "failed"
     values: dict[str, Any] = {
         "status": _STATUS.get(outcome, "succeeded"),
@@ -103,4 +103,4 @@ def ended(outcome: str, **more: object) -> Ended:
         "proven": None,
         "pause_after_unproven": 5,
     }
-    return Ended(**(values | more))
+    return Outcome(**(values | more))

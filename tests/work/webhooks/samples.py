@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from app.settings import WebhookTarget
-from app.store.records.all import DeliveryRecord, DeliveryStatus
-from app.work.webhooks.sender import Sent
+from app.store.records.webhooks import DeliveryRecord, DeliveryStatus
+from app.work.webhooks.sender import DeliveryResult
 
 DELIVERY_ID = UUID("0199c1f2-8000-7000-8000-000000000001")
 JOB_ID = "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"
@@ -72,5 +72,5 @@ def target(**table: Any) -> WebhookTarget:
     return WebhookTarget.model_validate(given)
 
 
-def assert_refused(sent: Sent, why: str, status: int | None = None) -> None:
-    assert sent == Sent(status, sent.retry_after_s, f"The webhook told did not take the event: {why}.")
+def assert_refused(sent: DeliveryResult, why: str, status: int | None = None) -> None:
+    assert sent == DeliveryResult(status, sent.retry_after_s, f"The webhook told did not take the event: {why}.")

@@ -14,11 +14,11 @@ from app.ngt.errors import Fault, FaultCode
 from app.settings import WebhookTarget
 from app.settings.limits import Limits
 from app.store.postgres.database import Database
-from app.store.records.all import DeliveryStatus
-from app.store.webhooks.deliveries import Deliveries, Room
+from app.store.records.webhooks import DeliveryStatus
+from app.store.webhooks.deliveries import Capacity, Deliveries
 from app.telemetry import Metrics
 from app.work.webhooks.deliverer import Deliverer, is_taken, next_in_s
-from app.work.webhooks.sender import Sender, Sent
+from app.work.webhooks.sender import DeliveryResult, Sender
 from tests.work.webhooks.conftest import SIGNING_SECRET, SecretFile
 from tests.work.webhooks.http_server import Answer, HttpServer
 from tests.work.webhooks.receiver import GONE, HANG, REDIRECT, busy, running_receiver
@@ -138,14 +138,14 @@ async def test_retry_after_is_kept_to(
 
 
 def test_the_ladder_is_that_of_standard_webhooks() -> None:
-    failed = Sent(500, 3600, "no")
+    failed = DeliveryResult(500, 3600, "no")
     waits = [next_in_s(attempts, failed, _LADDER_S, 0) for attempts in range(1, 11)]
     assert waits == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400, None]
     assert next_in_s(2, failed, _LADDER_S, 0.999) == pytest.approx(330, rel=0.01)
-    assert [is_taken(Sent(status, None, None)) for status in (199, 200, 299, 300, 410)] == [
+    assert [is_taken(DeliveryResult(status, None, None)) for status in (199, 200, 299, 300, 410)] == [
         False, True, True, False, False,
     ]  # fmt: skip
-    assert not is_taken(Sent(200, None, "not as ServiceNow does"))
+    assert not is_taken(DeliveryResult(200, None, "not as ServiceNow does"))
 
 
 async def test_410_disables_the_target_until_a_test_arrives(runner: Runner, receiver: HttpServer) -> None:
@@ -262,7 +262,7 @@ async def test_replicas_share_the_deliveries_and_send_each_once(runner: Runner, 
 async def test_an_answer_that_comes_after_the_lease_is_worth_nothing(runner: Runner) -> None:
     await end_a_job(runner)
     store = Deliveries(runner.database)
-    rooms = {"told": Room(4, 60)}
+    rooms = {"told": Capacity(4, 60)}
     (late,) = await store.claim(rooms)
     assert await store.claim(rooms) == ()
     await change_deliveries(runner.database, lease_until=late.delivery.created_at)
@@ -301,7 +301,7 @@ async def test_two_events_on_a_record_are_never_on_their_way_at_a_time(
 ) -> None:
     key = {"name": "x-sn-apikey", "value_file": secret_file("key", API_KEY)}
     snow = new_target(name="snow", profile="servicenow_table", table=TABLE, url=servicenow.url, header=key)
-    runner, store, rooms = Runner(database, {"snow": snow}), Deliveries(database), {"snow": Room(4, 60)}
+    runner, store, rooms = Runner(database, {"snow": snow}), Deliveries(database), {"snow": Capacity(4, 60)}
     job = await runner.start("snow", servicenow.add_record())
     await runner.wait(job.id, "agent_restart")
     (first,) = await store.claim(rooms)

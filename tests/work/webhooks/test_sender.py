@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.settings import WebhookTarget
 from app.work.webhooks.profiles import hub_signature
-from app.work.webhooks.sender import Sender, Sent
+from app.work.webhooks.sender import DeliveryResult, Sender
 from tests.work.webhooks.conftest import NEW_SECRET, SIGNING_SECRET, SecretFile
 from tests.work.webhooks.http_server import Answer, HttpServer
 from tests.work.webhooks.receiver import GONE, HANG, REDIRECT, busy
@@ -33,7 +33,7 @@ def standard(receiver: HttpServer, secret_file: SecretFile) -> WebhookTarget:
 async def test_a_receiver_verifies_what_it_was_sent(
     sender: Sender, standard: WebhookTarget, receiver: HttpServer
 ) -> None:
-    assert await sender.send(standard, delivery()) == Sent(204, None, None)
+    assert await sender.send(standard, delivery()) == DeliveryResult(204, None, None)
     (request,) = receiver.received
     assert (request.method, request.path) == ("POST", "/hook")
     assert request.headers["webhook-id"] == str(DELIVERY_ID)
@@ -63,7 +63,7 @@ async def test_secrets_are_rotated_without_a_restart(
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_every_2xx_is_success(sender: Sender, standard: WebhookTarget, receiver: HttpServer, status: int) -> None:
     receiver.order(Answer(status))
-    assert await sender.send(standard, delivery()) == Sent(status, None, None)
+    assert await sender.send(standard, delivery()) == DeliveryResult(status, None, None)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_the_status_counts_also_when_the_rest_of_the_answer_never_comes(
 ) -> None:
     monkeypatch.setattr("app.work.webhooks.http_exchange._BODY_TIMEOUT_S", 0.2)
     receiver.order(Answer(200, b"some", drips=True))
-    assert await sender.send(standard, delivery()) == Sent(200, None, None)
+    assert await sender.send(standard, delivery()) == DeliveryResult(200, None, None)
 
 
 async def test_of_an_endless_answer_little_is_read(
@@ -123,7 +123,7 @@ async def test_of_an_endless_answer_little_is_read(
 ) -> None:
     receiver.order(Answer(200, bytes(50_000_000), drips=True))
     async with asyncio.timeout(NEVER_S):
-        assert await sender.send(standard, delivery()) == Sent(200, None, None)
+        assert await sender.send(standard, delivery()) == DeliveryResult(200, None, None)
 
 
 async def test_nobody_at_the_address_is_said_so(sender: Sender, standard: WebhookTarget) -> None:

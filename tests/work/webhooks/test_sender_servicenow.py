@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.settings import WebhookTarget
-from app.work.webhooks.sender import Sender, Sent
+from app.work.webhooks.sender import DeliveryResult, Sender
 from tests.work.webhooks import servicenow as now
 from tests.work.webhooks.conftest import SecretFile
 from tests.work.webhooks.http_server import Answer
@@ -58,7 +58,7 @@ async def test_a_record_is_written_by_its_sys_id_however_one_logs_in(
     sender: Sender, table: Callable[..., WebhookTarget], servicenow: ServiceNow, login: str
 ) -> None:
     sys_id = servicenow.add_record("CHG0030123")
-    assert await sender.send(table(login), delivery(record=sys_id)) == Sent(200, None, None)
+    assert await sender.send(table(login), delivery(record=sys_id)) == DeliveryResult(200, None, None)
     record = servicenow.record(sys_id)
     written = {"number": "CHG0030123", "u_ngt_status": "renewed", "u_valid_until": "2029-08-19 02:11:04"}
     assert record.fields == written
@@ -73,7 +73,7 @@ async def test_a_number_is_resolved_first(
 ) -> None:
     servicenow.add_record("CHG0030122")
     sys_id = servicenow.add_record("CHG0030123")
-    assert await sender.send(table(), delivery(record="CHG0030123")) == Sent(200, None, None)
+    assert await sender.send(table(), delivery(record="CHG0030123")) == DeliveryResult(200, None, None)
     assert servicenow.record(sys_id).fields["u_ngt_status"] == "renewed"
     look, change = servicenow.api_requests
     assert look.query == {"sysparm_query": "number=CHG0030123", "sysparm_fields": "sys_id,number", "sysparm_limit": "1"}
@@ -110,7 +110,7 @@ async def test_a_test_without_a_record_changes_nothing_and_proves_the_way(
     sender: Sender, table: Callable[..., WebhookTarget], servicenow: ServiceNow, secret_file: SecretFile
 ) -> None:
     test = delivery("webhook.test", facts={"message": "This is a test; nothing happened."})
-    assert await sender.send(table(), test) == Sent(200, None, None)
+    assert await sender.send(table(), test) == DeliveryResult(200, None, None)
     (request,) = servicenow.api_requests
     assert request.method == "GET"
     secret_file("api_key", "wrong secret")
@@ -121,7 +121,7 @@ async def test_an_import_is_a_flat_row_of_strings(
     sender: Sender, staging: WebhookTarget, servicenow: ServiceNow
 ) -> None:
     odd = delivery(record="RITM0012345", is_odd=True, number=3, vm_name=None)
-    assert await sender.send(staging, odd) == Sent(201, None, None)
+    assert await sender.send(staging, odd) == DeliveryResult(201, None, None)
     (row,) = servicenow.staged[STAGING_TABLE]
     assert (row["u_record"], row["u_vm_name"], row["u_finished_at"]) == ("RITM0012345", "", "2026-11-23 01:02:44")
 
