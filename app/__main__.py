@@ -20,8 +20,9 @@ import typer
 
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings, SettingsError, load_settings, split_address
+from app.settings.callers.scopes import Scope
 from app.store.embedded.server import EmbeddedPostgresError, start_embedded
-from app.store.records.callers import KeyRecord, Scope
+from app.store.records.callers import KeyRecord
 from app.telemetry import configure_logging
 
 if TYPE_CHECKING:

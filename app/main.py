@@ -130,7 +130,9 @@ async def work_until_stopped(settings: Settings, database_url: str) -> None:
 
 
 def _slots_of(settings: Settings) -> dict[str, SlotRules]:
-    return {name: SlotRules(cluster.max_running, cluster.prove_first) for name, cluster in settings.clusters.items()}
+    return {
+        name: SlotRules(cluster.max_running, cluster.one_until_proved) for name, cluster in settings.clusters.items()
+    }
 
 
 @asynccontextmanager

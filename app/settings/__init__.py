@@ -1,25 +1,19 @@
-"""One frozen `Settings`, read once at start from one TOML file and the environment, and refused as a whole when wrong.
+"""The configuration: one frozen `Settings`, read once at start from a TOML file and the environment.
 
-A mistake in a configuration must not wait for the night of the first renewal: everything that can be checked without
-the network is checked here, and all faults are told at once, one sentence each.
+Everything that can be checked without the network is checked at start, and a wrong configuration is refused.
 """
 
 from app.settings.auto_renew import AutoRenew, RenewWindow
 from app.settings.callers.oidc import Oidc
 from app.settings.callers.rate_limits import Callers
-from app.settings.clusters import (
-    ClusterSettings,
-    CommandSettings,
-    GuestMatch,
-    GuestSettings,
-    guest_for,
-    split_address,
-)
+from app.settings.clusters import ClusterSettings, split_address
+from app.settings.commands import CommandSettings
+from app.settings.guests import GuestMatch, GuestSettings
 from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
 from app.settings.retention import Retention
 from app.settings.scans import ScanSettings
-from app.settings.service import Settings, default_data_dir
+from app.settings.settings import Settings, default_data_dir
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 
@@ -40,7 +34,6 @@ __all__ = [
     "Warnings",
     "WebhookTarget",
     "default_data_dir",
-    "guest_for",
     "load_settings",
     "split_address",
 ]

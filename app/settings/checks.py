@@ -1,18 +1,14 @@
-"""Faults that no single value shows: between tables, and in the files that they name.
-
-They are looked for in what was given, not in what was accepted, so that one fault does not hide another.
-"""
+"""Faults that no single table shows: contradictions between tables, and files that cannot be used."""
 
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from app.settings.auto_renew import faults_of_auto_renew
-from app.settings.clusters import split_address
-from app.settings.limits import Limits
+from app.ngt.renewal.progress import RestartAgent
+from app.settings.clusters import ClusterSettings, split_address
+from app.settings.guests import GuestSettings
 from app.settings.secret_files import (
     SecretRefusedError,
     is_open_to_others,
@@ -20,97 +16,95 @@ from app.settings.secret_files import (
     read_secret_file,
     read_signing_file,
 )
-from app.settings.webhooks import secret_files
+from app.settings.settings import Settings
+from app.settings.webhooks import WebhookTarget
 
 _CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FIRST_AND_LAST = (("watch_first_interval_s", "watch_last_interval_s"), ("retry_first_s", "retry_last_s"))
 
 
-def faults_between_tables(tables: dict[str, Any]) -> Iterator[str]:
-    """Names of clusters, CVMs that stand twice, agents that nothing restarts, and what contradicts itself."""
-    for name, _ in _clusters(tables):
+def find_contradictions(settings: Settings) -> Iterator[str]:
+    """A sentence for each fault between tables."""
+    for name in settings.clusters:
         if not _CLUSTER_NAME.fullmatch(name):
             yield f"The cluster name {name!r} is refused: use 1 to 63 of a-z, 0-9 and hyphen, and no hyphen first."
-    yield from _cvms_that_stand_twice(tables)
-    for name, cluster in _clusters(tables):
-        if cluster.get("restart_agent", "ssh") == "ssh" and not cluster.get("guests"):
+    yield from _duplicate_cvms(settings.clusters)
+    for name, cluster in settings.clusters.items():
+        if cluster.restart_agent is RestartAgent.SSH and not cluster.guests:
             yield (
                 f"Nothing could restart the agents of the cluster {name}: add a `guests` table with SSH access to its "
                 'guests, or set `restart_agent = "manual"`.'
             )
-        yield from faults_of_auto_renew(name, cluster)
-    for name, target in _tables(tables, "webhooks"):
-        clusters = target.get("clusters")
-        for unknown in (
-            sorted(set(map(str, clusters)) - set(dict(_clusters(tables)))) if isinstance(clusters, list) else ()
-        ):
+        yield from _faults_of_auto_renew(name, cluster)
+    for name, target in settings.webhooks.items():
+        for unknown in sorted(set(target.clusters) - set(settings.clusters)):
             yield f"`webhooks.{name}.clusters` is refused: there is no cluster {unknown!r} in the configuration."
-    limits = tables.get("limits", {})
-    for first, last in _FIRST_AND_LAST if isinstance(limits, dict) else ():
-        if _number(limits, first) > _number(limits, last):
+    for first, last in _FIRST_AND_LAST:
+        if getattr(settings.limits, first) > getattr(settings.limits, last):
             yield f"`limits.{first}` is longer than `limits.{last}`."
 
 
-def faults_of_files(tables: dict[str, Any]) -> Iterator[str]:
-    """Files that cannot be read, key files that others can read, and files without the secret they should hold."""
-    for name, cluster in _clusters(tables):
-        yield from _faults_of_table(f"clusters.{name}", cluster)
-        guests = cluster.get("guests")
-        for number, guest in enumerate(guests if isinstance(guests, list) else ()):
-            if isinstance(guest, dict):
-                yield from _faults_of_table(f"clusters.{name}.guests[{number}]", guest)
-    for name, target in _tables(tables, "webhooks"):
-        yield from _faults_of_table(f"webhooks.{name}", target)
+def find_unusable_files(settings: Settings) -> Iterator[str]:
+    """A sentence for each file that cannot be read, that others can read, or that lacks its secret."""
+    for name, cluster in settings.clusters.items():
+        yield from _faults_of_ssh_files(f"clusters.{name}", cluster)
+        for number, guest in enumerate(cluster.guests):
+            yield from _faults_of_ssh_files(f"clusters.{name}.guests[{number}]", guest)
+    for name, target in settings.webhooks.items():
+        if target.ca_file is not None:
+            yield from _faults_of_file(f"webhooks.{name}.ca_file", target.ca_file)
         yield from _faults_of_secrets(f"webhooks.{name}", target)
 
 
-def _clusters(tables: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    return _tables(tables, "clusters")
-
-
-def _tables(tables: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    named = tables.get(kind)
-    for name, table in named.items() if isinstance(named, dict) else ():
-        if isinstance(table, dict):
-            yield name, table
-
-
-def _cvms_that_stand_twice(tables: dict[str, Any]) -> Iterator[str]:
+def _duplicate_cvms(clusters: Mapping[str, ClusterSettings]) -> Iterator[str]:
     owners: dict[tuple[str, int], str] = {}
-    for name, cluster in _clusters(tables):
-        cvms = cluster.get("cvms")
-        for cvm in cvms if isinstance(cvms, list) else ():
-            try:
-                address = split_address(cvm)
-            except (ValueError, TypeError):
-                continue
+    for name, cluster in clusters.items():
+        for cvm in cluster.cvms:
+            address = split_address(cvm)
             owner = owners.get(address)
             if owner == name:
-                yield f"The CVM {cvm} stands twice in the cluster {name}."
+                yield f"The CVM {cvm} is listed twice in the cluster {name}."
             elif owner is not None:
-                yield f"The CVM {cvm} stands in the clusters {owner} and {name}: a CVM belongs to one cluster."
+                yield f"The CVM {cvm} is listed in the clusters {owner} and {name}: a CVM belongs to one cluster."
             owners.setdefault(address, name)
 
 
-def _faults_of_table(where: str, table: dict[str, Any]) -> Iterator[str]:
-    for key in ("key_file", "known_hosts", "ca_file"):
-        path = table.get(key)
-        if not isinstance(path, str):
-            continue
-        try:
-            with Path(path).open("rb") as opened:
-                opened.read(1)
-                found = os.fstat(opened.fileno())
-        except OSError as wrong:
-            yield f"`{where}.{key}` is refused: {path} cannot be read: {os.strerror(wrong.errno or 0)}."
-            continue
-        if key == "key_file" and is_open_to_others(found):
-            yield f"`{where}.{key}` is refused: {path} can be read by others; run `chmod 600 {path}`."
-        if key == "ca_file" and not _holds_certificates(path):
-            yield f"`{where}.{key}` is refused: {path} holds no certificates in PEM."
+def _faults_of_auto_renew(name: str, cluster: ClusterSettings) -> Iterator[str]:
+    where, rules = f"clusters.{name}.auto_renew", cluster.auto_renew
+    at_once = rules.at_most_at_once
+    for other, most in (("max_running", cluster.max_running), ("at_most_per_day", rules.at_most_per_day)):
+        # The default of `at_most_at_once` contradicts nothing.
+        if "at_most_at_once" in rules.model_fields_set and at_once > most:
+            yield f"`{where}.at_most_at_once` is refused: {at_once} is more than `{other}` allows, which is {most}."
+    if rules.restart_agent is RestartAgent.SSH and not cluster.guests:
+        yield f"`{where}.restart_agent` is refused: the cluster {name} has no `guests` table with SSH access to guests."
+    if rules.enabled and rules.restart_agent is None and cluster.restart_agent is RestartAgent.MANUAL:
+        yield (
+            f"`{where}` is refused: on the cluster {name} a person restarts the agents, so each automatic renewal "
+            f'would wait for a person; write `restart_agent = "manual"` there too if that is intended.'
+        )
 
 
-def _holds_certificates(path: str) -> bool:
+def _faults_of_ssh_files(where: str, access: ClusterSettings | GuestSettings) -> Iterator[str]:
+    yield from _faults_of_file(f"{where}.key_file", access.key_file)
+    yield from _faults_of_file(f"{where}.known_hosts", access.known_hosts)
+
+
+def _faults_of_file(where: str, path: Path) -> Iterator[str]:
+    try:
+        with path.open("rb") as opened:
+            opened.read(1)
+            found = os.fstat(opened.fileno())
+    except OSError as error:
+        yield f"`{where}` is refused: {path} cannot be read: {error.strerror}."
+        return
+    if where.endswith("key_file") and is_open_to_others(found):
+        yield f"`{where}` is refused: {path} can be read by others; run `chmod 600 {path}`."
+    if where.endswith("ca_file") and not _holds_certificates(path):
+        yield f"`{where}` is refused: {path} holds no certificates in PEM."
+
+
+def _holds_certificates(path: Path) -> bool:
     try:
         ssl.create_default_context(cafile=path)
     except OSError:
@@ -118,18 +112,11 @@ def _holds_certificates(path: str) -> bool:
     return True
 
 
-def _faults_of_secrets(where: str, target: dict[str, Any]) -> Iterator[str]:
-    for setting, path in secret_files(target).items():
-        signs = setting.startswith("secret_files") and target.get("profile", "standard") == "standard"
+def _faults_of_secrets(where: str, target: WebhookTarget) -> Iterator[str]:
+    for setting, path in target.secret_paths().items():
+        signs = setting.startswith("secret_files") and target.profile == "standard"
         read = read_signing_file if signs else read_header_file if setting == "header.value_file" else read_secret_file
         try:
-            read(Path(path))
+            read(path)
         except SecretRefusedError as refused:
             yield f"`{where}.{setting}` is refused: {refused}."
-
-
-def _number(limits: dict[str, Any], key: str) -> float:
-    try:
-        return float(limits.get(key, Limits.model_fields[key].default))
-    except (TypeError, ValueError):
-        return 0.0

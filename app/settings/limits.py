@@ -1,44 +1,28 @@
-"""Every time limit and size, in seconds and bytes. The defaults suit real clusters; tests use seconds."""
+"""`[limits]`: every time limit and size, in seconds and bytes. The defaults suit real clusters."""
 
-from collections.abc import Sized
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
-_List = TypeVar("_List", bound=Sized)
+from app.settings.field_types import COMMA_SEPARATED, NOT_EMPTY, Seconds, WholeSeconds
+from app.settings.table import Table
 
-
-def at_least_one(given: _List) -> _List:
-    """Pydantic's own `min_length` would refuse a list of one wrong item a second time, for being empty."""
-    if not given:
-        raise ValueError("at least one is needed")
-    return given
-
-
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# For limits that go into shell texts, where `timeout` takes whole seconds.
-WholeSeconds = Annotated[int, Field(gt=0)]
-
-
-class Table(BaseModel):
-    """A table of the TOML file: it never changes after start, and a key that it does not know is a fault."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_Delays = Annotated[tuple[Seconds, ...], COMMA_SEPARATED, NOT_EMPTY]
 
 
 class Limits(Table):
-    """`[limits]`. Pairs named first and last are back-off: each wait is twice the one before it, up to the last."""
+    """Fields named first and last describe a back-off: each wait doubles the one before it, up to the last."""
 
-    # A runner's claim on a job, and how often unclaimed jobs are looked for.
+    # The lease of a job, and the interval at which expired leases are looked for.
     lease_s: Seconds = 30
     sweep_interval_s: Seconds = 10
 
-    # A changing text begins at most this long after the look before it, by the CVM's clock; a clock reading counts
-    # for this long; and this is added to a change's limits before its silence may be taken for its end.
+    # A change begins at most `start_window_s` after the query before it, by the CVM's clock. A clock reading is valid
+    # for `clock_max_age_s`. A change without an answer has ended `change_margin_s` after its own limits.
     start_window_s: WholeSeconds = 30
     clock_max_age_s: Seconds = 60
     change_margin_s: Seconds = 30
-    # Between the two looks that decide after a lost answer: a call that was on its way may still land.
+    # Between the two queries that decide about a lost answer: a call may still arrive between them.
     settle_s: Seconds = 60
 
     # Each tool on a CVM.
@@ -54,22 +38,23 @@ class Limits(Table):
     guest_timeout_s: Seconds = 30
     restart_timeout_s: Seconds = 120
 
-    # Waiting jobs: one listing per cluster and interval; a guest is read after these delays, then after each last one.
+    # Waiting jobs: one listing per cluster and interval; a guest is read after each of its delays, then repeatedly
+    # after the last one.
     listing_max_age_s: Seconds = 300
     watch_first_interval_s: Seconds = 15
     watch_last_interval_s: Seconds = 600
-    guest_read_delays_s: Annotated[tuple[Seconds, ...], AfterValidator(at_least_one)] = (5, 30, 60, 120, 300, 600)
+    guest_read_delays_s: _Delays = (5, 30, 60, 120, 300, 600)
 
-    # Repeating what was refused or could not be reached.
+    # Retries of what was refused or could not be reached.
     retry_first_s: Seconds = 5
     retry_last_s: Seconds = 300
     unreachable_retries: Annotated[int, Field(ge=0, le=1000)] = 3
 
-    # When a job that proved nothing fails: agents restarted over SSH, and by a person (7 days).
+    # A job without proof fails after this time: with agents restarted over SSH, and by a person (7 days).
     verify_timeout_ssh_s: Seconds = 1800
     verify_timeout_manual_s: Seconds = 604800
     stranded_deadline_s: Seconds = 900
-    # Renewed less than this long ago is `already_valid`; this many unproven renewals in a row pause the cluster.
+    # A renewal within this time makes the next one `already_valid`; this many unproven ones in a row pause the cluster.
     renewed_recently_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 86400
     unproven_in_a_row: Annotated[int, Field(ge=1)] = 5
 
@@ -79,13 +64,5 @@ class Limits(Table):
     keepalive_interval_s: Seconds = 15
     idle_close_s: Seconds = 300
 
-    # Between the attempts of a webhook's delivery, those of Standard Webhooks; after the last one it is exhausted.
-    webhook_retry_delays_s: Annotated[tuple[Seconds, ...], AfterValidator(at_least_one)] = (
-        5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,
-    )  # fmt: skip
-
-    @field_validator("guest_read_delays_s", "webhook_retry_delays_s", mode="before")
-    @classmethod
-    def _from_environment(cls, given: object) -> object:
-        """An environment variable holds the delays as `5,30,60`."""
-        return tuple(given.split(",")) if isinstance(given, str) else given
+    # Between the attempts of a webhook's delivery, as in Standard Webhooks; after the last one the delivery fails.
+    webhook_retry_delays_s: _Delays = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)

@@ -1,51 +1,38 @@
-"""From a TOML file and the environment to `Settings`, or to one sentence for each fault, all of them at once."""
+"""Reads `Settings` from a TOML file and the environment; each fault becomes one sentence, and all are reported."""
 
 import difflib
-import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.settings.auto_renew import AutoRenew, RenewWindow
-from app.settings.callers.oidc import Oidc
-from app.settings.callers.rate_limits import Callers
-from app.settings.checks import faults_between_tables, faults_of_files
-from app.settings.clusters import ClusterSettings, CommandSettings, GuestMatch, GuestSettings
-from app.settings.limits import Limits, Table
-from app.settings.retention import Retention
-from app.settings.scans import ScanSettings
-from app.settings.service import Settings, default_data_dir
-from app.settings.warnings import Warnings
-from app.settings.webhooks import BasicAuth, HeaderAuth, OAuthAuth, WebhookTarget
+from app.settings.checks import find_contradictions, find_unusable_files
+from app.settings.settings import Settings, default_data_dir
+from app.settings.table import Table
 
 ENV_PREFIX = "NGT_RENEWAL_"
 DEFAULT_FILES = (Path("ngt-renewal.toml"), Path("/etc/ngt-renewal/ngt-renewal.toml"))
 
 _CONFIG = f"{ENV_PREFIX}CONFIG"
-# Names that platforms set, which mean the same as the ones with the prefix.
+# Platforms set these names; they mean the same as the ones with the prefix.
 _PLAIN_NAMES = ("DATABASE_URL", "DATABASE_URL_FILE", "PUBLIC_URL")
 _SECRETS = frozenset({"database_url"})
-# What a person may have put a credential into by mistake is not shown either.
+# A URL may hold a credential by mistake, so it is not shown either.
 _NOT_SHOWN = frozenset({"url", "token_url"})
-# The tables that a variable can set a key of, as in `NGT_RENEWAL_LIMITS__LEASE_S`.
-_OWN_TABLES: dict[str, type[Table]] = {
-    "limits": Limits,
-    "callers": Callers,
-    "oidc": Oidc,
-    "retention": Retention,
-    "scan": ScanSettings,
-    "warnings": Warnings,
-}
-_TABLES = frozenset({*_OWN_TABLES, "clusters", "webhooks"})
-_TABLES_OF_WEBHOOKS: dict[tuple[int | str, ...], type[Table]] = {
-    ("header",): HeaderAuth,
-    ("basic",): BasicAuth,
-    ("oauth",): OAuthAuth,
-}
+_ONLY_IN_FILE = frozenset({"clusters", "webhooks"})
+
+
+def _tables_in(annotation: object) -> Iterator[type[Table]]:
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _tables_in(inner)
+
+
+_TABLES = {name: table for name, field in Settings.model_fields.items() for table in _tables_in(field.annotation)}
 
 
 class SettingsError(Exception):
@@ -57,24 +44,24 @@ class SettingsError(Exception):
 
 
 def load_settings(toml_path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of one TOML file and of the environment, which wins. Raises SettingsError with every fault.
+    """The settings of one TOML file and of the environment, which takes precedence.
 
-    `toml_path` None: the file that `NGT_RENEWAL_CONFIG` names, else the first of `DEFAULT_FILES` that there is, if any.
+    `toml_path` None: the file that `NGT_RENEWAL_CONFIG` names, else the first of `DEFAULT_FILES` that exists, if any.
     `NGT_RENEWAL_PORT` sets `port`, `NGT_RENEWAL_LIMITS__LEASE_S` sets `limits.lease_s`, `NGT_RENEWAL_DATABASE_URL_FILE`
-    names a file that holds `database_url`. A variable that is set to nothing counts as not set.
+    names a file that holds `database_url`. An empty variable counts as not set.
+
+    Raises SettingsError with all faults of single values; when there are none, with all contradictions and files.
     """
     faults: list[str] = []
     tables = _read_toml(toml_path, environ, faults)
     _add_environment(tables, environ, faults)
     tables.setdefault("data_dir", str(default_data_dir(environ)))
-    settings = None
     try:
         settings = Settings.model_validate(tables)
     except ValidationError as refused:
-        faults += map(_sentence, refused.errors())
-    faults += faults_between_tables(tables)
-    faults += faults_of_files(tables)
-    if faults or settings is None:
+        raise SettingsError([*faults, *map(_sentence, refused.errors())]) from None
+    faults += [*find_contradictions(settings), *find_unusable_files(settings)]
+    if faults:
         raise SettingsError(faults)
     return settings
 
@@ -82,14 +69,12 @@ def load_settings(toml_path: Path | None, environ: Mapping[str, str]) -> Setting
 def _read_toml(toml_path: Path | None, environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
     named = toml_path or (Path(environ[_CONFIG]) if environ.get(_CONFIG) else None)
     path = named or next((path for path in DEFAULT_FILES if path.is_file()), None)
-    if path is None:
-        return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as wrong:
-        faults.append(f"The configuration file {path} cannot be read: {os.strerror(wrong.errno or 0)}.")
-    except ValueError as wrong:
-        faults.append(f"The configuration file {path} is no TOML in UTF-8: {wrong}.")
+        return {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        faults.append(f"The configuration file {path} cannot be read: {error.strerror}.")
+    except ValueError as error:
+        faults.append(f"The configuration file {path} is not valid TOML in UTF-8: {error}.")
     return {}
 
 
@@ -102,8 +87,8 @@ def _add_environment(tables: dict[str, Any], environ: Mapping[str, str], faults:
         if not text:
             continue
         path = tuple(name.lower().split("__"))
-        if path[-1].removesuffix("_file") in _SECRETS and path[-1].endswith("_file"):
-            path = (path[-1].removesuffix("_file"),)
+        if (secret := path[-1].removesuffix("_file")) in _SECRETS and secret != path[-1]:
+            path = (secret,)
             text = _read_secret(variable, text, faults)
         if (fault := _fault_of_name(variable, path)) is not None:
             faults.append(fault)
@@ -111,25 +96,25 @@ def _add_environment(tables: dict[str, Any], environ: Mapping[str, str], faults:
             faults.append(f"{given[path]} and {variable} both set `{'.'.join(path)}`: keep one of them.")
         else:
             given[path] = variable
-            _put(tables, path, text)
+            _set(tables, path, text)
 
 
 def _fault_of_name(variable: str, path: tuple[str, ...]) -> str | None:
+    if path[0] in _ONLY_IN_FILE:
+        return f"The environment variable {variable} is not read: {path[0]} belong in the TOML file."
     match path:
-        case (name, key) if name in _OWN_TABLES:
-            known, prefix = _OWN_TABLES[name].model_fields, f"{ENV_PREFIX}{name.upper()}__"
-        case ("clusters" | "webhooks" as table, *_):
-            return f"The environment variable {variable} is not read: {table} stand in the TOML file."
+        case (name, key) if name in _TABLES:
+            known, prefix = set(_TABLES[name].model_fields), f"{ENV_PREFIX}{name.upper()}__"
         case _:
-            key, known, prefix = "__".join(path), Settings.model_fields, ENV_PREFIX
-    if key in known and key not in _TABLES:
+            key, known, prefix = "__".join(path), Settings.model_fields.keys() - _TABLES.keys(), ENV_PREFIX
+    if key in known:
         return None
-    close = difflib.get_close_matches(key, set(known) - _TABLES, n=1)
+    close = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {prefix}{close[0].upper()}?" if close else "."
-    return f"The environment variable {variable} is no setting{hint}"
+    return f"The environment variable {variable} is not a setting{hint}"
 
 
-def _put(tables: dict[str, Any], path: tuple[str, ...], text: str) -> None:
+def _set(tables: dict[str, Any], path: tuple[str, ...], text: str) -> None:
     *above, key = path
     for name in above:
         table = tables.setdefault(name, {})
@@ -141,13 +126,12 @@ def _put(tables: dict[str, Any], path: tuple[str, ...], text: str) -> None:
 
 def _read_secret(variable: str, path: str, faults: list[str]) -> str:
     try:
-        secret = Path(path).read_text(encoding="utf-8").strip()
-    except OSError as wrong:
-        faults.append(f"The file {path} that {variable} names cannot be read: {os.strerror(wrong.errno or 0)}.")
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        faults.append(f"The file {path} that {variable} names cannot be read: {error.strerror}.")
     except UnicodeDecodeError:
         faults.append(f"The file {path} that {variable} names is not in UTF-8.")
-    else:
-        return secret
+    # A valid value, so that the fault is reported only once.
     return "postgresql://"
 
 
@@ -156,7 +140,7 @@ def _sentence(error: ErrorDetails) -> str:
     where = "`" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:] + "`"
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(location[-1]), _table_at(location[:-1]).model_fields, n=1)
-        return f"{where} is no setting; did you mean `{close[0]}`?" if close else f"{where} is no setting."
+        return f"{where} is not a setting; did you mean `{close[0]}`?" if close else f"{where} is not a setting."
     if error["type"] == "missing":
         return f"{where} is missing."
     said = error["msg"].removeprefix("Value error, ").rstrip(".")
@@ -165,23 +149,10 @@ def _sentence(error: ErrorDetails) -> str:
     return f"{where} is refused: {said[:1].lower()}{said[1:]}" + (f" (it is {given!r})." if shown else ".")
 
 
-def _table_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    match location:
-        case (str(name), *_) if name in _OWN_TABLES:
-            return _OWN_TABLES[name]
-        case ("clusters", _):
-            return ClusterSettings
-        case ("clusters", _, "commands"):
-            return CommandSettings
-        case ("clusters", _, "auto_renew"):
-            return AutoRenew
-        case ("clusters", _, "auto_renew", "windows", _):
-            return RenewWindow
-        case ("clusters", _, "guests", _):
-            return GuestSettings
-        case ("clusters", _, "guests", _, "match"):
-            return GuestMatch
-        case ("webhooks", _, *inner):
-            return _TABLES_OF_WEBHOOKS.get(tuple(inner), WebhookTarget)
-        case _:
-            return Settings
+def _table_at(location: tuple[int | str, ...]) -> type[Table]:
+    table: type[Table] = Settings
+    for part in location:
+        # Numbers, and the names of clusters and webhooks, are not fields: the table stays the same.
+        field = table.model_fields.get(str(part))
+        table = table if field is None else next(_tables_in(field.annotation), table)
+    return table

@@ -1,18 +1,18 @@
-"""How long what is finished is kept, in days. Open jobs, and deliveries still to be made, stay whatever their age."""
+"""`[retention]`: how many days finished records are kept. Open jobs and pending deliveries are always kept."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from app.settings.limits import Table
+from app.settings.table import Table
 
-Days = Annotated[int, Field(ge=1, le=36500)]
+_Days = Annotated[int, Field(ge=1, le=36500)]
 
 
 class Retention(Table):
-    """`[retention]`. A job stays at least as long as a request can be repeated that led to it."""
+    """A job is kept at least as long as its `Idempotency-Key`."""
 
-    jobs_days: Days = 90
-    idempotency_days: Days = 7
-    deliveries_days: Days = 14
-    scans_days: Days = 14
+    jobs_days: _Days = 90
+    idempotency_days: _Days = 7
+    deliveries_days: _Days = 14
+    scans_days: _Days = 14

@@ -11,14 +11,15 @@ import string
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
 from app.settings.allowed_addresses import IpNetwork, refusal
 from app.settings.event_facts import FACTS, facts_of
-from app.settings.limits import Seconds, Table
+from app.settings.field_types import Seconds
+from app.settings.table import Table
 
 Profile = Literal["standard", "github-hash", "servicenow_table", "servicenow_import"]
 
@@ -207,6 +208,17 @@ class WebhookTarget(Table):
         token = {} if self.oauth is None else {"oauth.token_url": self.oauth.token_url}
         return {"url": self.url, **token}
 
+    def secret_paths(self) -> dict[str, Path]:
+        """The files of all secrets, by the settings that name them."""
+        paths = {f"secret_files[{number}]": path for number, path in enumerate(self.secret_files)}
+        if self.header is not None:
+            paths["header.value_file"] = self.header.value_file
+        if self.basic is not None:
+            paths["basic.password_file"] = self.basic.password_file
+        if self.oauth is not None:
+            paths["oauth.client_secret_file"] = self.oauth.client_secret_file
+        return paths
+
     def _fault_of_profile(self) -> str | None:
         for key, profile in _OF_PROFILE.items():
             if (getattr(self, key) is None) is (self.profile == profile):
@@ -253,16 +265,3 @@ def _refusal_of_literal(host: str, allowed: tuple[IpNetwork, ...]) -> str | None
     except ValueError:
         return None
     return refusal(ip, allowed)
-
-
-def secret_files(table: Mapping[str, Any]) -> dict[str, str]:
-    """The paths of all secrets that a table of a target names, by the settings that name them."""
-    found: dict[str, object] = {}
-    listed = table.get("secret_files")
-    for number, path in enumerate(listed if isinstance(listed, list) else ()):
-        found[f"secret_files[{number}]"] = path
-    for name, key in (("header", "value_file"), ("basic", "password_file"), ("oauth", "client_secret_file")):
-        inner = table.get(name)
-        if isinstance(inner, dict) and key in inner:
-            found[f"{name}.{key}"] = inner[key]
-    return {setting: path for setting, path in found.items() if isinstance(path, str)}

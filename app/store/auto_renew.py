@@ -130,7 +130,7 @@ def _standing(row: RowMapping, settings: ClusterSettings) -> AutoRenewState:
     return AutoRenewState(
         enabled=settings.auto_renew.enabled,
         max_running=settings.max_running,
-        one_at_a_time=settings.prove_first and not settings.accept_unverified and not row["proven"],
+        one_at_a_time=settings.one_until_proved and not row["proven"],
         service_paused=row["service_paused"],
         paused=row["paused"],
         stopped_because=stopped,

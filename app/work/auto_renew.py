@@ -9,12 +9,13 @@ from app.ngt.auto_renew.capacity import capacity
 from app.ngt.auto_renew.messages import rule_of
 from app.ngt.auto_renew.plan import AutoRules, Planned, plan_renewals, present_opening
 from app.ngt.errors import Fault
-from app.ngt.renewal.progress import RenewalRequest, RestartAgent
+from app.ngt.renewal.progress import RenewalRequest
 from app.settings import AutoRenew, ClusterSettings
+from app.settings.callers.scopes import Scope
 from app.store.auto_renew import AutoRenewals, PlannerLock
 from app.store.jobs.jobs import Jobs, VmBusy
 from app.store.jobs.progress_json import dump_request
-from app.store.records.callers import Caller, Scope
+from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, NewRenewal
 
 log = structlog.get_logger(__name__)
@@ -87,7 +88,7 @@ class AutoRenewal:
 
 
 def _new_renewal(cluster: str, settings: AutoRenew, one: Planned, rule: str) -> NewRenewal:
-    restart = None if settings.restart_agent is None else RestartAgent(settings.restart_agent)
+    restart = settings.restart_agent
     wanted = RenewalRequest(
         # A certificate that turns out to be good for longer is left alone.
         skip_if_valid_days=settings.before_days,

@@ -59,6 +59,9 @@ async def examine(settings: Settings) -> AsyncIterator[CheckResult]:
     pool = Pool(PoolLimits(connect_timeout_s=limits.connect_timeout_s, login_timeout_s=limits.login_timeout_s))
     try:
         for name, cluster in settings.clusters.items():
+            if (fault := cluster.auto_renew.fault_of_windows()) is not None:
+                step = "Open the windows more often, or raise `before_days`."
+                yield CheckResult(name, fault, good=None, next_step=step)
             worked = ClusterClient(name, cluster, limits, pool, _unobserved)
             findings: list[CheckResult] = []
             for cvm in worked.ssh.hosts:

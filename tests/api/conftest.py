@@ -18,10 +18,10 @@ from sqlalchemy import func, select
 from app.api.http.dependencies import Services
 from app.main import build_app
 from app.settings import ClusterSettings, GuestSettings, Settings
+from app.settings.callers.scopes import Scope
 from app.store.jobs.mapping import update_job
 from app.store.postgres.tables import IDEMPOTENCY, JOB
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.callers import Scope
 from app.store.records.jobs import JobStatus
 
 VM = "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"

@@ -11,9 +11,9 @@ import pytest_asyncio
 from sqlalchemy import update
 
 from app.settings import AutoRenew, RenewWindow, Settings
+from app.settings.callers.scopes import Scope
 from app.store.postgres.tables import CLUSTER, JOB
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.callers import Scope
 from tests.api.conftest import VM, Service, assert_problem, serving
 
 PLAN = "/clusters/c1/auto-renew/plan"

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import func, select
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, SCAN
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.callers import Scope
 from app.store.records.scans import ScanOrigin, ScanOutcome, ScanStatus
 from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem

@@ -3,7 +3,7 @@ import asyncio
 import httpx
 import pytest
 
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 
 OTHER_VM = "0b9e4d6c-7f30-4a0a-9c1d-3f1f2a6d8e55"

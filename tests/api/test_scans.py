@@ -12,11 +12,11 @@ import pytest_asyncio
 from sqlalchemy import func
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.clusters.cvms import Cvms, FoundCvm
 from app.store.inventory.scan_results import Inventory
 from app.store.postgres.tables import CLUSTER, SCAN
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.callers import Scope
 from app.store.records.scans import ScanCounts, ScanOutcome
 from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import RENEW, VM, Service, assert_problem

@@ -8,8 +8,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from app.ngt.renewal.progress import RestartAgent
 from app.settings import ClusterSettings, Settings
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem, serving
 from tests.work.webhooks.rows import change_deliveries, deliveries
 from tests.work.webhooks.samples import target
@@ -30,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
     )
 
     def cluster(cvm: str) -> ClusterSettings:
-        return ClusterSettings(cvms=(cvm,), key_file=key_file, known_hosts=key_file, restart_agent="manual")
+        return ClusterSettings(cvms=(cvm,), key_file=key_file, known_hosts=key_file, restart_agent=RestartAgent.MANUAL)
 
     # As a TOML file has them.
     webhooks: dict[str, Any] = {target.name: target.model_dump(exclude={"name"}) for target in targets}

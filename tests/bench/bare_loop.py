@@ -13,7 +13,7 @@ import asyncssh
 
 from app.ngt.tools.commands import ToolCall, Tools, change, for_vm, list_vms, look_at_entities, read_listing
 from app.ngt.tools.output import read_vm_listing
-from app.settings import ClusterSettings, GuestSettings, Limits, guest_for, split_address
+from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 
 _QUERY = "query_vm_tools_entities"
 _START_WINDOW_S = 300
@@ -39,7 +39,7 @@ class BareLoop:
         listing = await self._send(list_vms(self._tools, Limits().listing_timeout_s).text)
         place = read_listing(listing)
         for record in read_vm_listing(listing, place.begin, place.end):
-            guest = guest_for(settings, record.name, record.addresses)
+            guest = settings.guest_for(record.name, record.addresses)
             if guest is not None:
                 self.guests[record.vm_uuid] = guest
         return self

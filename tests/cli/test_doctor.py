@@ -113,7 +113,7 @@ def _failures(ended: Ended) -> Iterator[tuple[str, tuple[str, str]]]:
     ("configuration", "sentence"),
     [
         ("", "No cluster is configured; add a [clusters.<name>] table to the configuration file."),
-        ("[clusters.c1", "is no TOML in UTF-8"),
+        ("[clusters.c1", "is not valid TOML in UTF-8"),
     ],
 )
 async def test_without_a_usable_configuration_there_is_nothing_to_look_at(

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.cli.command import Commands
 
 CLUSTER = '[clusters.c1]\ncvms = ["10.0.0.31"]\nrestart_agent = "manual"\nkey_file = "key"\nknown_hosts = "key"\n'

@@ -13,12 +13,12 @@ import httpx
 import psycopg
 import pytest
 
+from app.settings.callers.scopes import Scope
 from app.simulator.faults import Does, ToolFault
 from app.simulator.site import Site
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from app.store.postgres.schema import undo_migrations
-from app.store.records.callers import Scope
 from tests.cli.command import LIMIT_S, Commands
 
 FREE_PORT = {"NGT_RENEWAL_PORT": "0"}
@@ -171,7 +171,7 @@ async def test_all_mistakes_of_a_configuration_are_told_at_once(commands: Comman
     ended = await commands.run("serve", NGT_RENEWAL_HOTS="127.0.0.1")
     assert (ended.status, ended.stdout) == (1, "")
     assert ended.stderr.splitlines() == [
-        "The environment variable NGT_RENEWAL_HOTS is no setting; did you mean NGT_RENEWAL_HOST?",
+        "The environment variable NGT_RENEWAL_HOTS is not a setting; did you mean NGT_RENEWAL_HOST?",
         "`limits.lease_s` is refused: input should be greater than 0 (it is -1).",
-        "`prot` is no setting; did you mean `port`?",
+        "`prot` is not a setting; did you mean `port`?",
     ]

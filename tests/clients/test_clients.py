@@ -10,11 +10,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from app.settings.callers.scopes import Scope
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.cli.command import LIMIT_S, Commands
 from tests.clients.build import BUILT, ROOT, Built, build
 from tests.clients.clients import CLIENTS, Client

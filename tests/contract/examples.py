@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from app.settings import Callers, ClusterSettings, Settings, WebhookTarget
+from app.settings.callers.scopes import Scope
 from app.store.postgres.tables import CORRELATION, DELIVERY, JOB, SCAN
-from app.store.records.callers import Scope
 from app.store.records.webhooks import DeliveryStatus
 from tests.api.conftest import Service, serving
 from tests.contract.operations import OPERATIONS, Json

@@ -15,8 +15,8 @@ from sqlmodel import SQLModel
 from app.api.callers.authorization import SCOPES
 from app.api.http.problems import STATUS
 from app.ngt.errors import FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.postgres.tables import API_KEY, DELIVERY
-from app.store.records.callers import Scope
 from app.store.records.jobs import JobStatus
 from app.store.records.webhooks import DeliveryStatus
 from tests.api.conftest import Service, assert_problem

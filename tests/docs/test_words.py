@@ -14,7 +14,7 @@ from app.api.callers.authorization import SCOPES
 from app.main import openapi_document
 from app.ngt.errors import FaultCode
 from app.ngt.renewal.progress import StepName, WaitReason
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from app.store.records.jobs import JobStatus
 from app.work.renewal.run import _STATUS_OF_OUTCOME
 from tests.docs.pages import PAGES, ROOT, command_lines, rows, section, words

@@ -6,7 +6,7 @@ import pytest
 
 from app.ngt.errors import Fault
 from app.ngt.tools.commands import Tools
-from app.settings import ClusterSettings, Settings, SettingsError, guest_for, load_settings, split_address
+from app.settings import ClusterSettings, Settings, SettingsError, load_settings, split_address
 
 AN_OPERATORS_FILE = """
 [clusters.c1]
@@ -150,23 +150,24 @@ def test_a_refused_secret_is_not_shown(folder: Path) -> None:
 ENVIRONMENTS = {
     "an unknown variable": (
         {"NGT_RENEWAL_PROT": "1"},
-        "The environment variable NGT_RENEWAL_PROT is no setting; did you mean NGT_RENEWAL_PORT?",
+        "The environment variable NGT_RENEWAL_PROT is not a setting; did you mean NGT_RENEWAL_PORT?",
     ),
     "an unknown limit": (
         {"NGT_RENEWAL_LIMITS__LEASE": "1"},
-        "The environment variable NGT_RENEWAL_LIMITS__LEASE is no setting; did you mean NGT_RENEWAL_LIMITS__LEASE_S?",
+        "The environment variable NGT_RENEWAL_LIMITS__LEASE is not a setting; "
+        "did you mean NGT_RENEWAL_LIMITS__LEASE_S?",
     ),
     "a variable like no other": (
         {"NGT_RENEWAL_XYZZY": "1"},
-        "The environment variable NGT_RENEWAL_XYZZY is no setting.",
+        "The environment variable NGT_RENEWAL_XYZZY is not a setting.",
     ),
     "a table as one variable": (
         {"NGT_RENEWAL_LIMITS": "1"},
-        "The environment variable NGT_RENEWAL_LIMITS is no setting.",
+        "The environment variable NGT_RENEWAL_LIMITS is not a setting.",
     ),
     "a cluster": (
         {"NGT_RENEWAL_CLUSTERS__C1__CVMS": "10.0.0.31"},
-        "The environment variable NGT_RENEWAL_CLUSTERS__C1__CVMS is not read: clusters stand in the TOML file.",
+        "The environment variable NGT_RENEWAL_CLUSTERS__C1__CVMS is not read: clusters belong in the TOML file.",
     ),
     "one setting twice": (
         {"DATABASE_URL": "postgresql:///a", "NGT_RENEWAL_DATABASE_URL": "postgresql:///b"},
@@ -190,23 +191,23 @@ def test_a_variable_is_refused(folder: Path, environ: dict[str, str], sentence: 
 
 
 TEXTS = {
-    "an unknown key": ("prot = 1", "`prot` is no setting; did you mean `port`?"),
-    "an unknown limit": ("[limits]\nlease = 1", "`limits.lease` is no setting; did you mean `lease_s`?"),
+    "an unknown key": ("prot = 1", "`prot` is not a setting; did you mean `port`?"),
+    "an unknown limit": ("[limits]\nlease = 1", "`limits.lease` is not a setting; did you mean `lease_s`?"),
     "an unknown key of a cluster": (
         MANUAL + "user = 'x'",
-        "`clusters.c1.user` is no setting; did you mean `username`?",
+        "`clusters.c1.user` is not a setting; did you mean `username`?",
     ),
     "an unknown command": (
         MANUAL + "commands = { remount = 'x' }",
-        "`clusters.c1.commands.remount` is no setting; did you mean `mount`?",
+        "`clusters.c1.commands.remount` is not a setting; did you mean `mount`?",
     ),
     "an unknown key of a guest": (
         AN_OPERATORS_FILE + "adresses = []",
-        "`clusters.c1.guests[0].adresses` is no setting; did you mean `addresses`?",
+        "`clusters.c1.guests[0].adresses` is not a setting; did you mean `addresses`?",
     ),
     "an unknown key of a match": (
         AN_OPERATORS_FILE.replace("os =", "system ="),
-        "`clusters.c1.guests[0].match.system` is no setting.",
+        "`clusters.c1.guests[0].match.system` is not a setting.",
     ),
     "a missing key": (MANUAL.replace("known_hosts", "#"), "`clusters.c1.known_hosts` is missing."),
     "guests without addresses": (
@@ -236,11 +237,11 @@ TEXTS = {
     ),
     "a CVM twice": (
         MANUAL.replace('["10.0.0.31"]', '["10.0.0.31", "10.0.0.31:22"]'),
-        "The CVM 10.0.0.31:22 stands twice in the cluster c1.",
+        "The CVM 10.0.0.31:22 is listed twice in the cluster c1.",
     ),
     "a CVM of two clusters": (
         MANUAL + MANUAL.replace("c1", "c2"),
-        "The CVM 10.0.0.31 stands in the clusters c1 and c2: a CVM belongs to one cluster.",
+        "The CVM 10.0.0.31 is listed in the clusters c1 and c2: a CVM belongs to one cluster.",
     ),
     "no CVM": (
         MANUAL.replace('"10.0.0.31"', ""),
@@ -248,7 +249,7 @@ TEXTS = {
     ),
     "a CVM that is no address": (
         MANUAL.replace("10.0.0.31", "10.0.0.31 -oProxyCommand=x"),
-        "`clusters.c1.cvms` is refused: '10.0.0.31 -oProxyCommand=x' is no address "
+        "`clusters.c1.cvms` is refused: '10.0.0.31 -oProxyCommand=x' is not an address "
         "such as 10.0.0.31 or 10.0.0.31:2222.",
     ),
     "agents that nothing restarts": (
@@ -275,11 +276,11 @@ TEXTS = {
     "a refresh of the whole cluster": (
         MANUAL + "commands = { refresh = 'nutanix_guest_tools_cli refresh_vm_tools_entity' }",
         "`clusters.c1.commands.refresh` is refused: it must contain {vm_uuid}, "
-        "or it could act on more than was asked for (it is 'nutanix_guest_tools_cli refresh_vm_tools_entity').",
+        "or it could act on more than was requested (it is 'nutanix_guest_tools_cli refresh_vm_tools_entity').",
     ),
     "an unknown placeholder": (
         MANUAL + "commands = { mount = 'mount {vm_uuid} {uuid}' }",
-        "`clusters.c1.commands.mount` is refused: {uuid} is no placeholder of this command "
+        "`clusters.c1.commands.mount` is refused: {uuid} is not a placeholder of this command "
         "(it is 'mount {vm_uuid} {uuid}').",
     ),
     "a command of two lines": (
@@ -303,7 +304,7 @@ TEXTS = {
     ),
     "no TOML": (
         "port",
-        "The configuration file {folder}/ngt-renewal.toml is no TOML in UTF-8: "
+        "The configuration file {folder}/ngt-renewal.toml is not valid TOML in UTF-8: "
         "Expected '=' after a key in a key/value pair (at end of document).",
     ),
 }
@@ -341,10 +342,16 @@ def test_all_faults_are_told_at_once(folder: Path) -> None:
         "`clusters.c1.restart_agent`",
         "`clusters.c2.known_hosts`",
         "`prot`",
-        "The",
-        "Nothing",
-        "`clusters.c1.key_file`",
     ]
+
+
+def test_contradictions_and_files_are_reported_when_each_value_is_valid(folder: Path) -> None:
+    told = faults(
+        folder,
+        MANUAL.replace("cvm_key", "no_key") + MANUAL.replace("c1", "c2").replace("manual", "ssh"),
+        NGT_RENEWAL_HSOT="::",
+    )
+    assert [fault.split(" ")[0] for fault in told] == ["The", "The", "Nothing", "`clusters.c1.key_file`"]
 
 
 def test_settings_never_change(folder: Path) -> None:
@@ -375,11 +382,11 @@ def test_windows_guests_have_commands_of_their_own(folder: Path) -> None:
 def test_the_first_guests_table_that_has_a_name_and_an_address_is_taken(folder: Path) -> None:
     guests = cluster(folder, AN_OPERATORS_FILE + WINDOWS[WINDOWS.index("[[") :].replace("10.1.", "10.2."))
     first, second = guests.guests
-    assert guest_for(guests, "web-1", ("169.254.1.1", "not an address", "10.1.0.4", "10.1.0.5")) == (first, "10.1.0.4")
-    assert guest_for(guests, "web-1", ("10.2.0.4",)) == (second, "10.2.0.4")
-    assert guest_for(guests, "db-1", ("10.1.0.4", "10.2.0.4")) == (second, "10.2.0.4")
-    assert guest_for(guests, "WEB-1", ("10.1.0.4",)) is None
-    assert guest_for(guests, "web-1", ()) is None
+    assert guests.guest_for("web-1", ("169.254.1.1", "not an address", "10.1.0.4", "10.1.0.5")) == (first, "10.1.0.4")
+    assert guests.guest_for("web-1", ("10.2.0.4",)) == (second, "10.2.0.4")
+    assert guests.guest_for("db-1", ("10.1.0.4", "10.2.0.4")) == (second, "10.2.0.4")
+    assert guests.guest_for("WEB-1", ("10.1.0.4",)) is None
+    assert guests.guest_for("web-1", ()) is None
 
 
 @pytest.mark.parametrize(
@@ -398,7 +405,7 @@ def test_the_first_guests_table_that_has_a_name_and_an_address_is_taken(folder: 
 )
 def test_an_address_is_used_only_where_it_is_meant(folder: Path, networks: str, address: str, taken: bool) -> None:
     guests = cluster(folder, WINDOWS.replace('["10.1.0.0/16"]', networks))
-    assert (guest_for(guests, "any", (address,)) is not None) is taken
+    assert (guests.guest_for("any", (address,)) is not None) is taken
 
 
 @pytest.mark.parametrize(
@@ -440,5 +447,5 @@ def test_nothing_can_be_kept_for_less_than_a_day(tmp_path: Path) -> None:
         load_settings(path, {"NGT_RENEWAL_RETENTION__JOB_DAYS": "4"})
     text = str(refused.value)
     assert "`retention.jobs_days` is refused" in text
-    assert "`retention.job_days` is no setting; did you mean `jobs_days`?" in text
+    assert "`retention.job_days` is not a setting; did you mean `jobs_days`?" in text
     assert "did you mean NGT_RENEWAL_RETENTION__JOBS_DAYS?" in text

@@ -1,11 +1,8 @@
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from app.settings import SettingsError, load_settings
-from app.settings.callers.oidc import ScopeWord
-from app.store.records.callers import Scope
 
 ISSUER = 'issuer = "https://login.test/realms/it"\naudience = "ngt-renewal"\n'
 
@@ -16,10 +13,6 @@ def refused(tmp_path: Path, toml: str, **environ: str) -> str:
     with pytest.raises(SettingsError) as raised:
         load_settings(path, environ)
     return str(raised.value)
-
-
-def test_the_scopes_of_the_settings_are_those_of_the_service() -> None:
-    assert set(get_args(ScopeWord)) == set(Scope)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "HS384", "HS512", "ES256K", "RS1", ""])

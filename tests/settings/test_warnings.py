@@ -44,16 +44,14 @@ def test_the_environment_says_it_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("toml", "sentence"),
     [
-        ("days_before = [60, 30, 60]", "`warnings.days_before` is refused: 60 stands twice."),
+        ("days_before = [60, 30, 60]", "`warnings.days_before` is refused: 60 is listed twice."),
         (
             "days_before = [60, 0]",
-            "`warnings.days_before` is refused: 0 is no day before the end; that a certificate has expired is told "
-            "anyway.",
+            "`warnings.days_before` is refused: 0 is less than 1; expiry itself is always reported.",
         ),
         (
             "days_before = [1000]",
-            "`warnings.days_before` is refused: a certificate lives 1000 days: 1000 days before its end it is not "
-            "there yet.",
+            "`warnings.days_before` is refused: 1000 is not less than 1000, the lifetime of a certificate.",
         ),
         (f"days_before = {list(range(1, 22))}", "`warnings.days_before` is refused: at most 20 numbers"),
         ("days_before = [1.5]", "`warnings.days_before[0]` is refused"),
@@ -72,7 +70,7 @@ def test_the_environment_says_it_too(tmp_path: Path) -> None:
         ),
         ('time_zone = "../UTC"', "`warnings.time_zone` is refused"),
         ('time_zone = "Europe"', "`warnings.time_zone` is refused"),
-        ('digest = "06:00"', "`warnings.digest` is no setting; did you mean `digest_at`?"),
+        ('digest = "06:00"', "`warnings.digest` is not a setting; did you mean `digest_at`?"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_start(tmp_path: Path, toml: str, sentence: str) -> None:

@@ -105,11 +105,11 @@ def test_anything_else_is_no_record(record: str) -> None:
 
 
 REFUSED = {
-    "an unknown key": (STANDARD + "uri = 1", "`webhooks.told.uri` is no setting; did you mean `url`?"),
+    "an unknown key": (STANDARD + "uri = 1", "`webhooks.told.uri` is not a setting; did you mean `url`?"),
     "an unknown key of a login": (
         TABLE.replace("value_file", "valuefile"),
         "`webhooks.told.header.value_file` is missing.",
-        "`webhooks.told.header.valuefile` is no setting; did you mean `value_file`?",
+        "`webhooks.told.header.valuefile` is not a setting; did you mean `value_file`?",
     ),
     "a name in the table": (
         STANDARD + 'name = "other"',
@@ -268,7 +268,7 @@ def test_a_file_of_certificates_is_accepted(folder: Path, authority: Authority) 
 
 def test_the_environment_sets_no_target(folder: Path) -> None:
     assert faults(folder, "", NGT_RENEWAL_WEBHOOKS__TOLD__URL="https://receiver.example") == (
-        "The environment variable NGT_RENEWAL_WEBHOOKS__TOLD__URL is not read: webhooks stand in the TOML file.",
+        "The environment variable NGT_RENEWAL_WEBHOOKS__TOLD__URL is not read: webhooks belong in the TOML file.",
     )
 
 

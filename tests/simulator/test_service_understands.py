@@ -8,7 +8,6 @@ import pytest
 from app.ngt.tools.ncli_vms import read_ngt_state, read_vm_listing
 from app.ngt.tools.output import read_entities, read_usage
 from app.settings import load_settings
-from app.settings.clusters import guest_for
 from app.simulator.site import Site
 from app.simulator.spec import Refresh, Traits, uniform_site
 from tests.simulator.conftest import run
@@ -28,7 +27,7 @@ async def test_the_configuration_is_accepted_and_leads_to_every_guest(site: Site
     assert cluster.max_running == 2
     for vm_uuid, host in site.guests.items():
         vm = site.vm(vm_uuid)
-        found = guest_for(cluster, vm.name, vm.addresses)
+        found = cluster.guest_for(vm.name, vm.addresses)
         assert found is not None
         settings, address = found
         assert (address, settings.port, settings.username) == (host.ip, host.port, host.username)

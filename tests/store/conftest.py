@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from app.ngt.renewal.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid
+from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
 from app.store.clusters.state import Clusters
 from app.store.jobs.jobs import Jobs
@@ -15,7 +16,7 @@ from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import JOB
-from app.store.records.callers import Caller, Scope
+from app.store.records.callers import Caller
 from app.store.records.jobs import NewRenewal
 
 ANN = Caller("ann00001", "ann", frozenset(Scope), None)

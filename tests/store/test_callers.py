@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select, update
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from app.store.postgres.tables import API_KEY
-from app.store.records.callers import Scope
 
 SCOPES = frozenset({Scope.RENEW, Scope.JOBS_READ})
 

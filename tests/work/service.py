@@ -18,6 +18,7 @@ import procrastinate
 from app.ngt.renewal.progress import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import Settings, load_settings
+from app.settings.callers.scopes import Scope
 from app.simulator.model import SimulatedVm
 from app.simulator.site import Site
 from app.simulator.spec import SiteSpec
@@ -27,7 +28,7 @@ from app.store.jobs.jobs import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
-from app.store.records.callers import Caller, Scope
+from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, NewRenewal, StepRecord
 from app.store.records.scans import ScanOrigin, ScanRecord
 from app.store.scans.queries import Scans

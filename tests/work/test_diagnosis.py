@@ -9,9 +9,9 @@ from uuid import UUID
 import httpx
 import pytest_asyncio
 
+from app.settings.callers.scopes import Scope
 from app.simulator.model import SimulatedVm
 from app.simulator.spec import SiteSpec
-from app.store.records.callers import Scope
 from app.store.records.jobs import JobRecord
 from tests.api.conftest import serving
 from tests.work.conftest import Begin

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from app.api.webhooks.events import CertificateFacts
+from app.settings.callers.scopes import Scope
 from app.store.postgres.database import Database
-from app.store.records.callers import Caller, Scope
+from app.store.records.callers import Caller
 from app.store.warnings.announce import Told
 from app.store.webhooks.deliveries import Deliveries
 from app.work.warnings import CertificateWarner

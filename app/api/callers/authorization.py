@@ -6,7 +6,8 @@ from fastapi import Depends, Request
 
 from app.api.callers.authentication import Authenticator
 from app.ngt.errors import Fault, FaultCode
-from app.store.records.callers import Caller, Scope
+from app.settings.callers.scopes import Scope
+from app.store.records.callers import Caller
 
 ANY_KEY: frozenset[Scope] = frozenset()
 """Any usable key may call the operation."""

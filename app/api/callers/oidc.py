@@ -13,7 +13,8 @@ import jwt
 from app.api.callers.issuer_keys import IssuerKeys
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Oidc
-from app.store.records.callers import Caller, Scope
+from app.settings.callers.scopes import Scope
+from app.store.records.callers import Caller
 
 # Those of real issuers have 1 to 4 kB, and those of people in many groups a few more.
 _MAX_CHARACTERS = 16 * 1024
@@ -112,7 +113,7 @@ class Issuer:
             roles = self._find(claims, settings.roles_claim)
             # The name of a group may have blanks.
             for role in (roles,) if isinstance(roles, str) else _words(roles):
-                granted |= {Scope(word) for word in settings.roles.get(role, ())}
+                granted |= set(settings.roles.get(role, ()))
         return frozenset(granted)
 
     def _clusters(self, claims: Mapping[str, Any]) -> frozenset[str] | None:

@@ -24,9 +24,7 @@ from app.ngt.diagnosis.findings import Finding
 from app.ngt.diagnosis.rules import diagnose
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
-from app.ngt.renewal.progress import Mode, RestartAgent
 from app.ngt.vocabulary import VmUuid
-from app.settings import guest_for
 from app.store.records.callers import Caller
 
 router = APIRouter(route_class=GuardedRoute, tags=["vms"])
@@ -90,11 +88,11 @@ def _not_found(vm: VmUuid, why: str) -> Fault:
 def _configured(facts: Facts, services: Services) -> Facts:
     """The facts with what the configuration says of the cluster."""
     cluster = services.settings.cluster(facts.vm.cluster)
-    guest = guest_for(cluster, facts.vm.name or "", facts.vm.addresses)
+    guest = cluster.guest_for(facts.vm.name or "", facts.vm.addresses)
     known_cluster = replace(
         facts.cluster,
-        mode=Mode(cluster.mode),
-        restart_agent=RestartAgent(cluster.restart_agent),
+        mode=cluster.mode,
+        restart_agent=cluster.restart_agent,
         accept_unverified=cluster.accept_unverified,
         guest_access=guest is not None,
         cvms=tuple(cvm for cvm in facts.cluster.cvms if cvm.address in cluster.cvms),

@@ -26,7 +26,7 @@ from app.api.documents.webhooks import webhooks
 from app.api.http.problems import OF_ALL, OF_BODIES, OF_KEYS, problem_responses
 from app.api.http.schemas import FieldError, Problem
 from app.ngt.errors import FaultCode as C
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 
 
 def shape_openapi(api: FastAPI, operations: Iterable[APIRoute]) -> None:

@@ -53,5 +53,5 @@ def check_restart_possible(settings: Settings, candidates: Collection[str], rest
 
 
 def _can_restart(cluster: ClusterSettings, asked: RestartAgent | None) -> bool:
-    how = asked or RestartAgent(cluster.restart_agent)
+    how = asked or cluster.restart_agent
     return how is RestartAgent.MANUAL or bool(cluster.guests)

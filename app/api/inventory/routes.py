@@ -23,8 +23,8 @@ from app.api.inventory.schemas import Vm, VmList, VmNgt
 from app.api.scans.responses import ask_again
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import VmUuid
+from app.settings.callers.scopes import Scope
 from app.store.inventory.search import VmFilter
-from app.store.records.callers import Scope
 from app.store.records.scans import ScanOrigin
 
 router = APIRouter(route_class=GuardedRoute, tags=["vms"])

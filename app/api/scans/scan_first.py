@@ -16,8 +16,9 @@ from app.api.http.waiting import WaitSlotDep, wait_for_scan
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.renewal.progress import Failure
 from app.ngt.vocabulary import VmUuid
+from app.settings.callers.scopes import Scope
 from app.store.diagnosis import StoredFacts
-from app.store.records.callers import Caller, Scope
+from app.store.records.callers import Caller
 from app.store.records.scans import ScanOrigin, ScanRecord, ScanStatus
 
 _WAIT_S = 10

@@ -18,9 +18,10 @@ from sqlalchemy import ColumnElement, Interval, and_, bindparam, exists, func, i
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.postgres.database import Database
 from app.store.postgres.tables import API_KEY
-from app.store.records.callers import Caller, KeyRecord, Scope
+from app.store.records.callers import Caller, KeyRecord
 
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_DIGITS = 8

@@ -2,19 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-
-class Scope(StrEnum):
-    """What an API key may do."""
-
-    VMS_READ = "vms:read"
-    JOBS_READ = "jobs:read"
-    RENEW = "renew"
-    JOBS_CANCEL = "jobs:cancel"
-    CERTIFICATES_WRITE = "certificates:write"
-    CLUSTERS_SCAN = "clusters:scan"
-    ADMIN = "admin"
+from app.settings.callers.scopes import Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.renewal.progress import Mode, RestartAgent, Rules
+from app.ngt.renewal.progress import Rules
 from app.ngt.tools.commands import (
     KILLED,
     Look,
@@ -34,6 +34,7 @@ _Read = TypeVar("_Read")
 _LARGE = 128 * 1024
 # Several would not be faster together, and the loop would have to wait for each of them.
 _READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+_VERIFY_TIMEOUTS = ("verify_timeout_ssh_s", "verify_timeout_manual_s")
 _LISTED_AS_ABSENT = "(the VM is not in the answer)"
 
 
@@ -86,7 +87,7 @@ class ClusterClient:
         self.settings = settings
         self.limits = limits
         self.tools = Tools(**settings.commands.overrides())
-        self.slots = SlotRules(settings.max_running, settings.prove_first and not settings.accept_unverified)
+        self.slots = SlotRules(settings.max_running, settings.one_until_proved)
         self.rules = _rules(settings, limits, self.tools)
         self.ssh = CvmGroup(
             name,
@@ -226,26 +227,14 @@ def _cvm_host(settings: ClusterSettings, cvm: str) -> Host:
 
 
 def _rules(settings: ClusterSettings, limits: Limits, tools: Tools) -> Rules:
+    """The limits that a renewal needs have the names of the limits of the configuration."""
+    timeouts = {} if settings.verify_timeout_s is None else dict.fromkeys(_VERIFY_TIMEOUTS, settings.verify_timeout_s)
     return Rules(
-        mode=Mode(settings.mode),
-        restart_agent=RestartAgent(settings.restart_agent),
+        mode=settings.mode,
+        restart_agent=settings.restart_agent,
         accept_unverified=settings.accept_unverified,
         tools=tools,
-        verify_timeout_ssh_s=settings.verify_timeout_s or limits.verify_timeout_ssh_s,
-        verify_timeout_manual_s=settings.verify_timeout_s or limits.verify_timeout_manual_s,
-        start_window_s=limits.start_window_s,
-        change_margin_s=limits.change_margin_s,
-        settle_s=limits.settle_s,
-        clock_max_age_s=limits.clock_max_age_s,
-        delete_timeout_s=limits.delete_timeout_s,
-        create_timeout_s=limits.create_timeout_s,
-        mount_timeout_s=limits.mount_timeout_s,
-        refresh_timeout_s=limits.refresh_timeout_s,
-        retry_first_s=limits.retry_first_s,
-        retry_last_s=limits.retry_last_s,
-        unreachable_retries=limits.unreachable_retries,
-        guest_read_delays_s=limits.guest_read_delays_s,
-        renewed_recently_s=limits.renewed_recently_s,
+        **limits.model_dump(include=set(Rules.__slots__)) | timeouts,
     )
 
 

@@ -39,7 +39,7 @@ from app.ngt.tools.certificate import read_certificate
 from app.ngt.tools.commands import Change, change, read_change
 from app.ngt.tools.output import mask, read_guest_config
 from app.ngt.vocabulary import PowerState, VmRecord
-from app.settings import GuestSettings, Limits, guest_for
+from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh
 from app.ssh.host import CommandResult, Host, NotSent
 from app.ssh.pool import Pool
@@ -151,7 +151,7 @@ class Actions:
         if record.controller_vm:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
         sent.append(_sent_of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
-        guest = guest_for(cluster.settings, record.name, record.addresses)
+        guest = cluster.settings.guest_for(record.name, record.addresses)
         before = await self._vms.before_renewal(p.vm_uuid, cluster.name)
         return VmFound(
             cluster.name,
@@ -232,7 +232,7 @@ class Actions:
     def _guest(self, p: Progress) -> tuple[GuestSettings, Host]:
         assert p.vm is not None
         cluster = self._cluster(p)
-        found = guest_for(cluster.settings, p.vm.name, p.vm.addresses)
+        found = cluster.settings.guest_for(p.vm.name, p.vm.addresses)
         if found is None:
             raise Fault(FaultCode.GUEST_NOT_REACHED, f"no SSH access to the guest of VM {p.vm.name!r} is configured")
         guest, address = found

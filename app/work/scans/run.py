@@ -14,7 +14,7 @@ import structlog
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.inventory import is_worth_asking, names_another_entity, refuse_empty_query
 from app.ngt.vocabulary import VmRecord, VmUuid
-from app.settings import ScanSettings, guest_for
+from app.settings import ScanSettings
 from app.ssh.pool import Pool
 from app.store.clusters.cvms import Cvms
 from app.store.inventory.scan_results import GuestFault, Inventory
@@ -156,7 +156,7 @@ class Scanner:
     def _guest_of(self, cluster: ClusterClient, vm: VmRecord, look: ClusterSnapshot) -> AskedGuest | None:
         if not is_worth_asking(vm, has_entity=look.has_entity(vm.vm_uuid)):
             return None
-        found = guest_for(cluster.settings, vm.name, vm.addresses)
+        found = cluster.settings.guest_for(vm.name, vm.addresses)
         return None if found is None else AskedGuest(vm, found[0], cluster.guest_host(*found))
 
     async def _read_guests(

@@ -15,9 +15,9 @@ from psycopg.sql import SQL, Identifier
 
 from app.main import build_app
 from app.settings import Callers, ClusterSettings, Settings
+from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.api.bad_input.service import Service
 
 _DAY = timedelta(days=1)

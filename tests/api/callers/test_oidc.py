@@ -16,8 +16,9 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from app.ngt.renewal.progress import RestartAgent
 from app.settings import Callers, ClusterSettings, Oidc, Settings
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.callers.issuer import AUDIENCE, OidcIssuer, oidc_issuer, private_key, public_jwk
 from tests.api.conftest import Service, assert_problem, serving
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def taking(folder: Path, database_url: str, issuer: OidcIssuer, **more: Any) -> AsyncIterator[Service]:
     oidc = Oidc.model_validate({"issuer": issuer.url, "audience": AUDIENCE, "allow_http": True, **more})
     key: dict[str, Any] = {"key_file": folder / "key", "known_hosts": folder / "key"}
-    clusters = {"c1": ClusterSettings(cvms=("10.0.0.31",), restart_agent="manual", **key)}
+    clusters = {"c1": ClusterSettings(cvms=("10.0.0.31",), restart_agent=RestartAgent.MANUAL, **key)}
     callers = Callers(failed_logins_per_minute=0)
     settings = Settings(data_dir=folder, clusters=clusters, oidc=oidc, callers=callers)
     async with serving(settings, database_url) as running:

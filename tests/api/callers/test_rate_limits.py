@@ -13,7 +13,7 @@ import pytest
 from app.api.callers.rate_limits import CallLimits, network_of
 from app.main import _uvicorn_config
 from app.settings import Callers, Settings
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import Service, assert_problem, serving
 
 PEER = "192.0.2.7"

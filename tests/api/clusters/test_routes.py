@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import httpx
 
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import Service, assert_problem
 
 

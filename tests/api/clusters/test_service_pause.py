@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
-from app.settings import Callers, Retention
-from app.store.postgres.tables import PAUSE
-from app.store.records.callers import Scope
-from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem
+from app.settings import Callers, Retention, Settings
+from app.settings.callers.scopes import Scope
+from app.store.postgres.tables import JOB, PAUSE
+from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem, serving
 
 PAUSE_PATH, RESUME_PATH = "/admin/pause", "/admin/resume"
 
@@ -138,6 +139,28 @@ async def test_renewals_are_accepted_while_the_service_is_paused_and_say_so(call
     await caller.post(RESUME_PATH)
     now = (await caller.get(answer.headers["location"])).json()
     assert (now["message"], "wait_reason" in now) == ("queued", False)
+
+
+@pytest.mark.parametrize(
+    ("accept_unverified", "expected"), [(False, ("cluster_not_proven", False)), (True, ("cluster_busy", True))]
+)
+async def test_a_resume_holds_jobs_only_where_one_renewal_is_proved_first(
+    settings: Settings, database_url: str, accept_unverified: bool, expected: tuple[str, bool]
+) -> None:
+    c1 = settings.clusters["c1"].model_copy(update={"accept_unverified": accept_unverified})
+    changed = settings.model_copy(update={"clusters": {**settings.clusters, "c1": c1}})
+    async with serving(changed, database_url) as service, service.client(await service.key(*EVERYTHING)) as caller:
+        running, waiting = [
+            (await caller.post(f"/vms/{uuid4()}/ngt/renew", json={"cluster": "c1"})).json()["id"] for _ in range(2)
+        ]
+        await service.leave(running, status="running", takes_slot=True, lease_until=text("clock_timestamp() + '1 h'"))
+        await caller.post(PAUSE_PATH)
+        await service.leave(waiting, wait_reason="service_paused", due_at=None)
+        await caller.post(RESUME_PATH)
+        now = (await caller.get(f"/jobs/{waiting}")).json()
+        async with service.services.database.transaction() as connection:
+            is_due = await connection.scalar(select(JOB.c.due_at.is_not(None)).where(JOB.c.id == UUID(waiting)))
+    assert (now["wait_reason"], is_due) == expected
 
 
 async def test_meta_says_what_the_service_keeps_to(service: Service, caller: httpx.AsyncClient) -> None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from app import main
 from app.api.http.connection_limits import BoundedConnection
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import RENEW, Service
 from tests.api.server import until
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from app.api.http.problems import STATUS
 from app.ngt.errors import RULES, FaultCode
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import RENEW, Service, assert_problem
 
 

@@ -12,9 +12,9 @@ import pytest_asyncio
 
 from app.settings import Settings
 from app.settings.callers.rate_limits import Callers
+from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from app.store.records.callers import Scope
 from tests.api.conftest import EVERYTHING, RENEW, Service, assert_problem, serving
 from tests.api.server import SOON_S, Server, listening, until
 from tests.cli.command import Commands

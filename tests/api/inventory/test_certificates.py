@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from psycopg.sql import SQL, Identifier
 from structlog.testing import capture_logs
 
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import VM, Service, assert_problem
 from tests.api.inventory.vms import add_vm, from_now, written
 from tests.contract.operations import OPERATIONS

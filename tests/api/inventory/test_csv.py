@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from app.api.inventory.csv import CsvOfVms
 from app.api.inventory.schemas import Vm
+from app.settings.callers.scopes import Scope
 from app.store.inventory.search import VmFilter, VmSort
 from app.store.postgres.tables import VM
-from app.store.records.callers import Scope
 from tests.api.conftest import Service, assert_problem
 from tests.api.inventory.vms import add_vm, from_now
 from tests.api.server import listening

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import update
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.inventory.scan_results import Inventory
 from app.store.postgres.tables import VM as VM_TABLE
-from app.store.records.callers import Scope
 from app.store.records.scans import ScanCounts, ScanOutcome
 from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import RENEW, VM, Service, assert_problem

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from app.settings import Settings
 from app.settings.callers.rate_limits import Callers
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from app.store.records.jobs import JobStatus
 from tests.api.conftest import EVERYTHING, Service, assert_problem, serving
 from tests.api.server import SOON_S, Server, listening, until

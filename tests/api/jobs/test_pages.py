@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.store.records.callers import Scope
+from app.settings.callers.scopes import Scope
 from tests.api.conftest import Service
 
 DAY_1 = datetime(2026, 11, 1, tzinfo=UTC)

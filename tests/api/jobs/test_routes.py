@@ -8,8 +8,8 @@ from sqlalchemy import func
 
 from app.api.jobs.responses import poll_after_s
 from app.ngt.errors import RULES, FaultCode
+from app.settings.callers.scopes import Scope
 from app.store.postgres.tables import EXCHANGE, STEP
-from app.store.records.callers import Scope
 from app.store.records.jobs import JobStatus
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 

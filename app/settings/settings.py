@@ -1,4 +1,4 @@
-"""The service as an operator describes it, and the clusters that it works on."""
+"""`Settings`: the root of the configuration."""
 
 import os
 from collections.abc import Mapping
@@ -11,9 +11,11 @@ from app.ngt.errors import Fault, FaultCode
 from app.settings.callers.oidc import Oidc
 from app.settings.callers.rate_limits import Callers
 from app.settings.clusters import ClusterSettings
-from app.settings.limits import Limits, Seconds, Table
+from app.settings.field_types import Seconds
+from app.settings.limits import Limits
 from app.settings.retention import Retention
 from app.settings.scans import ScanSettings
+from app.settings.table import Table
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 
@@ -21,7 +23,7 @@ _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """`/var/lib/ngt-renewal` for root, else `ngt-renewal` in the user's own place for such things."""
+    """`/var/lib/ngt-renewal` for root, else `ngt-renewal` in the user's data directory."""
     if os.geteuid() == 0:
         return Path("/var/lib/ngt-renewal")
     base = environ.get("XDG_DATA_HOME")
@@ -29,10 +31,10 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 class Settings(Table):
-    """Everything that an operator may set; made by `load_settings`.
+    """Made by `load_settings`.
 
-    `database_url` None: an embedded PostgreSQL in `data_dir`. `port` 0: any free one. `public_url`: how callers reach
-    the service, for the links and documents that it hands out.
+    `database_url` None: an embedded PostgreSQL in `data_dir`. `port` 0: any free one. `public_url`: the address that
+    callers use, for links and documents. `metrics_per_vm` False: no series for each VM, only the counts of clusters.
     """
 
     database_url: SecretStr | None = None
@@ -45,7 +47,6 @@ class Settings(Table):
     worker_concurrency: Annotated[int, Field(ge=1, le=200)] = 16
     drain_timeout_s: Seconds = 60
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
-    # Off: a site of tens of thousands of VMs has no series for each of them, only the counts of its clusters.
     metrics_per_vm: bool = True
     limits: Limits = Limits()
     callers: Callers = Callers()
@@ -58,15 +59,15 @@ class Settings(Table):
 
     @field_validator("database_url")
     @classmethod
-    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+    def _validate_database_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(_SCHEMES):
             raise ValueError("it must begin with postgresql://")
         return url
 
     @field_validator("webhooks", mode="before")
     @classmethod
-    def _know_their_names(cls, webhooks: object) -> object:
-        """The name of a target is that of its table, and a message about it can say so."""
+    def _add_names(cls, webhooks: object) -> object:
+        """The name of a target is that of its table."""
         if not isinstance(webhooks, dict):
             return webhooks
         named = [name for name, table in webhooks.items() if isinstance(table, dict) and "name" in table]
