@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.tools.commands import Look, ProbeFacts, Tools, probe, read_probe
-from app.ngt.tools.output import is_gateway_down
+from app.ngt.tools.ncli_format import is_gateway_down
 from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import HostState, Pool, Reachable
 

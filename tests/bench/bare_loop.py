@@ -12,7 +12,7 @@ from typing import Self
 import asyncssh
 
 from app.ngt.tools.commands import ToolCall, Tools, change, for_vm, list_vms, look_at_entities, read_listing
-from app.ngt.tools.output import read_vm_listing
+from app.ngt.tools.ncli_vms import read_vm_listing
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 
 _QUERY = "query_vm_tools_entities"

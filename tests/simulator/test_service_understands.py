@@ -5,8 +5,10 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from app.ngt.tools.ncli_vms import read_ngt_state, read_vm_listing
-from app.ngt.tools.output import read_entities, read_usage
+from app.ngt.tools.entities import find_entities
+from app.ngt.tools.ncli_format import read_ncli_records
+from app.ngt.tools.ncli_vms import read_vm_listing
+from app.ngt.tools.usage import read_usage
 from app.settings import load_settings
 from app.simulator.site import Site
 from app.simulator.spec import Refresh, Traits, uniform_site
@@ -42,21 +44,21 @@ async def test_both_forms_of_the_listing_are_read(site: Site, command: str) -> N
 
 
 async def test_the_query_lists_exactly_the_vms_with_an_entity(site: Site) -> None:
-    entities = read_entities(await asked(site, "nutanix_guest_tools_cli query_vm_tools_entities"))
+    entities = find_entities(await asked(site, "nutanix_guest_tools_cli query_vm_tools_entities"), None).entities
     expected = {vm.uuid: vm.entity for vm in site.clusters["c1"].vms.values() if vm.entity is not None}
-    assert {entity.vm_uuid for entity in entities} == set(expected)
-    for entity in entities:
-        known = expected[entity.vm_uuid]
+    assert set(entities) == set(expected)
+    for vm_uuid, entity in entities.items():
+        known = expected[vm_uuid]
         assert known is not None
         assert entity.ngt_uuid == known.ngt_uuid
         assert entity.client_cert_expiry_date == known.certificate.not_after
 
 
 async def test_ngt_get_is_read_and_finds_nothing_for_a_clone(site: Site) -> None:
-    state = read_ngt_state(await asked(site, f"ncli ngt get vm-id={site.vm_named('web01').uuid}"))
-    assert state is not None
+    (record,) = read_ncli_records(await asked(site, f"ncli ngt get vm-id={site.vm_named('web01').uuid}"))
+    assert "NGT Enabled" in record
     clone = site.vm_named("web01-clone")
-    assert read_ngt_state(await asked(site, f"ncli ngt get vm-id={clone.uuid}")) is None
+    assert await asked(site, f"ncli ngt get vm-id={clone.uuid}") == "    [None]\n"
 
 
 async def test_the_usage_names_the_sub_commands_of_the_clis_generation(tmp_path: Path) -> None:

@@ -81,7 +81,6 @@ async def test_the_text_is_made_for_what_the_cli_offers(commanded: Commanded) ->
     asked = await commanded.cluster.ask(lambda facts: echo(" ".join(sorted(facts.sub_commands))))
     assert asked.answer.stdout == "create_vm_tools_entity delete_vm_tools_entity\n"
     assert asked.facts.tools >= set(TOOLS)
-    assert asked.facts.clock_s is not None
 
 
 async def test_a_look_goes_on_to_the_next_cvm_and_stays_with_the_one_that_answered(commanded: Commanded) -> None:

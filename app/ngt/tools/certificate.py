@@ -18,28 +18,20 @@ _PRIVATE_KEY = re.compile(r"(?:BEGIN|END)[\sA-Z0-9]{0,40}PRIVATE\s{1,9}KEY", re.
 
 
 def read_certificate(pem: str) -> Certificate:
-    """The client's certificate of a PEM text: of a chain, in whatever order, the first that has issued no other.
+    """The client's certificate of a PEM text: of a chain in any order, the first that has not issued another one.
 
     PRIVATE_KEY_REFUSED for a private key anywhere in the text, BODY_TOO_LARGE for more than `MAX_PEM_BYTES`, and
-    VALIDATION_FAILED for what is no certificate. No message repeats any of the text.
+    VALIDATION_FAILED for text that is not a certificate. No message repeats any of the text.
     """
-    if len(pem) > MAX_PEM_BYTES or len(pem.encode(errors="replace")) > MAX_PEM_BYTES:
-        raise Fault(FaultCode.BODY_TOO_LARGE, f"a certificate has at most {MAX_PEM_BYTES} bytes")
-    refuse_private_key(pem)
-    try:
-        return _facts(_leaf_of(x509.load_pem_x509_certificates(pem.encode(errors="replace"))))
-    # The library reads lazily and has a family of errors for broken certificates, some of them no ValueError.
-    except Exception:  # noqa: BLE001 - whatever it is, the text is no certificate that can be read.
-        raise Fault(FaultCode.VALIDATION_FAILED, "the text is not a certificate in PEM form") from None
+    return _read(pem)[0]
 
 
 def read_handed_in(pem: str) -> Certificate:
     """As `read_certificate`, but VALIDATION_FAILED also for a text that has the certificate of a root authority alone.
 
-    A root's is good for many years: taken for a client's, nobody would be warned before the client's own expires.
+    A root certificate is valid for many years: taken for the client's, it would suppress every warning of expiry.
     """
-    certificate = read_certificate(pem)
-    chain = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
+    certificate, chain = _read(pem)
     if certificate.subject == certificate.issuer and all(map(_is_ca, chain)):
         raise Fault(FaultCode.VALIDATION_FAILED, "the text has the certificate of an authority, not that of a client")
     return certificate
@@ -50,6 +42,18 @@ def refuse_private_key(text: str) -> None:
     if _PRIVATE_KEY.search(text):
         message = "the text holds a private key; only the public certificate is ever wanted, and nothing was kept"
         raise Fault(FaultCode.PRIVATE_KEY_REFUSED, message)
+
+
+def _read(pem: str) -> tuple[Certificate, Sequence[x509.Certificate]]:
+    if len(pem) > MAX_PEM_BYTES or len(pem.encode(errors="replace")) > MAX_PEM_BYTES:
+        raise Fault(FaultCode.BODY_TOO_LARGE, f"a certificate has at most {MAX_PEM_BYTES} bytes")
+    refuse_private_key(pem)
+    try:
+        chain = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
+        return _facts(_leaf_of(chain)), chain
+    # The library parses lazily, and some of its errors for broken certificates are not a ValueError.
+    except Exception:  # noqa: BLE001 - whatever the error is, the text is not a readable certificate.
+        raise Fault(FaultCode.VALIDATION_FAILED, "the text is not a certificate in PEM form") from None
 
 
 def _leaf_of(chain: Sequence[x509.Certificate]) -> x509.Certificate:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from string import Template
 
-from app.ngt.tools.output import read_usage
+from app.ngt.tools.usage import read_usage
 from app.ngt.vocabulary import VmUuid
 
 CLI = "nutanix_guest_tools_cli"
@@ -103,7 +103,7 @@ printf '%s\\n' 'ngtr-probe begin'
 for tool in $programs; do command -v "$$tool" >/dev/null 2>&1 && printf 'ngtr-probe found %s\\n' "$$tool"; done
 printf '%s\\n' 'ngtr-probe usage'
 timeout -s KILL 30 $cli 2>&1
-printf '\\nngtr-probe end %s\\n' "$$(date +%s)"
+printf '\\nngtr-probe end\\n'
 """)
 
 _QUERY = Template("""\
@@ -156,24 +156,21 @@ def probe(tools: Tools) -> Look:
 
 @dataclass(frozen=True, slots=True)
 class ProbeFacts:
-    """What a probe found. `clock_s`: the CVM's clock in Unix seconds."""
+    """The facts that a probe found."""
 
     shell_ok: bool
     tools: frozenset[str]
     sub_commands: frozenset[str]
-    clock_s: int | None
 
 
 def read_probe(stdout: str) -> ProbeFacts:
     """Facts from a probe's answer; a menu or a restricted shell does not answer as a shell does."""
     lines = [line.strip() for line in stdout.splitlines()]
-    ends = [line.split() for line in lines if line.startswith("ngtr-probe end ")]
-    if "ngtr-probe begin" not in lines or not ends:
-        return ProbeFacts(shell_ok=False, tools=frozenset(), sub_commands=frozenset(), clock_s=None)
+    if "ngtr-probe begin" not in lines or "ngtr-probe end" not in lines:
+        return ProbeFacts(shell_ok=False, tools=frozenset(), sub_commands=frozenset())
     found = frozenset(line.split()[-1] for line in lines if line.startswith("ngtr-probe found "))
     usage = stdout.partition("ngtr-probe usage")[2].partition("ngtr-probe end")[0]
-    clock = ends[-1][-1]
-    return ProbeFacts(True, found, read_usage(usage), int(clock) if clock.isdigit() else None)
+    return ProbeFacts(True, found, read_usage(usage))
 
 
 def look_at_entities(tools: Tools, limit_s: int) -> Look:
@@ -246,7 +243,7 @@ def change(name: str, tools: Tools, calls: tuple[ToolCall, ...], *, marker: str,
         joint = " && " if call.needs_previous else ("\n" if body else "")
         body += f"{joint}go {call.name} {call.limit_s} {_quoted(call.line)} {latest_s}"
         latest_s += call.limit_s
-    tail = f"\nprintf '\\n%s' \"$answers\"; printf '%s %s\\n' '{marker} end' \"$(date +%s)\"\n"
+    tail = f"\nprintf '\\n%s%s\\n' \"$answers\" '{marker} end'\n"
     return Change(name, head + body + tail, sum(call.limit_s for call in calls))
 
 
@@ -265,7 +262,6 @@ class ChangeAnswer:
 
     late: bool
     tools: tuple[ToolAnswer, ...]
-    clock_s: int | None
 
 
 def read_change(stdout: str, marker: str) -> ChangeAnswer | None:
@@ -279,14 +275,14 @@ def read_change(stdout: str, marker: str) -> ChangeAnswer | None:
             continue
         match line.removeprefix(marker).split():
             case ["late"]:
-                return ChangeAnswer(late=True, tools=(), clock_s=None)
+                return ChangeAnswer(late=True, tools=())
             case ["begin", _]:
                 begun = number + 1
             case ["answer", name, status] if begun is not None and status.isdigit():
                 answers.append(ToolAnswer(name, "\n".join(lines[begun:number]), int(status)))
                 begun = None
-            case ["end", clock] if clock.isdigit():
-                return ChangeAnswer(late=False, tools=tuple(answers), clock_s=int(clock))
+            case ["end"]:
+                return ChangeAnswer(late=False, tools=tuple(answers))
             case _:
                 continue
     return None

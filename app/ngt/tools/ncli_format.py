@@ -176,18 +176,6 @@ def _after_blanks(text: str, position: int) -> int:
     return blanks.end()
 
 
-def listed(answer: Json) -> list[Json]:
-    if answer["status"] != 0:
-        raise _refusal(_message(answer))
-    data = answer["data"]
-    if data is None:
-        return []
-    listed = [data] if isinstance(data, dict) else data
-    if not isinstance(listed, list) or not all(isinstance(raw, dict) for raw in listed):
-        raise unexpected("ncli's JSON answer is not a list of records")
-    return listed
-
-
 def whole_records(text: str) -> tuple[dict[str, str], ...]:
     if error := read_ncli_error(text):
         raise _refusal(error)

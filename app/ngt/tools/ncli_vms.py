@@ -9,8 +9,6 @@ from app.ngt.tools.ncli_format import (
     EXCERPT_CHARACTERS,
     Json,
     find_json,
-    listed,
-    read_json,
     read_json_records,
     whole_records,
 )
@@ -49,22 +47,6 @@ def read_vm_listing(text: str, begin: int = 0, end: int | None = None) -> tuple[
         shown = text[begin : begin + EXCERPT_CHARACTERS]
         raise unexpected(f"ncli listed records, but none with the UUID of a VM: {excerpt(shown)}")
     return found
-
-
-def read_ngt_state(text: str) -> NgtState | None:
-    """The answer of `ncli ngt get`, as text or as JSON; None where ncli found nothing. Faults as `read_vm_listing`."""
-    answer = read_json(text)
-    if answer is None:
-        states = [_ngt_of_text(raw) for raw in whole_records(text)]
-    else:
-        raw_states = listed(answer)
-        states = [_ngt_of_json(raw.get("nutanixGuestTools", raw)) for raw in raw_states]
-    if not states:
-        return None
-    said = [state for state in states if state is not None]
-    if len(said) != 1:
-        raise unexpected(f"ncli's answer is not the NGT state of one VM: {excerpt(text)}")
-    return said[0]
 
 
 def _record_of_json(raw: Json) -> VmRecord | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.masking import mask
 from app.ngt.renewal.progress import Rules
 from app.ngt.tools.commands import (
     KILLED,
@@ -20,7 +21,8 @@ from app.ngt.tools.commands import (
     read_listing,
     read_query,
 )
-from app.ngt.tools.output import find_entities, mask, read_vm_listing
+from app.ngt.tools.entities import find_entities
+from app.ngt.tools.ncli_vms import read_vm_listing
 from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 from app.ssh.cvm import Asked, CommandObserver, CvmGroup
@@ -189,7 +191,7 @@ class ClusterClient:
         found = find_entities(answer.body, wanted)
         return Query(
             entities=found.entities,
-            others=found.others,
+            others=found.other_count,
             cvm=asked.cvm,
             cvm_ahead_s=answer.clock_s - asked.answered_s,
             read_s=asked.answered_s,

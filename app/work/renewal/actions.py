@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.masking import mask
 from app.ngt.renewal.machine import (
     Action,
     FindVm,
@@ -37,7 +38,7 @@ from app.ngt.renewal.transitions import (
 )
 from app.ngt.tools.certificate import read_certificate
 from app.ngt.tools.commands import Change, change, read_change
-from app.ngt.tools.output import mask, read_guest_config
+from app.ngt.tools.guest_config import read_guest_config
 from app.ngt.vocabulary import PowerState, VmRecord
 from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh

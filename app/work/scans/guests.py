@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.masking import mask
 from app.ngt.tools.certificate import read_certificate
-from app.ngt.tools.output import mask, read_guest_config
+from app.ngt.tools.guest_config import read_guest_config
 from app.ngt.vocabulary import Certificate, VmRecord
 from app.settings import GuestSettings, ScanSettings
 from app.ssh.guest import GuestReading, read_guest

@@ -137,7 +137,7 @@ def answered(names: tuple[str, ...], refused: int | None, *, silent: bool = Fals
             tools.append(ToolAnswer(name, "" if silent else result("kSomeError"), 1))
             break
         tools.append(ToolAnswer(name, result("kNoError"), 0))
-    return ChangeAnswer(late=False, tools=tuple(tools), clock_s=0)
+    return ChangeAnswer(late=False, tools=tuple(tools))
 
 
 def change(vm: Vm, p: Progress, action: MakeChange, mishap: str, now: datetime) -> tuple[Answer | None, Progress]:
@@ -149,7 +149,7 @@ def change(vm: Vm, p: Progress, action: MakeChange, mishap: str, now: datetime) 
         case Mishap.NOT_SENT:
             return Failed(action.step, Failure(FaultCode.CVM_UNREACHABLE, "no CVM")), p
         case Mishap.LATE:
-            return Changed(ChangeAnswer(late=True, tools=(), clock_s=None)), p
+            return Changed(ChangeAnswer(late=True, tools=())), p
         case Mishap.LOST_BEFORE:
             return ChangeLost(), p
         case Mishap.LOST_AFTER:

@@ -84,8 +84,6 @@ def test_create_follows_a_delete_that_said_so(cvm: Cvm) -> None:
     answer = read_change(cvm.run(recreate(cvm)).stdout, MARKER)
     assert answer is not None
     assert [(tool.name, tool.exit_status) for tool in answer.tools] == [("delete", 0), ("create", 0)]
-    assert answer.clock_s is not None
-    assert abs(answer.clock_s - time.time()) < 60
     assert cvm.calls() == BOTH
 
 
@@ -200,6 +198,7 @@ def test_a_look_gives_the_answer_the_status_and_the_clock(cvm: Cvm) -> None:
     answer = read_query(cvm.run(look_at_entities(cvm.tools, 10).text).stdout)
     assert (answer.body.split(), answer.exit_status) == (["vm_info_vec", "{", "}"], 4)
     assert answer.clock_s is not None
+    assert abs(answer.clock_s - time.time()) < 60
 
 
 def test_a_torn_look_has_no_clock() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.tools.output import find_entities, read_entities
+from app.ngt.tools.entities import find_entities
 from app.ngt.vocabulary import VmUuid
 
 _UUIDS = [VmUuid(f"20edafba-1b5c-4a7e-8d1f-0000000000{number:02}") for number in range(4)]
@@ -29,7 +29,7 @@ _lists = st.lists(st.tuples(st.sampled_from(_BLOCKS), st.sampled_from(_UUIDS)), 
 
 def _read(text: str) -> dict[VmUuid, object] | FaultCode:
     try:
-        return {entity.vm_uuid: entity for entity in read_entities(text)}
+        return dict(find_entities(text, None).entities)
     except Fault as fault:
         return fault.code
 
@@ -57,7 +57,7 @@ def test_no_text_takes_longer_than_a_test_may(hostile: str) -> None:
 def test_without_wanted_vms_all_are_read() -> None:
     text = "".join(_BLOCKS[0].format(uuid=uuid) for uuid in _UUIDS)
     found = find_entities(text, None)
-    assert (set(found.entities), found.others) == (set(_UUIDS), 0)
+    assert (set(found.entities), found.other_count) == (set(_UUIDS), 0)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 20, 60])

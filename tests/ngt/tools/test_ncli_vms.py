@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.tools.output import is_gateway_down, read_ncli_error, read_ncli_records, read_ngt_state, read_vm_listing
+from app.ngt.tools.ncli_format import is_gateway_down, read_ncli_error, read_ncli_records
+from app.ngt.tools.ncli_vms import read_vm_listing
 from app.ngt.vocabulary import NgtState, PowerState, VmRecord, VmUuid, parse_vm_uuid
 
 UUID = VmUuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
@@ -286,7 +287,7 @@ def test_fifteen_megabytes_are_read_without_a_second_copy() -> None:
 )
 def test_a_gateway_that_is_down_is_a_fault_of_its_own(text: str) -> None:
     assert is_gateway_down(text)
-    assert code_of(read_vm_listing, text) is code_of(read_ngt_state, text) is FaultCode.GATEWAY_DOWN
+    assert code_of(read_vm_listing, text) is FaultCode.GATEWAY_DOWN
 
 
 def test_the_message_of_a_status_is_handed_on_masked_and_on_one_line() -> None:
@@ -312,46 +313,35 @@ def test_an_error_is_a_line_of_its_own_or_a_status(text: str, error: str | None)
     assert read_ncli_error(text) == error
 
 
-# --- ngt get ---
+# --- The state of NGT ---
 
 
 @pytest.mark.parametrize(
     "text",
     [
         text_record(
-            {"VM Id": f"{CLUSTER}::{UUID}", "VM Name": "NGT Enabled : false", "NGT Enabled": "true"}
+            {"Id": f"{CLUSTER}::{UUID}", "Name": "NGT Enabled : false", "NGT Enabled": "true"}
             | {"Tools ISO Mounted": "true", "Vss Snapshot": "true", "File Level Restore": "false"}
             | {"Communication Link Active": "true  "}
         ),
-        json_answer(ngt_json(ALL_SAID)),
-        json_answer([ngt_json(ALL_SAID)]),
         json_answer({"uuid": UUID, "nutanixGuestTools": ngt_json(ALL_SAID)}),
+        json_answer([{"uuid": UUID, "nutanixGuestTools": ngt_json(ALL_SAID)}]),
     ],
 )
 def test_the_ngt_state_is_read_from_either_form(text: str) -> None:
-    assert read_ngt_state(NOISE + text) == ALL_SAID
+    (record,) = read_vm_listing(NOISE + text)
+    assert record.ngt == ALL_SAID
 
 
-@pytest.mark.parametrize("text", ["[None]\n", json_answer(None), json_answer([])])
+@pytest.mark.parametrize("text", [vm_text(), json_answer({"uuid": UUID}), json_answer([{"uuid": UUID}])])
 def test_no_ngt_state_is_an_answer(text: str) -> None:
-    assert read_ngt_state(text) is None
+    (record,) = read_vm_listing(text)
+    assert record.ngt is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "hello\n",
-        vm_text(),
-        json_answer({}),
-        json_answer([ngt_json(ALL_SAID)] * 2),
-        "    NGT Enabled : true\n    Too",
-        json_answer(None, status=1),
-        "    NGT Enabled : true\n\n    NGT Enabled : true\n",
-    ],
-)
-def test_what_is_not_the_ngt_state_of_one_vm_is_unexpected_output(text: str) -> None:
-    assert code_of(read_ngt_state, text) is FaultCode.UNEXPECTED_OUTPUT
+@pytest.mark.parametrize("text", ["", "hello\n", json_answer(None, status=1)])
+def test_other_text_is_unexpected_output(text: str) -> None:
+    assert code_of(read_vm_listing, text) is FaultCode.UNEXPECTED_OUTPUT
 
 
 # --- Whatever comes ---
@@ -393,6 +383,5 @@ def read_everything(text: str) -> None:
     read_ncli_records(text)
     read_ncli_error(text)
     is_gateway_down(text)
-    for reader in (read_vm_listing, read_ngt_state):
-        with suppress(Fault):
-            reader(text)
+    with suppress(Fault):
+        read_vm_listing(text)

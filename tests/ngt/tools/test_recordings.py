@@ -10,24 +10,28 @@ import pytest
 
 from app.ngt.errors import Fault
 from app.ngt.masking import mask
-from app.ngt.tools import output
+from app.ngt.tools.entities import find_entities
+from app.ngt.tools.guest_config import read_guest_config
+from app.ngt.tools.ncli_format import is_gateway_down, read_ncli_error, read_ncli_records
+from app.ngt.tools.ncli_vms import read_vm_listing
+from app.ngt.tools.result_vec import read_results
+from app.ngt.tools.usage import read_usage
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 NAMES = sorted(path.name.removesuffix(".txt") for path in RECORDINGS.glob("*.txt"))
 READERS: dict[str, Callable[[str], Any]] = {
     reader.__name__: reader
     for reader in (
-        output.read_results,
-        output.read_ncli_records,
-        output.read_ncli_error,
-        output.is_gateway_down,
-        output.read_vm_listing,
-        output.read_ngt_state,
-        output.read_entities,
-        output.read_usage,
-        output.read_guest_config,
+        read_results,
+        read_ncli_records,
+        read_ncli_error,
+        is_gateway_down,
+        read_vm_listing,
+        read_usage,
+        read_guest_config,
     )
 }
+READERS["find_entities"] = lambda text: tuple(find_entities(text, None).entities.values())
 
 
 def recorded(name: str) -> str:
@@ -86,7 +90,7 @@ def test_nothing_of_a_recording_is_masked_but_the_session_password(name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "reader"), [("ncli_vm_ls_json.2020", "read_vm_listing"), ("vm_info_vec.lookalike", "read_entities")]
+    ("name", "reader"), [("ncli_vm_ls_json.2020", "read_vm_listing"), ("vm_info_vec.lookalike", "find_entities")]
 )
 def test_a_recording_that_is_cut_anywhere_is_a_fault(name: str, reader: str) -> None:
     whole = recorded(name).rstrip("\n")

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ngt.tools.output import is_success, read_guest_config, read_results, read_usage
+from app.ngt.tools.guest_config import read_guest_config
+from app.ngt.tools.result_vec import is_success, read_results
+from app.ngt.tools.usage import read_usage
 from app.ngt.vocabulary import NO_ERROR, NO_FREE_CD_ROM_SLOT, ResultWord
 
 LOG_LINES = (
