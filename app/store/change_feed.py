@@ -17,9 +17,9 @@ import psycopg
 import structlog
 from psycopg.sql import SQL, Identifier
 
-from app.store.jobs.jobs import Jobs
-from app.store.jobs.mapping import JOB_CHANNEL
-from app.store.jobs.search import JobFilter
+from app.store.jobs.commands import Jobs
+from app.store.jobs.queries import JobFilter
+from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.database import plain_url
 from app.store.records.jobs import JobRecord
 

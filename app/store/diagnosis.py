@@ -14,7 +14,7 @@ from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
 from app.settings import split_address
 from app.store.inventory.search import WHERE_IT_IS
 from app.store.jobs.holds import PAUSE_STANDS
-from app.store.jobs.progress_json import load, load_sighting
+from app.store.jobs.progress_json import load_progress, load_sighting
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, JOB, PAUSE, VM
 from app.store.records.callers import Caller
@@ -147,7 +147,7 @@ async def _cluster_facts(connection: AsyncConnection, name: str, vm_uuid: VmUuid
 
 
 def _job_facts(row: RowMapping) -> JobFacts:
-    progress = load(row["progress"])
+    progress = load_progress(row["progress"])
     before = progress.before.guest if progress.before is not None else None
     guest = progress.guest or before
     return JobFacts(

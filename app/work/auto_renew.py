@@ -13,8 +13,9 @@ from app.ngt.renewal.progress import RenewalRequest
 from app.settings import AutoRenew, ClusterSettings
 from app.settings.callers.scopes import Scope
 from app.store.auto_renew import AutoRenewals, PlannerLock
-from app.store.jobs.jobs import Jobs, VmBusy
+from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
+from app.store.jobs.start import VmBusy
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, NewRenewal
 

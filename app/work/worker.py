@@ -25,7 +25,7 @@ from app.store.clusters.cvms import Cvms
 from app.store.inventory.scan_results import Inventory
 from app.store.inventory.vms import Vms
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.jobs.pickup_polls import PickupPolls
 from app.store.jobs.service_pause import Pauses
 from app.store.postgres.database import Database, read_clock

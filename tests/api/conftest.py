@@ -19,7 +19,7 @@ from app.api.http.dependencies import Services
 from app.main import build_app
 from app.settings import ClusterSettings, GuestSettings, Settings
 from app.settings.callers.scopes import Scope
-from app.store.jobs.mapping import update_job
+from app.store.jobs.updates import update_job
 from app.store.postgres.tables import IDEMPOTENCY, JOB
 from app.store.postgres.tables import VM as VM_TABLE
 from app.store.records.jobs import JobStatus

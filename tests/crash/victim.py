@@ -20,7 +20,7 @@ import uvloop
 from app.main import work_until_stopped
 from app.ngt.renewal.machine import LookAtEntity
 from app.settings import Settings, load_settings
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.telemetry import Metrics, configure_logging

@@ -9,7 +9,7 @@ import pytest_asyncio
 import structlog
 
 from app.store.change_feed import ChangeFeed
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.records.jobs import JobRecord, JobStatus
 from tests.store.conftest import ANN, renewal
 

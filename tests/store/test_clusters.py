@@ -9,7 +9,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.store.clusters.state import Clusters
 from app.store.inventory.vms import Vms
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.jobs.slots import SlotRules
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps

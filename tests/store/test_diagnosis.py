@@ -12,8 +12,8 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import Before, EntityStage, GuestSighting, Progress, RenewalRequest, Sighting, WaitReason
 from app.ngt.vocabulary import CertificateSource, PowerState, VmToolsEntity, VmUuid
 from app.store.diagnosis import DiagnosisFacts, StoredFacts
-from app.store.jobs.jobs import Jobs
-from app.store.jobs.progress_json import dump, dump_sighting
+from app.store.jobs.commands import Jobs
+from app.store.jobs.progress_json import dump_progress, dump_sighting
 from app.store.observations import store_observations
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
@@ -157,7 +157,7 @@ async def test_the_last_renewal_that_was_to_change_something_is_read_with_what_i
         wait_reason="agent_restart",
         message="restart the agent",
         stranded_since=TODAY,
-        progress=dump(progress),
+        progress=dump_progress(progress),
         error_code="no-free-cdrom",
         remaining_action="start the VM",
     )

@@ -12,7 +12,7 @@ from sqlalchemy import func, text
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import VmUuid
 from app.store.change_feed import ChangeFeed
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.pages import PageCursor
 from app.store.postgres.queue import WakeUps, queue_app

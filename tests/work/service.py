@@ -24,7 +24,7 @@ from app.simulator.site import Site
 from app.simulator.spec import SiteSpec
 from app.store.change_feed import ChangeFeed
 from app.store.clusters.state import Clusters
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app

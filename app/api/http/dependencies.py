@@ -16,8 +16,8 @@ from app.store.clusters.state import Clusters
 from app.store.diagnosis import DiagnosisFacts
 from app.store.inventory.pushed_certificates import PushedCertificates
 from app.store.inventory.vms import Vms
+from app.store.jobs.commands import Jobs
 from app.store.jobs.events import JobEvents
-from app.store.jobs.jobs import Jobs
 from app.store.jobs.service_pause import Pauses
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps

@@ -16,7 +16,7 @@ from app.api.http.parameters import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, JOB_
 from app.api.http.schemas import FieldError, Problem
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.errors import FaultCode as C
-from app.store.jobs.jobs import VmBusy
+from app.store.jobs.start import VmBusy
 
 PROBLEM_JSON = "application/problem+json"
 _TYPE = "urn:problem:ngt-renewal:"

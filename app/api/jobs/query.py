@@ -8,7 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from app.api.http.parameters import JOB_IDS_PATTERN, MOST_IDS, ChangeNumber, ClusterText, CursorInQuery, Note
 from app.ngt.vocabulary import VmUuid, parse_vm_uuid
-from app.store.jobs.search import JobFilter
+from app.store.jobs.queries import JobFilter
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobStatus
 

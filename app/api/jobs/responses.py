@@ -12,7 +12,7 @@ from pydantic import MISSING
 from app.api.http.responses import json_answer, known
 from app.api.jobs.schemas import Job, Links, Plan, Step
 from app.ngt.errors import RULES, Fault, FaultCode
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, JobStatus, PlanRecord, StepRecord
 

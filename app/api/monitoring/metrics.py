@@ -21,7 +21,7 @@ from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
 from app.store.inventory.counts import CertificateCounts
-from app.store.jobs.jobs import JobCounts
+from app.store.jobs.queries import JobCounts
 from app.store.records.jobs import JobStatus
 
 router = APIRouter(route_class=GuardedRoute, tags=["health"])

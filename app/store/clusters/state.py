@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import WaitReason
-from app.store.jobs.mapping import update_jobs
+from app.store.jobs.updates import update_jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER, JOB

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.renewal.progress import PICKUP_WAITS, PushedCertificate
 from app.ngt.renewal.proof import proof_by_push
 from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
-from app.store.jobs.mapping import update_job
-from app.store.jobs.progress_json import load
+from app.store.jobs.progress_json import load_progress
+from app.store.jobs.updates import update_job
 from app.store.observations import store_observations
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
@@ -48,7 +48,7 @@ class PushedCertificates:
         is_its = JOB.c.vm_uuid == vm_uuid, JOB.c.cluster == cluster, ~JOB.c.done, ~JOB.c.validate_only
         found = select(JOB).where(*is_its).with_for_update(key_share=True)
         job = (await connection.execute(found)).mappings().first()
-        if job is None or proof_by_push(load(job["progress"]), pushed) is None:
+        if job is None or proof_by_push(load_progress(job["progress"]), pushed) is None:
             return
         if job["status"] == JobStatus.WAITING and job["wait_reason"] in PICKUP_WAITS:
             await connection.execute(update_job(job["id"], look_now=True, due_at=func.now()))

@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.exchanges import store_answers, store_text
 from app.store.jobs.holds import JobHold
-from app.store.jobs.mapping import JOB_CHANNEL
 from app.store.jobs.outcomes import record_outcome
-from app.store.jobs.progress_json import dump, load, load_pushed, load_sighting
+from app.store.jobs.progress_json import dump_progress, load_progress, load_pushed, load_sighting
 from app.store.jobs.slots import SlotRules, acquire_slot, find_hold_before_change, release_orphans, wake_held
+from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.records.claims import AutoStop, Claim, FenceLost, Held, Outcome, ProgressColumns, Release, StepIntent
-from app.store.webhooks.outbox import Outbox
+from app.store.webhooks.outbox import NO_WEBHOOKS, Outbox
 
 # A step that is taken again goes on in its row, so that a long wait does not fill the list.
 _REUSED_STEP = ("not_yet", "lost")
@@ -96,14 +96,13 @@ _FINISH = _update_job(
     " progress_percent = CASE WHEN :status = 'failed' THEN progress_percent ELSE 100 END"
 )
 _NOTIFY = text("SELECT pg_notify(:channel, :id)")
-_TELLS_NOBODY = Outbox()
 
 
 class JobClaims:
     """What one worker process may do with jobs. `runner` names the process and must be its own."""
 
     def __init__(
-        self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float, outbox: Outbox = _TELLS_NOBODY
+        self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float, outbox: Outbox = NO_WEBHOOKS
     ) -> None:
         self._database = database
         self._wakeups = wakeups
@@ -159,7 +158,7 @@ class JobClaims:
             attempt=attempt,
             created_at=created_at,
             now=now,
-            progress=load(progress),
+            progress=load_progress(progress),
             look_now=looked,
             sighting=load_sighting(sighting) if sighting is not None else None,
             pushed=load_pushed(pushed) if pushed is not None else None,
@@ -336,7 +335,7 @@ class JobClaims:
                 "id": claim.job_id,
                 "fence": claim.fence,
                 "channel": JOB_CHANNEL,
-                "progress": _json(dump(progress)),
+                "progress": _json(dump_progress(progress)),
                 "results": _json(state.results),
                 "vm_name": progress.vm.name if progress.vm is not None else None,
                 "takes_slot": state.takes_slot,

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.renewal.progress import WaitReason
 from app.store.jobs.holds import HOLD_REASONS, PAUSE_STANDS, JobHold, hold_of_cluster, hold_of_pause
-from app.store.jobs.mapping import JOB_CHANNEL
+from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.advisory_locks import CLUSTER_SLOTS, SERVICE_PAUSE
 from app.store.postgres.queue import WakeUps
 

@@ -1,69 +1,39 @@
-"""How a row of a table becomes a record."""
+"""Rows of tables as records."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from sqlalchemy import RowMapping
 
-from app.ngt.vocabulary import VmUuid
 from app.store.records.jobs import JobRecord, JobStatus, Results, StepRecord
 
-JobValues = RowMapping
-"""One row of `job` by column name."""
-
-
+_Record = TypeVar("_Record")
 _RESULTS = TypeAdapter(Results)
 
+dump_results = partial(_RESULTS.dump_python, mode="json", exclude_none=True)
+"""Results as `job.results` stores them: unknown ones are omitted."""
 
-def job_record(job: JobValues, steps: tuple[StepRecord, ...] = ()) -> JobRecord:
-    return JobRecord(
-        id=job["id"],
-        vm_uuid=VmUuid(job["vm_uuid"]),
-        validate_only=job["validate_only"],
+
+def columns_of(record: type[Any]) -> tuple[str, ...]:
+    """The names of the record's fields, which are those of its columns."""
+    return tuple(record.__slots__)
+
+
+def record_of(record: type[_Record], row: Mapping[Any, Any], **converted: object) -> _Record:
+    """The row as a record. `converted` holds the fields that differ from the column of their name, or have none."""
+    same = {name: row[name] for name in columns_of(record) if name not in converted}
+    return record(**same, **converted)
+
+
+def job_record(job: RowMapping, steps: tuple[StepRecord, ...] = ()) -> JobRecord:
+    return record_of(
+        JobRecord,
+        job,
         status=JobStatus(job["status"]),
-        done=job["done"],
-        outcome=job["outcome"],
-        message=job["message"],
-        wait_reason=job["wait_reason"],
-        deadline_at=job["deadline_at"],
-        error_code=job["error_code"],
-        error_message=job["error_message"],
-        remaining_action=job["remaining_action"],
-        vm_name=job["vm_name"],
-        cluster=job["cluster"],
-        cvm=job["cvm"],
         mode=job["request"].get("mode") or job["results"].get("mode"),
         forced=job["request"].get("force", False),
-        current_step=job["current_step"],
-        progress_percent=job["progress_percent"],
-        attempt=job["attempt"],
-        version=job["version"],
-        results=load_results(job["results"]),
-        caller_id=job["caller_id"],
-        caller=job["caller"],
-        correlation_id=job["correlation_id"],
-        correlation_display=job["correlation_display"],
-        change_number=job["change_number"],
-        requested_by=job["requested_by"],
-        automatic_rule=job["automatic_rule"],
-        created_at=job["created_at"],
-        started_at=job["started_at"],
-        finished_at=job["finished_at"],
-        updated_at=job["updated_at"],
-        due_at=job["due_at"],
+        results=_RESULTS.validate_python(job["results"]),
         steps=steps,
     )
-
-
-def load_results(stored: Mapping[str, Any]) -> Results:
-    return _RESULTS.validate_python(stored)
-
-
-def dump_results(results: Results) -> dict[str, Any]:
-    """As it is stored in `job.results`: what is not known is left out."""
-    return cast("dict[str, Any]", _RESULTS.dump_python(results, mode="json", exclude_none=True))
-
-
-def step_record(step: RowMapping) -> StepRecord:
-    return StepRecord(**{name: step[name] for name in StepRecord.__slots__})

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
@@ -19,7 +19,7 @@ from app.settings.webhooks import Event, WebhookTarget
 from app.store.postgres.tables import DELIVERY, JOB
 from app.store.records.claims import AutoStop
 from app.store.records.jobs import Callback, JobRecord, NewRenewal
-from app.store.records.rows import JobValues, job_record
+from app.store.records.rows import job_record
 from app.store.records.webhooks import DeliveryStatus
 
 INSERT_DELIVERY = DELIVERY.insert().values(
@@ -137,6 +137,9 @@ class Outbox:
                 yield name
 
 
+NO_WEBHOOKS = Outbox()
+
+
 def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
     """As it stands in the list `job.callback`: with what the request said of itself, which its receiver knows it by."""
     if new.callback is None:
@@ -146,7 +149,7 @@ def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
     return known_facts(stored)
 
 
-async def add_callback(connection: AsyncConnection, job: JobValues, new: NewRenewal) -> None:
+async def add_callback(connection: AsyncConnection, job: RowMapping, new: NewRenewal) -> None:
     """The request joins the job, whose row is locked: so it does not end before it knows whom to tell.
 
     Raises Fault `callback-not-allowed` when the job has `MOST_CALLBACKS` already.

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, RenewalRequest, WaitReason
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.progress_json import dump
+from app.store.jobs.progress_json import dump_progress
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.schema import migrate
@@ -47,7 +47,7 @@ class Earlier:
     def job(self, vm: VmUuid, *, progress: Progress | None = None, **columns: Any) -> UUID:
         ended = {"status": "succeeded", "done": True, "outcome": "renewed", "results": {}, "wait_reason": None}
         values = {"id": uuid4(), "vm": vm, "finished_at": RENEWED, **ended, **columns}
-        known = dump(progress or Progress(vm, RenewalRequest()))
+        known = dump_progress(progress or Progress(vm, RenewalRequest()))
         # What that version did not know of.
         known.pop("pushed")
         values |= {"results": json.dumps(values["results"]), "progress": json.dumps(known)}

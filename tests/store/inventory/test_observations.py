@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from app.ngt.vocabulary import CertificateSource, VmUuid
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.observations import store_observations, store_renewed
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, VM

@@ -21,8 +21,8 @@ from app.ngt.renewal.progress import (
 from app.ngt.vocabulary import Certificate, PowerState, VmUuid
 from app.store.inventory.pushed_certificates import PushedCertificates
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.jobs import Jobs
-from app.store.jobs.progress_json import dump, load
+from app.store.jobs.commands import Jobs
+from app.store.jobs.progress_json import dump_progress, load_progress
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, JOB, VM
@@ -70,7 +70,7 @@ async def waiting_job(database: Database, jobs: Jobs, leave: Leave, **columns: A
         await connection.execute(insert(VM).values(vm_uuid=vm, cluster="c1"))
     job = (await jobs.start_renewal(renewal(vm))).job
     left: dict[str, Any] = {"status": "waiting", "wait_reason": WaitReason.AGENT_RESTART, "due_at": None}
-    await leave(job.id, **(left | {"progress": dump(progress(vm))} | columns))
+    await leave(job.id, **(left | {"progress": dump_progress(progress(vm))} | columns))
     return job
 
 
@@ -82,8 +82,8 @@ async def column(database: Database, job: JobRecord, *names: str) -> tuple[Any, 
 
 def test_the_progress_of_a_job_that_began_under_an_earlier_version_is_read() -> None:
     known = progress(new_vm())
-    earlier = {name: value for name, value in dump(known).items() if name != "pushed"}
-    assert load(earlier) == known
+    earlier = {name: value for name, value in dump_progress(known).items() if name != "pushed"}
+    assert load_progress(earlier) == known
 
 
 async def test_what_is_handed_in_is_kept_with_who_gave_it(database: Database, pushed: PushedCertificates) -> None:
@@ -141,7 +141,7 @@ async def test_a_job_is_not_woken_by_what_proves_nothing(
         {"done": True, "status": "failed", "wait_reason": None},
         {"cluster": "c2"},
         {"validate_only": True},
-        {"progress": dump(Progress(new_vm(), RenewalRequest())), "status": "queued", "wait_reason": None},
+        {"progress": dump_progress(Progress(new_vm(), RenewalRequest())), "status": "queued", "wait_reason": None},
     ],
 )
 async def test_other_jobs_are_left_alone(

@@ -13,7 +13,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
 from app.store.inventory.search import LONGEST_PLACE, VmFilter, VmSort, place_of
 from app.store.inventory.vms import FORECAST_DAYS, Vms
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.observations import store_observations
 from app.store.postgres.database import Database
 from app.store.postgres.tables import VM

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from app.api.webhooks.events import AutoRenewStoppedFacts
 from app.ngt.errors import Fault, FaultCode
 from app.store.clusters.state import Clusters
-from app.store.jobs.search import JobFilter
+from app.store.jobs.queries import JobFilter
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER

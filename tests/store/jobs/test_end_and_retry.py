@@ -13,8 +13,9 @@ from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, RenewalRequ
 from app.ngt.renewal.standing import takes_slot
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.jobs import Jobs, VmBusy
-from app.store.jobs.progress_json import dump
+from app.store.jobs.commands import Jobs
+from app.store.jobs.progress_json import dump_progress
+from app.store.jobs.start import VmBusy
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import JOB, VM
@@ -136,7 +137,7 @@ async def test_a_job_that_waits_for_a_person_is_cancelled_and_says_what_is_left_
     jobs: Jobs, leave: Leave, reason: str
 ) -> None:
     job = await started(jobs)
-    progress = dump(issued(job.vm_uuid))
+    progress = dump_progress(issued(job.vm_uuid))
     await leave(job.id, status="waiting", wait_reason=reason, changing_since=NOW, progress=progress)
     cancelled = await jobs.cancel(job.id, ANN)
     assert cancelled.status is JobStatus.CANCELLED
@@ -184,7 +185,7 @@ async def test_a_failed_job_is_retried_as_the_same_job(jobs: Jobs, database: Dat
     job = await started(jobs)
     await leave(
         job.id, status="failed", done=True, outcome="failed", error_code="iso-mount-failed", error_message="no",
-        due_at=None, finished_at=NOW, progress=dump(issued(job.vm_uuid)), remaining_action="mount it",
+        due_at=None, finished_at=NOW, progress=dump_progress(issued(job.vm_uuid)), remaining_action="mount it",
     )  # fmt: skip
     fence = await fence_of(database, job.id)
     again = await jobs.retry(job.id)

@@ -3,7 +3,8 @@
 import pytest
 
 from app.ngt.errors import Fault, FaultCode
-from app.store.jobs.jobs import Jobs, VmBusy
+from app.store.jobs.commands import Jobs
+from app.store.jobs.start import VmBusy
 from app.store.records.jobs import IdempotencyKey
 from tests.store.conftest import Leave, new_vm, renewal
 

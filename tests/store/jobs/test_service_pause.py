@@ -9,7 +9,7 @@ from sqlalchemy import select, text, update
 
 from app.store.clusters.state import Clusters
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.jobs.service_pause import Pauses
 from app.store.jobs.slots import SlotRules
 from app.store.postgres.advisory_locks import SERVICE_PAUSE

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app.ngt.errors import Fault, FaultCode
-from app.store.jobs.jobs import Jobs, VmBusy
+from app.store.jobs.commands import Jobs
+from app.store.jobs.start import VmBusy
 from app.store.postgres.database import Database
 from app.store.postgres.tables import IDEMPOTENCY, JOB
 from app.store.records.jobs import IdempotencyKey, JobStatus

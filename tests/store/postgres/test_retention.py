@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func, insert, select, text, update
 
-from app.store.jobs.jobs import Jobs
-from app.store.jobs.search import JobFilter
+from app.store.jobs.commands import Jobs
+from app.store.jobs.queries import JobFilter
 from app.store.postgres.database import Database
 from app.store.postgres.retention import KeptDays, Removed, prune
 from app.store.postgres.tables import DELIVERY, IDEMPOTENCY, SCAN, STEP

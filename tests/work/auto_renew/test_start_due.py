@@ -18,7 +18,7 @@ from app.ngt.vocabulary import VmUuid
 from app.settings import AutoRenew, ClusterSettings, RenewWindow
 from app.store.auto_renew import AutoRenewals
 from app.store.clusters.state import Clusters
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.jobs.service_pause import Pauses
 from app.store.postgres.database import Database

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.settings import WebhookTarget
 from app.store.jobs.claims import JobClaims
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.postgres.tables import DELIVERY

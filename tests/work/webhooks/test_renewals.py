@@ -12,7 +12,7 @@ from app.settings import load_settings
 from app.simulator.faults import Does, ToolFault
 from app.simulator.site import Site
 from app.simulator.spec import uniform_site
-from app.store.jobs.jobs import Jobs
+from app.store.jobs.commands import Jobs
 from app.store.webhooks.outbox import Outbox
 from tests.work.service import OPERATOR, Service, assert_nothing_forbidden, opened, write_configuration
 from tests.work.webhooks.conftest import SIGNING_SECRET, SecretFile

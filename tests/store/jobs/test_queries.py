@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import event, insert
 
-from app.store.jobs.jobs import Jobs
-from app.store.jobs.search import JobFilter
+from app.store.jobs.commands import Jobs
+from app.store.jobs.queries import JobFilter
 from app.store.postgres.database import Database
 from app.store.postgres.pages import PageCursor
 from app.store.postgres.tables import EXCHANGE, STEP, VM
