@@ -7,74 +7,31 @@ it may have been. The pool never sends a text twice, never sends a signal, and n
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
+import structlog
+
 from app.ngt.errors import Fault, FaultCode
 from app.ssh.command import Command
 from app.ssh.connection import HostConnection, stamp_of
-from app.ssh.host import (
-    GUEST_LIMITS,
-    SSH_PORT,
-    CommandResult,
-    ConnectionReplaced,
-    Host,
-    NotSent,
-    PoolLimits,
-    Unanswered,
-    host_name,
-)
+from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, PoolLimits, Unanswered
 from app.ssh.policy import (
     CommandVerdict,
     ConnectFailure,
     FailureKind,
     HoldDown,
+    Stamp,
     back_off,
     pause_after_refusal_s,
     still_holds,
 )
 
-__all__ = [
-    "GUEST_LIMITS",
-    "SSH_PORT",
-    "CommandResult",
-    "ConnectionReplaced",
-    "EventKind",
-    "Host",
-    "HostState",
-    "NotSent",
-    "Pool",
-    "PoolEvent",
-    "PoolLimits",
-    "Reachable",
-    "Unanswered",
-    "host_name",
-]
+log = structlog.get_logger(__name__)
 
 _CONNECTIONS_PER_RUN = 2
 _CLOSE_WAIT_S = 5.0
-
-
-class EventKind(StrEnum):
-    """What happened to the connection of a host."""
-
-    CONNECTED = "connected"
-    CONNECT_FAILED = "connect_failed"
-    LOGIN_REFUSED = "login_refused"
-    HOST_KEY_MISMATCH = "host_key_mismatch"
-    LOST = "lost"
-    CHANNEL_REFUSED = "channel_refused"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolEvent:
-    """Something for logs and counters. `detail` is a sentence; it holds no secret and no command."""
-
-    kind: EventKind
-    host: Host
-    detail: str
 
 
 class Reachable(StrEnum):
@@ -96,11 +53,6 @@ class HostState:
     host: Host
     reachable: Reachable
     connections: int
-    sessions_in_use: int
-    held_for_s: float
-    last_error: str | None
-    logins: int
-    logins_refused: int
     host_key_mismatches: int
     checked_s: float
     fault: Fault | None
@@ -115,31 +67,23 @@ class _HostEntry:
     dialling: asyncio.Task[ConnectFailure | None] | None = None
     hold: HoldDown | None = None
     held_since_s: float = 0.0
-    last_error: str | None = None
-    logins: int = 0
-    logins_refused: int = 0
     host_key_mismatches: int = 0
 
 
-_EVENT_OF_FAILURE = {
-    FailureKind.LOCAL: EventKind.CONNECT_FAILED,
-    FailureKind.CONNECT: EventKind.CONNECT_FAILED,
-    FailureKind.HOST_KEY: EventKind.HOST_KEY_MISMATCH,
-    FailureKind.LOGIN: EventKind.LOGIN_REFUSED,
+_LOGGED_FAILURES = {
+    FailureKind.LOCAL: "cannot log in to a host",
+    FailureKind.CONNECT: "could not connect to a host",
+    FailureKind.HOST_KEY: "a host key changed",
+    FailureKind.LOGIN: "a login was refused",
 }
 
 
-def _ignore(_event: PoolEvent) -> None:
-    """The observer of a pool that nobody watches."""
-
-
 class Pool:
-    """The connections of one event loop. `observer` is called in that loop and must not block or raise."""
+    """The connections of one event loop."""
 
-    def __init__(self, limits: PoolLimits, observer: Callable[[PoolEvent], None] = _ignore) -> None:
+    def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
-        self._observer = observer
-        self._standings: dict[Host, _HostEntry] = {}
+        self._hosts: dict[Host, _HostEntry] = {}
         self._connections: set[HostConnection] = set()
         self._numbers = itertools.count(1)
         self._closed = False
@@ -155,32 +99,32 @@ class Pool:
 
         Raises `NotSent` or `Unanswered`. When cancelled, the channel is closed and what runs there goes on.
         """
-        standing = self._standings.setdefault(host, _HostEntry(host))
+        entry = self._hosts.setdefault(host, _HostEntry(host))
         for _ in range(_CONNECTIONS_PER_RUN):
-            connection = await self._connection(standing)
+            connection = await self._connection(entry)
             if only_on is not None and connection.number != only_on:
                 raise ConnectionReplaced(FaultCode.CVM_UNREACHABLE, f"the connection to {host.name} was replaced")
             answer = await self._run_on(connection, text, timeout_s, max_output_bytes)
             if answer is not None:
-                standing.hold = None
+                entry.hold = None
                 return answer
         raise NotSent(FaultCode.CVM_UNREACHABLE, f"{host.name} closed the connection before the command was sent")
 
     def retire(self, host: Host) -> None:
         """The next command logs in anew; running ones end on the old connection."""
-        standing = self._standings.get(host)
-        if standing is not None and standing.connection is not None:
-            connection, standing.connection = standing.connection, None
+        entry = self._hosts.get(host)
+        if entry is not None and entry.connection is not None:
+            connection, entry.connection = entry.connection, None
             connection.retire()
 
     def state(self) -> tuple[HostState, ...]:
         """All hosts that were ever asked for, in that order."""
-        return tuple(self._state_of(standing) for standing in self._standings.values())
+        return tuple(self._state_of(entry) for entry in self._hosts.values())
 
     async def close(self) -> None:
         """Closes all connections. Commands that wait become `NotSent`, those that were sent `Unanswered`."""
         self._closed = True
-        tasks = [s.dialling for s in self._standings.values() if s.dialling is not None]
+        tasks = [entry.dialling for entry in self._hosts.values() if entry.dialling is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -220,98 +164,92 @@ class Pool:
                 message = f"{name} opened no session within {self._limits.channel_wait_s:g} s ({command.refusal})"
                 raise NotSent(FaultCode.CVM_UNREACHABLE, message)
             connection.narrow()
-            self._observer(PoolEvent(EventKind.CHANNEL_REFUSED, connection.host, command.refusal))
+            log.info("a host refused a session", host=name, reason=command.refusal)
             await asyncio.sleep(pause_s)
         raise AssertionError("the count does not end")
 
-    async def _connection(self, standing: _HostEntry) -> HostConnection:
+    async def _connection(self, entry: _HostEntry) -> HostConnection:
         """The one live connection, made if there is none; all who ask meanwhile wait for the same login."""
         if self._closed:
             raise NotSent(FaultCode.DRAINING, "the service is stopping")
-        if standing.connection is not None and standing.connection.usable:
-            return standing.connection
-        if standing.dialling is None:
-            self._raise_held(standing)
-            standing.dialling = asyncio.get_running_loop().create_task(self._dial(standing))
-        dialling = standing.dialling
+        if entry.connection is not None and entry.connection.usable:
+            return entry.connection
+        if entry.dialling is None:
+            self._raise_held(entry)
+            entry.dialling = asyncio.get_running_loop().create_task(self._dial(entry))
+        dialling = entry.dialling
         await asyncio.wait({dialling})
         if dialling.cancelled():
             raise NotSent(FaultCode.DRAINING, "the service is stopping")
         failure = dialling.result()
         if failure is not None:
             raise NotSent(failure.code, failure.message)
-        if standing.connection is None:
-            raise NotSent(FaultCode.CVM_UNREACHABLE, f"{standing.host.name} closed the connection after the login")
-        return standing.connection
+        if entry.connection is None:
+            raise NotSent(FaultCode.CVM_UNREACHABLE, f"{entry.host.name} closed the connection after the login")
+        return entry.connection
 
-    async def _dial(self, standing: _HostEntry) -> ConnectFailure | None:
-        stamp = stamp_of(standing.host)
-        connection = HostConnection(standing.host, self._limits, next(self._numbers), self._on_lost)
+    async def _dial(self, entry: _HostEntry) -> ConnectFailure | None:
+        stamp = stamp_of(entry.host)
+        connection = HostConnection(entry.host, self._limits, next(self._numbers), self._on_lost)
         try:
             failure = await connection.log_in()
         finally:
-            standing.dialling = None
+            entry.dialling = None
         if failure is not None:
-            now_s = time.monotonic()
-            standing.hold = back_off(failure, standing.hold, now_s, stamp, self._limits)
-            standing.held_since_s = now_s
-            standing.last_error = failure.message
-            standing.logins_refused += failure.kind is FailureKind.LOGIN
-            standing.host_key_mismatches += failure.kind is FailureKind.HOST_KEY
-            self._observer(PoolEvent(_EVENT_OF_FAILURE[failure.kind], standing.host, failure.message))
+            entry.host_key_mismatches += failure.kind is FailureKind.HOST_KEY
+            self._hold_back(entry, failure, stamp)
             return failure
-        standing.logins += 1
-        standing.connection = connection
+        entry.connection = connection
         self._connections.add(connection)
-        self._observer(PoolEvent(EventKind.CONNECTED, standing.host, f"host key {connection.host_key}"))
+        log.debug("connected to a host", host=entry.host.name, host_key=connection.host_key)
         return None
 
     def _on_lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)
-        standing = self._standings[connection.host]
-        if standing.connection is not connection:
+        entry = self._hosts[connection.host]
+        if entry.connection is not connection:
             return
-        standing.connection = None
+        entry.connection = None
         if connection.retired:
             return
-        standing.last_error = connection.lost
         if connection.answers == 0:
             # A server that lets in and hangs up at once would otherwise be logged in to for every command.
             message = f"{connection.host.name} closed the connection before it had answered anything"
             failure = ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
-            stamp = stamp_of(connection.host)
-            now_s = time.monotonic()
-            standing.hold = back_off(failure, standing.hold, now_s, stamp, self._limits)
-            standing.held_since_s = now_s
-        self._observer(PoolEvent(EventKind.LOST, connection.host, connection.lost or ""))
+            self._hold_back(entry, failure, stamp_of(connection.host))
+        else:
+            log.info("a connection was lost", host=connection.host.name, reason=connection.lost)
 
-    def _raise_held(self, standing: _HostEntry) -> None:
-        hold = standing.hold
+    def _hold_back(self, entry: _HostEntry, failure: ConnectFailure, stamp: Stamp) -> None:
         now_s = time.monotonic()
-        if hold is not None and still_holds(hold, now_s, stamp_of(standing.host)):
+        entry.hold = back_off(failure, entry.hold, now_s, stamp, self._limits)
+        entry.held_since_s = now_s
+        held_for_s = round(entry.hold.until_s - now_s, 3)
+        # Guests are switched off all the time; a refused login or another host key needs a person.
+        tell = log.info if failure.kind is FailureKind.CONNECT else log.warning
+        tell(_LOGGED_FAILURES[failure.kind], host=entry.host.name, error=failure.message, held_for_s=held_for_s)
+
+    def _raise_held(self, entry: _HostEntry) -> None:
+        hold = entry.hold
+        now_s = time.monotonic()
+        if hold is not None and still_holds(hold, now_s, stamp_of(entry.host)):
             rest = f"not tried again for another {max(1, round(hold.until_s - now_s))} s"
             if hold.failure.kind is FailureKind.LOGIN:
                 rest += ", unless the key or the settings change, so that the account is not locked"
             raise NotSent(hold.failure.code, f"{hold.failure.message}; {rest}")
 
-    def _state_of(self, standing: _HostEntry) -> HostState:
-        connection = standing.connection
+    def _state_of(self, entry: _HostEntry) -> HostState:
+        connection = entry.connection
         now_s = time.monotonic()
-        held_for_s = max(0.0, standing.hold.until_s - now_s) if standing.hold else 0.0
         up = connection is not None and connection.usable
-        reachable = Reachable.UP if up else Reachable.DOWN if standing.hold else Reachable.UNKNOWN
+        reachable = Reachable.UP if up else Reachable.DOWN if entry.hold else Reachable.UNKNOWN
         return HostState(
-            host=standing.host,
+            host=entry.host,
             reachable=reachable,
             connections=int(up),
-            sessions_in_use=connection.in_use if connection else 0,
-            held_for_s=held_for_s,
-            last_error=standing.last_error,
-            logins=standing.logins,
-            logins_refused=standing.logins_refused,
-            host_key_mismatches=standing.host_key_mismatches,
-            checked_s=standing.held_since_s if reachable is Reachable.DOWN else now_s,
-            fault=Fault(standing.hold.failure.code, standing.hold.failure.message) if standing.hold else None,
+            host_key_mismatches=entry.host_key_mismatches,
+            checked_s=entry.held_since_s if reachable is Reachable.DOWN else now_s,
+            fault=Fault(entry.hold.failure.code, entry.hold.failure.message) if entry.hold else None,
         )
 
 

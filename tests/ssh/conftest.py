@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from app.ssh.host import Host, PoolLimits
-from app.ssh.pool import Pool, PoolEvent
+from app.ssh.pool import Pool
 from tests.ssh.bash_server import BashServer, running_bash_server
 from tests.ssh.relay import Relay, running_relay
 from tests.ssh.sshd import Sshd, running_sshd
@@ -29,24 +31,32 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @dataclass(slots=True)
 class Watched:
-    """A pool, and what it told its observer."""
+    """A pool, and the lines that are logged while it is used."""
 
     pool: Pool
-    events: list[PoolEvent] = field(default_factory=list)
+    lines: list[MutableMapping[str, Any]]
+
+    @property
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.lines]
 
 
 @pytest_asyncio.fixture
 async def make_pool() -> AsyncIterator[Callable[[PoolLimits], Watched]]:
     made: list[Watched] = []
+    with capture_logs() as lines:
 
-    def make(limits: PoolLimits = LIMITS) -> Watched:
-        events: list[PoolEvent] = []
-        made.append(Watched(Pool(limits, events.append), events))
-        return made[-1]
+        def make(limits: PoolLimits = LIMITS) -> Watched:
+            made.append(Watched(Pool(limits), lines))
+            return made[-1]
 
-    yield make
-    for watched in made:
-        await watched.pool.close()
+        yield make
+        for watched in made:
+            await watched.pool.close()
+
+
+def sessions_in_use(pool: Pool) -> int:
+    return sum(connection.in_use for connection in pool._connections)
 
 
 @pytest.fixture
