@@ -45,9 +45,10 @@ def is_worth_asking(vm: VmRecord, *, has_entity: bool | None) -> bool:
     return vm.power in {PowerState.ON, PowerState.UNKNOWN} and has_entity is not False
 
 
-def names_another_entity(named: str | None, ngt_uuid: str | None) -> bool:
-    """The guest's own `ngt_config.json` names an entity that is not the VM's: a clone, or an address that has moved."""
-    return named is not None and ngt_uuid is not None and named != ngt_uuid
+def names_another_entity(named: str | None, *own: str | None) -> bool:
+    """The guest's configuration names an entity that is not one of the VM's own: a clone, or a reused address."""
+    known = {ngt_uuid for ngt_uuid in own if ngt_uuid is not None}
+    return named is not None and bool(known) and named not in known
 
 
 def owner_of(named: str | None, entities: Mapping[VmUuid, str | None]) -> VmUuid | None:

@@ -97,6 +97,21 @@ class VmToolsEntity:
 
 
 @dataclass(frozen=True, slots=True)
+class CvmState:
+    """A CVM as the service last found it; one that is not up has a fault. `changed_at`: when it came up or went down.
+
+    A CVM that accepts the login is not up while its shell or its tools cannot be used.
+    """
+
+    address: str
+    is_up: bool
+    checked_at: datetime
+    fault_code: str | None = None
+    fault: str | None = None
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """A guest's client certificate. Times are aware, in UTC; `serial` and `fingerprint` (SHA-256) in lower-case hex."""
 

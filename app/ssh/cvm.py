@@ -7,10 +7,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.tools.commands import Look, ProbeFacts, Tools, probe, read_probe
 from app.ngt.tools.ncli_format import is_gateway_down
+from app.ngt.vocabulary import CvmState
 from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import HostState, Pool, Reachable
 
@@ -48,19 +50,6 @@ class Asked:
     answer: CommandResult
     facts: ProbeFacts
     answered_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class CvmState:
-    """A CVM as this process last found it. `checked_s`: when, on this machine's monotonic clock.
-
-    One that lets us in and cannot be worked with, for its shell or its tools, is not up; `fault` says why.
-    """
-
-    cvm: str
-    is_up: bool
-    checked_s: float
-    fault: Fault | None
 
 
 def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None:
@@ -121,11 +110,11 @@ class CvmGroup:
         self._proved.pop(host, None)
         return await self._prove(host)
 
-    def states(self) -> tuple[CvmState, ...]:
-        """The CVMs of which something is known."""
+    def states(self, time_at: Callable[[float], datetime]) -> list[CvmState]:
+        """The CVMs whose state is known; `time_at` converts this machine's monotonic clock."""
         states = {state.host: state for state in self._pool.state()}
         found = ((cvm, states.get(host), self._unfit.get(host)) for cvm, host in self.hosts.items())
-        return tuple(_state_of(cvm, state, unfit) for cvm, state, unfit in found if _is_known(state) or unfit)
+        return [_state_of(cvm, state, unfit, time_at) for cvm, state, unfit in found if _is_known(state) or unfit]
 
     def _order(self, prefer: str | None) -> list[str]:
         first = [cvm for cvm in (prefer, self._last_good) if cvm in self.hosts]
@@ -224,13 +213,16 @@ def _is_known(state: HostState | None) -> bool:
     return state is not None and state.reachable is not Reachable.UNKNOWN
 
 
-def _state_of(cvm: str, state: HostState | None, unfit: tuple[float, Fault] | None) -> CvmState:
-    if state is not None and state.reachable is Reachable.DOWN:
-        return CvmState(cvm, False, state.checked_s, state.fault)
+def _state_of(
+    cvm: str, state: HostState | None, unfit: tuple[float, Fault] | None, time_at: Callable[[float], datetime]
+) -> CvmState:
+    if state is not None and state.reachable is Reachable.DOWN and state.fault is not None:
+        unfit = (state.checked_s, state.fault)
     if unfit is not None:
-        return CvmState(cvm, False, *unfit)
+        checked_s, fault = unfit
+        return CvmState(cvm, False, time_at(checked_s), fault.code, fault.message)
     assert state is not None
-    return CvmState(cvm, True, state.checked_s, None)
+    return CvmState(cvm, True, time_at(state.checked_s))
 
 
 def _why_nobody_answered(cluster: str, causes: list[tuple[str, Fault]]) -> Fault:

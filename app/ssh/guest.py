@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.masking import mask
+from app.ngt.tools.certificate import parse_certificate
+from app.ngt.tools.guest_config import parse_guest_config
+from app.ngt.vocabulary import Certificate
 from app.ssh.host import CommandResult, Host
 from app.ssh.pool import Pool
 
@@ -12,10 +16,14 @@ _SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class GuestReading:
-    """The guest's two files; `certificate_pem` None: the guest was reached and the command found no certificate."""
+    """The facts of the guest's two files. `fault`: why its certificate is missing or cannot be read.
 
-    certificate_pem: str | None
-    config_text: str | None
+    `ngt_uuid`: the VM tools entity that the guest's configuration names.
+    """
+
+    certificate: Certificate | None
+    ngt_uuid: str | None
+    fault: Fault | None
     address: str
     host_key: str
     certificate_answer: CommandResult
@@ -31,15 +39,28 @@ async def read_guest(
     """
     certificate = await _run(pool, host, read_certificate, timeout_s)
     config = await _run(pool, host, read_config, timeout_s)
-    found = certificate.exit_status == 0 and "BEGIN CERTIFICATE" in certificate.stdout
+    facts, fault = _certificate_of(host, certificate)
     return GuestReading(
-        certificate_pem=certificate.stdout if found else None,
-        config_text=config.stdout if config.exit_status == 0 else None,
+        certificate=facts,
+        ngt_uuid=parse_guest_config(config.stdout) if config.exit_status == 0 else None,
+        fault=fault,
         address=host.name,
         host_key=certificate.host_key,
         certificate_answer=certificate,
         config_answer=config,
     )
+
+
+def _certificate_of(host: Host, answer: CommandResult) -> tuple[Certificate | None, Fault | None]:
+    if answer.exit_status != 0 or "BEGIN CERTIFICATE" not in answer.stdout:
+        said = (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.exit_status}")[:_SHOWN_CHARACTERS]
+        message = f"guest {host.name}: no certificate: {mask(said)}"
+        return None, Fault(FaultCode.GUEST_CERTIFICATE_MISSING, message)
+    try:
+        return parse_certificate(answer.stdout), None
+    except Fault as unreadable:
+        message = f"guest {host.name}: its certificate cannot be read: {unreadable.message}"
+        return None, Fault(FaultCode.UNEXPECTED_OUTPUT, message)
 
 
 async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> CommandResult:

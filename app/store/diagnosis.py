@@ -7,10 +7,10 @@ from datetime import datetime
 from sqlalchemy import RowMapping, Select, and_, func, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.diagnosis.facts import ClusterFacts, CvmFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.errors import RULES, FaultCode
 from app.ngt.renewal.progress import EntityStage, Progress, Sighting, WaitReason
-from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
+from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmUuid
 from app.settings import split_address
 from app.store.inventory.search import WHERE_IT_IS
 from app.store.jobs.holds import PAUSE_STANDS
@@ -132,8 +132,8 @@ async def _cluster_facts(connection: AsyncConnection, name: str, vm_uuid: VmUuid
     row = (await connection.execute(select(CLUSTER).where(CLUSTER.c.name == name))).mappings().first()
     of_cluster = select(CVM).where(CVM.c.cluster == name).order_by(CVM.c.address)
     cvms = tuple(
-        CvmFacts(cvm["address"], is_up=cvm["is_up"], fault=cvm["fault"])
-        for cvm in (await connection.execute(of_cluster)).mappings()
+        CvmState(**{name: row[name] for name in CvmState.__slots__})
+        for row in (await connection.execute(of_cluster)).mappings()
     )
     scan = (await connection.execute(newest_ended(name, vm_uuid))).mappings().first()
     saw_nothing = scan is not None and scan["status"] == ScanStatus.FAILED

@@ -38,7 +38,7 @@ from app.store.webhooks.outbox import Outbox
 from app.telemetry import Metrics
 from app.work.auto_renew import START_EVERY_S, AutoRenewal
 from app.work.clusters.client import ClusterClient
-from app.work.clusters.cvm_states import CvmStates, found_cvms
+from app.work.clusters.cvm_metrics import CvmMetrics
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.renewal.actions import Actions
 from app.work.renewal.pickup_poller import PickupPoller
@@ -101,7 +101,7 @@ class Worker:
         )
         self._schedule = ScanSchedule(database, wakeups, self.clusters, settings.scan)
         self._taking: tuple[asyncio.Task[None], ...] = ()
-        metrics.registry.register(CvmStates(self.clusters, self._cvm_pool))
+        metrics.registry.register(CvmMetrics(self.clusters, self._cvm_pool))
 
     def is_alive(self) -> bool:
         """Whether wake-ups are taken."""
@@ -204,7 +204,8 @@ class Worker:
 
     async def _tell_of_cvms(self) -> None:
         clock = DatabaseClock(await read_clock(self._database))
-        await self._cvms.store(found_cvms(self.clusters.values(), clock))
+        for name, cluster in self.clusters.items():
+            await self._cvms.store(name, cluster.ssh.states(clock.at))
 
     async def _prune(self) -> None:
         kept = self._settings.retention

@@ -12,8 +12,9 @@ import pytest_asyncio
 from sqlalchemy import func
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.vocabulary import CvmState
 from app.settings.callers.scopes import Scope
-from app.store.clusters.cvms import Cvms, FoundCvm
+from app.store.clusters.cvms import Cvms
 from app.store.inventory.scan_results import Inventory
 from app.store.postgres.tables import CLUSTER, SCAN
 from app.store.postgres.tables import VM as VM_TABLE
@@ -180,7 +181,7 @@ async def test_a_cvm_is_shown_as_it_was_last_found(caller: httpx.AsyncClient, se
     fault = (None, None) if is_up else ("ssh-auth-failed", "10.0.0.31 refused the login")
     for minutes, up, why in ((9, not is_up, ("x", "y")), (5, is_up, fault), (1, is_up, fault), (3, not is_up, fault)):
         at = NOW - timedelta(minutes=minutes)
-        await cvms.store([FoundCvm("c1", "10.0.0.31", up, at, *why), FoundCvm("c1", "10.0.0.99", True, at, None, None)])
+        await cvms.store("c1", [CvmState("10.0.0.31", up, at, *why), CvmState("10.0.0.99", True, at)])
     health = (await caller.get("/clusters/c1/health")).json()
     assert health["reachable"] is is_up
     (cvm,) = health["cvms"]

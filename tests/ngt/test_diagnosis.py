@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ngt.diagnosis.facts import ClusterFacts, CvmFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.diagnosis.findings import FINDINGS, CallKind, Finding, FindingCode, Severity
 from app.ngt.diagnosis.rules import diagnose
 from app.ngt.errors import FaultCode
 from app.ngt.renewal.progress import Failure, Mode, RestartAgent, WaitReason
-from app.ngt.vocabulary import CertificateSource, PowerState, parse_vm_uuid
+from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, parse_vm_uuid
 
 VM = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+CVM_DOWN = CvmState("10.0.0.31", False, NOW, fault="timed out")
 RENEW = f"/vms/{VM}/ngt/renew"
 JOB = UUID("0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e")
 RESTARTED, RETRY = f"/jobs/{JOB}/agent-restarted", f"/jobs/{JOB}/retry"
@@ -308,8 +309,8 @@ def test_a_guest_that_names_its_entity_of_before_has_only_not_picked_up_yet() ->
 @pytest.mark.parametrize(
     ("cluster", "told"),
     [
-        ({"cvms": (CvmFacts("10.0.0.31", is_up=False, fault="timed out"), CvmFacts("10.0.0.32", is_up=True))}, None),
-        ({"cvms": (CvmFacts("10.0.0.31", is_up=False, fault="timed out"),)}, "no CVM of it answers (10.0.0.31: timed"),
+        ({"cvms": (CVM_DOWN, CvmState("10.0.0.32", True, NOW))}, None),
+        ({"cvms": (CVM_DOWN,)}, "no CVM of it answers (10.0.0.31: timed"),
         ({"scan_fault": "Prism is down", "scan_fault_at": NOW - days(2)}, None),
         ({"scan_fault": "Prism is down", "scan_fault_at": NOW}, "Prism is down."),
     ],
@@ -385,7 +386,9 @@ _clusters = st.builds(
     restart_agent=st.sampled_from(list(RestartAgent)),
     accept_unverified=st.booleans(),
     guest_access=st.booleans(),
-    cvms=st.lists(st.builds(CvmFacts, st.just("10.0.0.31"), st.booleans(), _words), max_size=2).map(tuple),
+    cvms=st.lists(st.builds(CvmState, st.just("10.0.0.31"), st.booleans(), st.just(NOW), fault=_words), max_size=2).map(
+        tuple
+    ),
     scan_fault=_words,
     scan_fault_at=_times,
     paused_at=_times,

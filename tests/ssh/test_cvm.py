@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,10 @@ async def test_a_look_that_nobody_answers_in_time_says_so(commanded: Commanded) 
     assert nobody.value.code is FaultCode.COMMAND_TIMEOUT
 
 
+def at(monotonic_s: float) -> datetime:
+    return datetime.fromtimestamp(monotonic_s, UTC)
+
+
 async def test_it_is_known_which_cvms_can_be_worked_with_and_why_others_cannot(
     commanded: Commanded, pool: Pool, tmp_path: Path
 ) -> None:
@@ -146,23 +151,23 @@ async def test_it_is_known_which_cvms_can_be_worked_with_and_why_others_cannot(
     hosts = [servers[0].host(), replace(servers[1].host(), port=1), servers[2].host()]
     cluster = make_cluster(hosts, pool, tmp_path / "profile", [])
     up, down, menu = (host.name for host in hosts)
-    assert cluster.states() == ()
+    assert cluster.states(at) == []
     servers[2].menu = MENU
     await cluster.probe(up)
     for name in (down, menu):
         with pytest.raises(NotSent):
             await cluster.probe(name)
-    states = {state.cvm: state for state in cluster.states()}
+    states = {state.address: state for state in cluster.states(at)}
     assert {name: state.is_up for name, state in states.items()} == {up: True, down: False, menu: False}
-    faults = {name: state.fault.code for name, state in states.items() if state.fault is not None}
+    faults = {name: state.fault_code for name, state in states.items() if state.fault is not None}
     assert faults == {down: FaultCode.CVM_UNREACHABLE, menu: FaultCode.CVM_SHELL_DISABLED}
     # To ask again is not to look again, but a live connection is known to be one.
-    later = {state.cvm: state for state in cluster.states()}
-    assert [later[name].checked_s for name in (down, menu)] == [states[name].checked_s for name in (down, menu)]
-    assert later[up].checked_s > states[up].checked_s
+    later = {state.address: state for state in cluster.states(at)}
+    assert [later[name].checked_at for name in (down, menu)] == [states[name].checked_at for name in (down, menu)]
+    assert later[up].checked_at > states[up].checked_at
     servers[2].menu = None
     await cluster.probe(menu)
-    assert {state.cvm: state.is_up for state in cluster.states()} == {up: True, down: False, menu: True}
+    assert {state.address: state.is_up for state in cluster.states(at)} == {up: True, down: False, menu: True}
 
 
 async def test_a_shell_that_is_allowed_later_on_is_found(commanded: Commanded) -> None:

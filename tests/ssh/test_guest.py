@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.tools.certificate import parse_certificate
+from app.simulator.certificates import issue, pem_of
 from app.ssh.guest import GuestReading, read_guest, restart_agent
 from app.ssh.pool import Pool
 from tests.ssh.conftest import Reached
 
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+NGT_UUID = "d4de685b-791a-4fbc-b916-6d5008bcbe2d"
+CERTIFICATE = pem_of(issue(NGT_UUID, not_before=1_700_000_000))
 
 
 async def read(pool: Pool, reached: Reached, folder: Path) -> GuestReading:
@@ -25,9 +28,9 @@ async def read(pool: Pool, reached: Reached, folder: Path) -> GuestReading:
 
 async def test_both_files_are_read_over_one_login(pool: Pool, reached: Reached, tmp_path: Path) -> None:
     (tmp_path / "client-cert.pem").write_text(CERTIFICATE)
-    (tmp_path / "ngt_config.json").write_text('{"ngt_uuid": "x"}')
+    (tmp_path / "ngt_config.json").write_text(f'{{"ngt_uuid": "{NGT_UUID}"}}')
     reading = await read(pool, reached, tmp_path)
-    assert (reading.certificate_pem, reading.config_text) == (CERTIFICATE, '{"ngt_uuid": "x"}')
+    assert (reading.certificate, reading.ngt_uuid, reading.fault) == (parse_certificate(CERTIFICATE), NGT_UUID, None)
     assert reading.address == reached.host.name
     assert reading.host_key.startswith("SHA256:")
     assert reached.server.logins() == 1
@@ -35,7 +38,10 @@ async def test_both_files_are_read_over_one_login(pool: Pool, reached: Reached, 
 
 async def test_a_guest_without_the_files_is_reached_all_the_same(pool: Pool, reached: Reached, tmp_path: Path) -> None:
     reading = await read(pool, reached, tmp_path)
-    assert (reading.certificate_pem, reading.config_text) == (None, None)
+    assert (reading.certificate, reading.ngt_uuid) == (None, None)
+    assert reading.fault is not None
+    assert reading.fault.code is FaultCode.GUEST_CERTIFICATE_MISSING
+    assert "No such file" in reading.fault.message
     assert "No such file" in reading.certificate_answer.stderr
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func
 
-from app.ngt.diagnosis.facts import ClusterFacts, CvmFacts, KnownCertificateDates
+from app.ngt.diagnosis.facts import ClusterFacts, KnownCertificateDates
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import Before, EntityStage, GuestSighting, Progress, RenewalRequest, Sighting, WaitReason
-from app.ngt.vocabulary import CertificateSource, PowerState, VmToolsEntity, VmUuid
+from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmToolsEntity, VmUuid
 from app.store.diagnosis import DiagnosisFacts, StoredFacts
 from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_progress, dump_sighting
@@ -202,7 +202,11 @@ async def test_what_is_remembered_of_the_cluster_is_read(database: Database, kno
             looked: dict[str, Any] = {"changed_at": TODAY, "checked_at": TODAY, "fault": None if is_up else "timed out"}
             await connection.execute(CVM.insert().values(cluster=cluster, address=cvm, is_up=is_up, **looked))
     assert (await read(known, vm)).facts.cluster == ClusterFacts(
-        cvms=(CvmFacts("10.0.0.30", is_up=True), CvmFacts("10.0.0.31", is_up=False, fault="timed out")), **paused
+        cvms=(
+            CvmState("10.0.0.30", True, TODAY, changed_at=TODAY),
+            CvmState("10.0.0.31", False, TODAY, None, "timed out", TODAY),
+        ),
+        **paused,
     )
 
 

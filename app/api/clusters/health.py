@@ -12,7 +12,8 @@ from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer, known
 from app.ngt.errors import FaultCode as C
-from app.store.clusters.health import ClusterHealthRecord, KnownCvm, read_health
+from app.ngt.vocabulary import CvmState
+from app.store.clusters.health import ClusterHealthRecord, read_health
 
 router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
 
@@ -56,13 +57,13 @@ def _shown(name: str, cvms: tuple[str, ...], health: ClusterHealthRecord) -> Clu
     )
 
 
-def _shown_cvm(address: str, cvm: KnownCvm | None) -> CvmHealth:
+def _shown_cvm(address: str, cvm: CvmState | None) -> CvmHealth:
     if cvm is None:
         return CvmHealth(address=address, state="unknown")
     return CvmHealth(
         address=address,
         state="up" if cvm.is_up else "down",
-        since_at=cvm.changed_at,
+        since_at=known(cvm.changed_at),
         checked_at=cvm.checked_at,
         error_code=known(cvm.fault_code),
         error_message=known(cvm.fault),

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.ngt.errors import FaultCode
+from app.ngt.inventory import names_another_entity
 from app.ngt.renewal.progress import Failure, Mode, RestartAgent, WaitReason
-from app.ngt.vocabulary import CertificateSource, PowerState, VmUuid
+from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmUuid
 
 OLD_DAYS = 14
 """What was seen longer ago is called old."""
@@ -78,15 +79,6 @@ class JobFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class CvmFacts:
-    """A CVM as the workers last found it."""
-
-    address: str
-    is_up: bool
-    fault: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """What the configuration says of the cluster, and what is remembered of it.
 
@@ -97,7 +89,7 @@ class ClusterFacts:
     restart_agent: RestartAgent = RestartAgent.SSH
     accept_unverified: bool = False
     guest_access: bool = False
-    cvms: tuple[CvmFacts, ...] = ()
+    cvms: tuple[CvmState, ...] = ()
     scan_fault: str | None = None
     scan_fault_at: datetime | None = None
     paused_at: datetime | None = None
@@ -149,10 +141,9 @@ def names_another(vm: VmFacts, job: JobFacts | None) -> bool:
     """The guest named an entity that was none of this VM's; after a renewal that was proved it has its own."""
     if vm.guest_fault_code == FaultCode.GUEST_NAMES_ANOTHER_ENTITY:
         return True
-    if job is None or job.guest_names is None or job.outcome == "renewed":
+    if job is None or job.outcome == "renewed":
         return False
-    own = job.entities | ({vm.ngt_uuid} if vm.ngt_uuid is not None else set())
-    return bool(own) and job.guest_names not in own
+    return names_another_entity(job.guest_names, vm.ngt_uuid, *job.entities)
 
 
 def has_moved(vm: VmFacts, job: JobFacts | None) -> bool:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from app.ngt.inventory import names_another_entity
 from app.ngt.renewal.progress import Before, GuestSighting, Progress, Proof, ProvedBy, PushedCertificate, Sighting
 from app.ngt.vocabulary import Certificate
 
@@ -55,8 +56,7 @@ def good_until(progress: Progress) -> datetime | None:
 def _names_another(before: Before) -> bool:
     """A guest that names another entity may be another VM's (addresses move), or carry a clone's certificate."""
     guest, entity = before.guest, before.sighting.entity
-    named = guest.ngt_uuid if guest is not None else None
-    return entity is not None and entity.ngt_uuid is not None and named not in {None, entity.ngt_uuid}
+    return guest is not None and entity is not None and names_another_entity(guest.ngt_uuid, entity.ngt_uuid)
 
 
 def can_be_proved(progress: Progress) -> bool:

@@ -17,7 +17,7 @@ MAX_PEM_BYTES = 64 * 1024
 _PRIVATE_KEY = re.compile(r"(?:BEGIN|END)[\sA-Z0-9]{0,40}PRIVATE\s{1,9}KEY", re.IGNORECASE)
 
 
-def read_certificate(pem: str) -> Certificate:
+def parse_certificate(pem: str) -> Certificate:
     """The client's certificate of a PEM text: of a chain in any order, the first that has not issued another one.
 
     PRIVATE_KEY_REFUSED for a private key anywhere in the text, BODY_TOO_LARGE for more than `MAX_PEM_BYTES`, and
@@ -27,7 +27,7 @@ def read_certificate(pem: str) -> Certificate:
 
 
 def read_handed_in(pem: str) -> Certificate:
-    """As `read_certificate`, but VALIDATION_FAILED also for a text that has the certificate of a root authority alone.
+    """As `parse_certificate`, but VALIDATION_FAILED also for a text that has the certificate of a root authority alone.
 
     A root certificate is valid for many years: taken for the client's, it would suppress every warning of expiry.
     """

@@ -5,7 +5,7 @@ import json
 from app.ngt.tools.text import printable
 
 
-def read_guest_config(text: str) -> str | None:
+def parse_guest_config(text: str) -> str | None:
     """`ngt_uuid` of a guest's `ngt_config.json`, in lower case; None where the text has none."""
     start = text.find("{")
     try:

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import text
 
+from app.ngt.vocabulary import CvmState
 from app.store.postgres.database import Database
 
 _CVMS = text("""
-SELECT address, is_up, changed_at, checked_at, fault_code, fault FROM cvm WHERE cluster = :cluster
+SELECT address, is_up, checked_at, fault_code, fault, changed_at FROM cvm WHERE cluster = :cluster
 """)
 _CLUSTER = text("""
 SELECT scanned_at, scan_fault_code, scan_fault, scan_fault_at, paused_at, paused_by, pause_reason,
@@ -23,21 +24,10 @@ FROM (VALUES (1)) AS one LEFT JOIN cluster ON name = :cluster
 
 
 @dataclass(frozen=True, slots=True)
-class KnownCvm:
-    """A CVM as it was last found. `changed_at`: when it came up or went down."""
-
-    is_up: bool
-    changed_at: datetime
-    checked_at: datetime
-    fault_code: str | None
-    fault: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterHealthRecord:
     """`cvms` by address, those alone of which something is known."""
 
-    cvms: Mapping[str, KnownCvm]
+    cvms: Mapping[str, CvmState]
     scanned_at: datetime | None
     scan_fault_code: str | None
     scan_fault: str | None
@@ -56,4 +46,4 @@ async def read_health(database: Database, cluster: str) -> ClusterHealthRecord:
     async with database.transaction() as connection:
         found = (await connection.execute(_CVMS, {"cluster": cluster})).all()
         row = (await connection.execute(_CLUSTER, {"cluster": cluster})).mappings().one()
-    return ClusterHealthRecord(cvms={address: KnownCvm(*state) for address, *state in found}, **row)
+    return ClusterHealthRecord(cvms={cvm.address: CvmState(*cvm) for cvm in found}, **row)

@@ -36,9 +36,7 @@ from app.ngt.renewal.transitions import (
     Verified,
     VmFound,
 )
-from app.ngt.tools.certificate import read_certificate
 from app.ngt.tools.commands import Change, change, read_change
-from app.ngt.tools.guest_config import read_guest_config
 from app.ngt.vocabulary import PowerState, VmRecord
 from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh
@@ -220,15 +218,9 @@ class Actions:
             (guest.read_config, reading.config_answer),
         ):
             sent.append(_sent(step, reading.address, text, answer, now))
-        certificate = None
-        if reading.certificate_pem is not None:
-            try:
-                certificate = read_certificate(reading.certificate_pem)
-            except Fault as unreadable:
-                message = f"the certificate in the guest cannot be read: {unreadable.message}"
-                raise Fault(FaultCode.UNEXPECTED_OUTPUT, message) from unreadable
-        config = read_guest_config(reading.config_text) if reading.config_text is not None else None
-        return GuestSighting(now, certificate, config, reading.address, reading.host_key)
+        if reading.fault is not None and reading.fault.code is not FaultCode.GUEST_CERTIFICATE_MISSING:
+            raise reading.fault
+        return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key)
 
     def _guest(self, p: Progress) -> tuple[GuestSettings, Host]:
         assert p.vm is not None

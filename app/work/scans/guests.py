@@ -10,19 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.masking import mask
-from app.ngt.tools.certificate import read_certificate
-from app.ngt.tools.guest_config import read_guest_config
 from app.ngt.vocabulary import Certificate, VmRecord
 from app.settings import GuestSettings, ScanSettings
-from app.ssh.guest import GuestReading, read_guest
+from app.ssh.guest import read_guest
 from app.ssh.host import Host
 from app.ssh.pool import Pool
 from app.work.clusters.database_clock import DatabaseClock
 
 # What was read is stored so many at a time: little is lost when the reader dies, and little is written.
 _AT_ONCE = 200
-_SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +80,11 @@ async def _read(guest: AskedGuest, pool: Pool, timeout_s: float, clock: Database
                 read_config=guest.settings.read_config,
                 timeout_s=timeout_s,
             )
-        certificate = _certificate_of(reading)
     except TimeoutError:
         message = f"guest {guest.host.name} did not answer within {timeout_s:g} s"
         return GuestRead(guest.vm, at, fault=Fault(FaultCode.GUEST_NOT_REACHED, message))
     except Fault as fault:
         return GuestRead(guest.vm, at, fault=fault)
-    named = read_guest_config(reading.config_text) if reading.config_text is not None else None
-    return GuestRead(guest.vm, at, certificate, named)
-
-
-def _certificate_of(reading: GuestReading) -> Certificate:
-    if reading.certificate_pem is None:
-        answer = reading.certificate_answer
-        said = (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.exit_status}")[:_SHOWN_CHARACTERS]
-        raise Fault(FaultCode.GUEST_CERTIFICATE_MISSING, f"guest {reading.address}: no certificate: {mask(said)}")
-    try:
-        return read_certificate(reading.certificate_pem)
-    except Fault as unreadable:
-        message = f"guest {reading.address}: its certificate cannot be read: {unreadable.message}"
-        raise Fault(FaultCode.UNEXPECTED_OUTPUT, message) from None
+    if reading.fault is not None:
+        return GuestRead(guest.vm, at, fault=reading.fault)
+    return GuestRead(guest.vm, at, reading.certificate, reading.ngt_uuid)

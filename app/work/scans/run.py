@@ -22,7 +22,6 @@ from app.store.records.claims import FenceLost
 from app.store.records.scans import ScanCounts, ScanOutcome
 from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
 from app.work.clusters.client import ClusterClient, Listing
-from app.work.clusters.cvm_states import found_cvms
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.scans.guests import AskedGuest, GuestRead, read_guests
 from app.work.scans.snapshot import ClusterSnapshot, guest_fault_of, observation_of, with_entities, without_entities
@@ -149,7 +148,7 @@ class Scanner:
     async def _tell_of_cvms(self, name: str, clock: DatabaseClock) -> None:
         cluster = self._clusters.get(name)
         if cluster is not None:
-            await self._cvms.store(found_cvms([cluster], clock))
+            await self._cvms.store(name, cluster.ssh.states(clock.at))
 
     # Guests.
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.tools.certificate import MAX_PEM_BYTES, read_certificate
+from app.ngt.tools.certificate import MAX_PEM_BYTES, parse_certificate
 
 NOT_BEFORE = datetime(2023, 11, 25, 2, 11, 4, tzinfo=UTC)
 NOT_AFTER = NOT_BEFORE + timedelta(days=1000)
@@ -50,14 +50,14 @@ PRIVATE_KEYS = [
 
 def refusal(text: str, code: FaultCode = FaultCode.VALIDATION_FAILED) -> str:
     with pytest.raises(Fault) as raised:
-        read_certificate(text)
+        parse_certificate(text)
     assert raised.value.code is code
     assert raised.value.__cause__ is None
     return raised.value.message
 
 
 def test_the_facts_of_a_certificate_are_read() -> None:
-    certificate = read_certificate(pem(LEAF))
+    certificate = parse_certificate(pem(LEAF))
     assert (certificate.not_before, certificate.not_after) == (NOT_BEFORE, NOT_AFTER)
     assert certificate.not_after.utcoffset() == timedelta(0)
     assert certificate.serial == "ab12"
@@ -67,7 +67,7 @@ def test_the_facts_of_a_certificate_are_read() -> None:
 
 @pytest.mark.parametrize("chain", [(LEAF, CA), (CA, LEAF), (CA, CA, LEAF), (issue("no extension", serial=0xAB12), CA)])
 def test_of_a_chain_the_certificate_that_is_no_ca_counts(chain: tuple[x509.Certificate, ...]) -> None:
-    assert read_certificate(pem(*chain)).serial == "ab12"
+    assert parse_certificate(pem(*chain)).serial == "ab12"
 
 
 @pytest.mark.parametrize("chain", list(permutations(["leaf", "authority", "root"])))
@@ -77,15 +77,15 @@ def test_an_authority_that_is_not_marked_as_one_is_known_by_what_it_issued(chain
         "authority": issue("authority", by="root", serial=2),
         "root": issue("root", by="root", serial=3),
     }
-    assert read_certificate(pem(*(certificates[name] for name in chain))).serial == "ab12"
+    assert parse_certificate(pem(*(certificates[name] for name in chain))).serial == "ab12"
 
 
 def test_a_certificate_that_is_its_own_issuer_is_a_leaf_where_it_is_alone() -> None:
-    assert read_certificate(pem(issue("guest", by="guest"))).serial == "ab12"
+    assert parse_certificate(pem(issue("guest", by="guest"))).serial == "ab12"
 
 
 def test_of_certificate_authorities_alone_the_first_counts() -> None:
-    assert read_certificate(pem(CA, issue("another", ca=True))).serial == "1"
+    assert parse_certificate(pem(CA, issue("another", ca=True))).serial == "1"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_of_certificate_authorities_alone_the_first_counts() -> None:
     ],
 )
 def test_what_windows_and_openssl_write_around_a_certificate_does_not_matter(text: str) -> None:
-    assert read_certificate(text).serial == "ab12"
+    assert parse_certificate(text).serial == "ab12"
 
 
 @pytest.mark.parametrize("key", PRIVATE_KEYS)
@@ -133,7 +133,7 @@ def test_what_is_no_certificate_is_refused(text: str) -> None:
 def test_what_is_too_large_is_refused(filler: str) -> None:
     size = len(filler.encode())
     room = MAX_PEM_BYTES - len(pem(LEAF))
-    assert read_certificate(pem(LEAF) + filler * (room // size)).serial == "ab12"
+    assert parse_certificate(pem(LEAF) + filler * (room // size)).serial == "ab12"
     assert "65536 bytes" in refusal(pem(LEAF) + filler * (room // size + 1), FaultCode.BODY_TOO_LARGE)
 
 
@@ -159,5 +159,5 @@ def x509_pem(der: bytes) -> str:
 
 def read_or_refuse(text: str) -> None:
     with suppress(Fault):
-        certificate = read_certificate(text)
+        certificate = parse_certificate(text)
         assert certificate.not_before.utcoffset() == certificate.not_after.utcoffset() == timedelta(0)

@@ -11,7 +11,7 @@ import pytest
 from app.ngt.errors import Fault
 from app.ngt.masking import mask
 from app.ngt.tools.entities import find_entities
-from app.ngt.tools.guest_config import read_guest_config
+from app.ngt.tools.guest_config import parse_guest_config
 from app.ngt.tools.ncli_format import is_gateway_down, read_ncli_error, read_ncli_records
 from app.ngt.tools.ncli_vms import read_vm_listing
 from app.ngt.tools.result_vec import read_results
@@ -28,7 +28,7 @@ READERS: dict[str, Callable[[str], Any]] = {
         is_gateway_down,
         read_vm_listing,
         read_usage,
-        read_guest_config,
+        parse_guest_config,
     )
 }
 READERS["find_entities"] = lambda text: tuple(find_entities(text, None).entities.values())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ngt.tools.guest_config import read_guest_config
+from app.ngt.tools.guest_config import parse_guest_config
 from app.ngt.tools.result_vec import is_success, read_results
 from app.ngt.tools.usage import read_usage
 from app.ngt.vocabulary import NO_ERROR, NO_FREE_CD_ROM_SLOT, ResultWord
@@ -122,7 +122,7 @@ usage: nutanix_guest_tools_cli <sub_command> [--time_out=N]
     ],
 )
 def test_the_ngt_uuid_of_a_guest_is_read_or_is_not_there(text: str, ngt_uuid: str | None) -> None:
-    assert read_guest_config(text) == ngt_uuid
+    assert parse_guest_config(text) == ngt_uuid
 
 
 # --- Whatever comes ---
@@ -141,12 +141,12 @@ def test_the_ngt_uuid_of_a_guest_is_read_or_is_not_there(text: str, ngt_uuid: st
 def test_no_text_raises_anything(text: str) -> None:
     read_results(text)
     read_usage(text)
-    read_guest_config(text)
+    parse_guest_config(text)
 
 
 @pytest.mark.parametrize(
     "hostile", ["result_vec: ", "result_vec: a ", "[", "a_", " ", "<", "{", "result_vec: [a, ", "-"]
 )
 def test_no_text_takes_longer_than_a_test_may(hostile: str) -> None:
-    for read in (read_results, read_usage, read_guest_config):
+    for read in (read_results, read_usage, parse_guest_config):
         read(hostile * 20_000)

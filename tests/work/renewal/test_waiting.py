@@ -6,7 +6,7 @@ import pytest
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.progress import RestartAgent
-from app.ngt.tools.certificate import read_certificate
+from app.ngt.tools.certificate import parse_certificate
 from app.ngt.vocabulary import Certificate, VmUuid
 from app.simulator.certificates import issue, pem_of
 from app.simulator.faults import Does, ToolFault
@@ -85,7 +85,7 @@ _SLOW = {"watch_first_interval_s": 600, "watch_last_interval_s": 600, "guest_rea
 def _certificate_in(service: Service, vm: str) -> Certificate:
     installed = service.site.vm_named(vm).installed
     assert installed is not None
-    return read_certificate(pem_of(installed))
+    return parse_certificate(pem_of(installed))
 
 
 async def _push(service: Service, vm: str, certificate: Certificate) -> None:

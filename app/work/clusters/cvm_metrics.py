@@ -1,45 +1,27 @@
-"""The CVMs as this process sees them: for the database, which all replicas read, and for metrics."""
+"""Metrics of the CVMs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.ssh.pool import Pool, Reachable
-from app.store.clusters.cvms import FoundCvm
 from app.work.clusters.client import ClusterClient
-from app.work.clusters.database_clock import DatabaseClock
 
 
-def found_cvms(clusters: Iterable[ClusterClient], clock: DatabaseClock) -> list[FoundCvm]:
-    """The CVMs of which this process knows whether they are up."""
-    return [
-        FoundCvm(
-            cluster=cluster.name,
-            address=state.cvm,
-            is_up=state.is_up,
-            checked_at=clock.at(state.checked_s),
-            fault_code=None if state.fault is None else state.fault.code,
-            fault=None if state.fault is None else state.fault.message,
-        )
-        for cluster in clusters
-        for state in cluster.ssh.states()
-    ]
-
-
-class CvmStates(Collector):
-    """Metrics of the CVMs; one that was never asked has no value yet."""
+class CvmMetrics(Collector):
+    """One value for each CVM; a CVM that was never asked has no `ngt_cvm_up`."""
 
     def __init__(self, clusters: Mapping[str, ClusterClient], pool: Pool) -> None:
         self._clusters = clusters
         self._pool = pool
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("ngt_cvm_up", "1 while a connection to the CVM stands.", labels=["cluster", "cvm"])
+        up = GaugeMetricFamily("ngt_cvm_up", "1 while the service is connected to the CVM.", labels=["cluster", "cvm"])
         connections = GaugeMetricFamily("ngt_cvm_ssh_connections", "SSH connections.", labels=["cluster", "cvm"])
         keys = CounterMetricFamily(
             "ngt_cvm_host_key_changes",
-            "Times that a CVM showed another host key than the known one.",
+            "Times that the CVM showed another host key than the known one.",
             labels=["cluster", "cvm"],
         )
         states = {state.host: state for state in self._pool.state()}
