@@ -16,7 +16,7 @@ _PLACEHOLDERS = {
 
 
 class CommandSettings(Table):
-    """None: the default of `app.ngt.tools.commands.Tools`."""
+    """None: the default of `app.ngt.tools.command_lines.Tools`."""
 
     profile: str = "/etc/profile"
     delete: str | None = None
@@ -51,5 +51,5 @@ class CommandSettings(Table):
         return profile
 
     def overrides(self) -> dict[str, str]:
-        """The command lines that are set, by the names of the fields of `app.ngt.tools.commands.Tools`."""
+        """The command lines that are set, by the names of the fields of `app.ngt.tools.command_lines.Tools`."""
         return self.model_dump(exclude_none=True)

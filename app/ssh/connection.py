@@ -16,7 +16,7 @@ from typing import Any
 import asyncssh
 
 from app.ngt.errors import FaultCode
-from app.ssh.command import Command
+from app.ssh.command_session import CommandSession
 from app.ssh.host import Host, PoolLimits
 from app.ssh.policy import CommandVerdict, ConnectFailure, FailureKind, Stamp, bound_after_answer, bound_after_refusal
 
@@ -62,7 +62,7 @@ class HostConnection(asyncssh.SSHClient):
         self._on_lost = on_lost
         self._on_connected: Callable[[], None] = lambda: None
         self._ssh: asyncssh.SSHClientConnection | None = None
-        self._commands: set[Command] = set()
+        self._commands: set[CommandSession] = set()
         self._waiting: deque[asyncio.Future[bool]] = deque()
         self._answers_since_change = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -126,10 +126,10 @@ class HostConnection(asyncssh.SSHClient):
 
     async def run(
         self, text: str, open_by_s: float, timeout_s: float, max_output_bytes: int
-    ) -> tuple[CommandVerdict, Command]:
+    ) -> tuple[CommandVerdict, CommandSession]:
         """Runs the text on the session that was just taken, and gives the session back."""
         assert self._ssh is not None
-        command = Command(max_output_bytes, self.limits.drain_s)
+        command = CommandSession(max_output_bytes, self.limits.drain_s)
         self._commands.add(command)
         opening = _in_background(command.open(self._ssh, text))
         try:

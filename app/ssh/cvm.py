@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.tools.commands import Look, ProbeFacts, Tools, probe, read_probe
+from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.ncli_format import is_gateway_down
+from app.ngt.tools.query_commands import ProbeFacts, QueryCommand, probe, read_probe
 from app.ngt.vocabulary import CvmState
 from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import HostState, Pool, Reachable
@@ -46,7 +47,7 @@ class Asked:
     """An answer to a look: which CVM gave it, what was sent, and when (monotonic seconds) its last byte came."""
 
     cvm: str
-    look: Look
+    look: QueryCommand
     answer: CommandResult
     facts: ProbeFacts
     answered_s: float
@@ -81,7 +82,7 @@ class CvmGroup:
         self._probing: dict[Host, asyncio.Task[Proved]] = {}
         self._last_good: str | None = None
 
-    async def ask(self, build: Callable[[ProbeFacts], Look], *, prefer: str | None = None) -> Asked:
+    async def ask(self, build: Callable[[ProbeFacts], QueryCommand], *, prefer: str | None = None) -> Asked:
         """The answer of the first CVM that gives one; a look may be repeated, so every failure leads to the next CVM.
 
         `build` makes the text for what a CVM's CLI offers. Raises a Fault that names each CVM's cause.
@@ -102,7 +103,7 @@ class CvmGroup:
         host = self.hosts.get(cvm)
         if host is None:
             raise NotSent(FaultCode.CVM_UNREACHABLE, f"{cvm} is no CVM of {self.name} any more")
-        return (await self._run_proved(host, lambda _: Look(name, text, timeout_s)))[1]
+        return (await self._run_proved(host, lambda _: QueryCommand(name, text, timeout_s)))[1]
 
     async def probe(self, cvm: str) -> Proved:
         """Proves the CVM anew. Raises a Fault with the cause: unreachable, host key, login, shell or tools."""
@@ -120,15 +121,15 @@ class CvmGroup:
         first = [cvm for cvm in (prefer, self._last_good) if cvm in self.hosts]
         return list(dict.fromkeys([*filter(None, first), *self.hosts]))
 
-    async def _ask_one(self, cvm: str, build: Callable[[ProbeFacts], Look]) -> Asked:
+    async def _ask_one(self, cvm: str, build: Callable[[ProbeFacts], QueryCommand]) -> Asked:
         look, answer, facts = await self._run_proved(self.hosts[cvm], build)
         if is_gateway_down(answer.stdout) or is_gateway_down(answer.stderr):
             raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
         return Asked(cvm, look, answer, facts, time.monotonic())
 
     async def _run_proved(
-        self, host: Host, build: Callable[[ProbeFacts], Look]
-    ) -> tuple[Look, CommandResult, ProbeFacts]:
+        self, host: Host, build: Callable[[ProbeFacts], QueryCommand]
+    ) -> tuple[QueryCommand, CommandResult, ProbeFacts]:
         """Nothing was sent when the connection was replaced, so then the new one is proved and the text sent there."""
         for last_try in (False, True):
             proved = await self._prove(host)

@@ -14,7 +14,7 @@ from typing import NoReturn
 import structlog
 
 from app.ngt.errors import Fault, FaultCode
-from app.ssh.command import Command
+from app.ssh.command_session import CommandSession
 from app.ssh.connection import HostConnection, stamp_of
 from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, PoolLimits, Unanswered
 from app.ssh.policy import (
@@ -253,7 +253,7 @@ class Pool:
         )
 
 
-def _answer(connection: HostConnection, command: Command) -> CommandResult:
+def _answer(connection: HostConnection, command: CommandSession) -> CommandResult:
     return CommandResult(
         stdout=command.stdout,
         stderr=command.stderr,

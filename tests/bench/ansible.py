@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.ngt.tools.commands import ToolCall, Tools, change, for_vm, look_at_entities
+from app.ngt.tools.change_command import ToolCall, build_change
+from app.ngt.tools.command_lines import Tools, for_vm
+from app.ngt.tools.query_commands import query_entities
 from app.settings import ClusterSettings, split_address
 from tests.bench.site import running_bench_site
 
@@ -71,12 +73,12 @@ def _texts(tools: Tools, vm_uuid: str) -> list[str]:
 
     marker, not_after_s = "ngtr-0123456789abcdef0123", int(time.time()) + int(_LIMIT_S)
     recreate = (call("delete", tools.delete), call("create", tools.create, needs_previous=True))
-    look = look_at_entities(tools, 90).text
+    look = query_entities(tools, 90).text
     return [
         look,
-        change("recreate_entity", tools, recreate, marker=marker, not_after_s=not_after_s).text,
+        build_change("recreate_entity", tools, recreate, marker=marker, not_after_s=not_after_s).text,
         look,
-        change("mount_iso", tools, (call("mount", tools.mount),), marker=marker, not_after_s=not_after_s).text,
+        build_change("mount_iso", tools, (call("mount", tools.mount),), marker=marker, not_after_s=not_after_s).text,
         look,
     ]
 

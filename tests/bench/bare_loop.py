@@ -11,8 +11,10 @@ from typing import Self
 
 import asyncssh
 
-from app.ngt.tools.commands import ToolCall, Tools, change, for_vm, list_vms, look_at_entities, read_listing
+from app.ngt.tools.change_command import ToolCall, build_change
+from app.ngt.tools.command_lines import Tools, for_vm
 from app.ngt.tools.ncli_vms import read_vm_listing
+from app.ngt.tools.query_commands import list_vms, query_entities, read_listing
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 
 _QUERY = "query_vm_tools_entities"
@@ -64,7 +66,7 @@ class BareLoop:
     async def _renew(self, vm_uuid: str) -> None:
         """What the log of a renewal shows, in its order: `tests.bench` compares the counts."""
         guest, address = self.guests[vm_uuid]
-        look = look_at_entities(self._tools, Limits().look_timeout_s).text
+        look = query_entities(self._tools, Limits().look_timeout_s).text
         connecting = _connect(address, guest.port, guest.username, guest.key_file, guest.known_hosts)
         async with connecting as connection:
             await asyncio.gather(self._send(look), _read(connection, guest))
@@ -83,7 +85,9 @@ class BareLoop:
             for tool, line in lines
         )
         marker = "ngtr-0123456789abcdef0123"
-        text = change(name, self._tools, calls, marker=marker, not_after_s=int(time.time()) + _START_WINDOW_S).text
+        text = build_change(
+            name, self._tools, calls, marker=marker, not_after_s=int(time.time()) + _START_WINDOW_S
+        ).text
         if "kNoError" not in await self._send(text):
             raise RuntimeError(f"{name} of {vm_uuid} was refused")
 

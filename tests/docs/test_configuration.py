@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from app.ngt.tools.commands import Tools
+from app.ngt.tools.command_lines import Tools
 from app.settings import (
     AutoRenew,
     Callers,

@@ -380,15 +380,14 @@ _jobs = st.builds(
     entities=st.frozensets(st.sampled_from(["one", "two"])),
     guest_address=st.sampled_from([None, "10.1.0.5", "10.1.0.9"]),
 )
+_cvms = st.builds(CvmState, st.just("10.0.0.31"), st.booleans(), st.just(NOW), fault=_words)
 _clusters = st.builds(
     ClusterFacts,
     mode=st.sampled_from(list(Mode)),
     restart_agent=st.sampled_from(list(RestartAgent)),
     accept_unverified=st.booleans(),
     guest_access=st.booleans(),
-    cvms=st.lists(st.builds(CvmState, st.just("10.0.0.31"), st.booleans(), st.just(NOW), fault=_words), max_size=2).map(
-        tuple
-    ),
+    cvms=st.lists(_cvms, max_size=2).map(tuple),
     scan_fault=_words,
     scan_fault_at=_times,
     paused_at=_times,

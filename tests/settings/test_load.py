@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.ngt.errors import Fault
-from app.ngt.tools.commands import Tools
+from app.ngt.tools.command_lines import Tools
 from app.settings import ClusterSettings, Settings, SettingsError, load_settings, split_address
 
 AN_OPERATORS_FILE = """

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.tools.commands import Look, ProbeFacts, Tools
+from app.ngt.tools.command_lines import Tools
+from app.ngt.tools.query_commands import ProbeFacts, QueryCommand
 from app.ssh.cvm import CvmGroup
 from app.ssh.host import Host, NotSent, Unanswered
 from app.ssh.pool import Pool
@@ -23,8 +24,8 @@ MENU = "Welcome to the CVM menu\n 1) acli\n 2) ncli\nYour choice: \n"
 TOOLS = ("ncli", "nutanix_guest_tools_cli")
 
 
-def echo(text: str = "hello") -> Look:
-    return Look("echo", f"echo {text}", 10.0)
+def echo(text: str = "hello") -> QueryCommand:
+    return QueryCommand("echo", f"echo {text}", 10.0)
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ async def test_a_look_goes_on_to_the_next_cvm_and_stays_with_the_one_that_answer
 
 async def test_a_gateway_that_is_down_means_another_cvm(commanded: Commanded, tmp_path: Path) -> None:
     text = f"mkdir {tmp_path}/first 2>/dev/null && echo 'Error: Could not connect to Nutanix Gateway' || echo fine"
-    asked = await commanded.cluster.ask(lambda _: Look("listing", text, 10.0))
+    asked = await commanded.cluster.ask(lambda _: QueryCommand("listing", text, 10.0))
     assert (asked.cvm, asked.answer.stdout) == (commanded.names[1], "fine\n")
 
 
@@ -106,7 +107,7 @@ async def test_a_look_that_is_cut_off_is_repeated_on_the_next_cvm(commanded: Com
         f"mkdir {tmp_path}/first 2>/dev/null || {{ echo fine; exit; }}; "
         f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
     )
-    look = asyncio.create_task(commanded.cluster.ask(lambda _: Look("listing", text, 10.0)))
+    look = asyncio.create_task(commanded.cluster.ask(lambda _: QueryCommand("listing", text, 10.0)))
     await until((tmp_path / "first").exists)
     commanded.servers[0].cut()
     asked = await look
@@ -136,7 +137,7 @@ async def test_a_specific_cause_goes_before_unreachable_ones(commanded: Commande
 async def test_a_look_that_nobody_answers_in_time_says_so(commanded: Commanded) -> None:
     await commanded.cluster.ask(lambda _: echo())
     with pytest.raises(Fault) as nobody:
-        await commanded.cluster.ask(lambda _: Look("slow", "sleep 5", 0.2))
+        await commanded.cluster.ask(lambda _: QueryCommand("slow", "sleep 5", 0.2))
     assert nobody.value.code is FaultCode.COMMAND_TIMEOUT
 
 

@@ -23,7 +23,8 @@ from app.ngt.renewal.progress import (
 from app.ngt.renewal.proof import expiry_date, proof_by_push
 from app.ngt.renewal.refusals import already_valid, refuse
 from app.ngt.renewal.standing import is_stranded, lost_capabilities, mode_of, restart_by_hand, restart_of
-from app.ngt.tools.commands import ToolCall, for_vm
+from app.ngt.tools.change_command import ToolCall
+from app.ngt.tools.command_lines import for_vm
 from app.ngt.vocabulary import PowerState
 
 # A change that is lost again and again although nothing was deleted is given up after so many.

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.ngt.errors import FaultCode
-from app.ngt.tools.commands import Tools
+from app.ngt.tools.command_lines import Tools
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, VmUuid
 
 

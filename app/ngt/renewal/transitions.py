@@ -28,7 +28,7 @@ from app.ngt.renewal.progress import (
 )
 from app.ngt.renewal.proof import known_not_after, link_only, proof_by_expiry_date, proof_by_guest, proof_by_push
 from app.ngt.renewal.standing import accepts_link_only, is_stranded, lost_capabilities, restart_of
-from app.ngt.tools.commands import ChangeAnswer, ToolAnswer
+from app.ngt.tools.change_command import ChangeAnswer, ToolAnswer
 from app.ngt.tools.ncli_format import read_ncli_error
 from app.ngt.tools.result_vec import is_success, read_results
 from app.ngt.vocabulary import NO_FREE_CD_ROM_SLOT, PowerState

@@ -11,18 +11,18 @@ from typing import TypeVar
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.ngt.renewal.progress import Rules
-from app.ngt.tools.commands import (
+from app.ngt.tools.command_lines import Tools
+from app.ngt.tools.entities import find_entities
+from app.ngt.tools.ncli_vms import read_vm_listing
+from app.ngt.tools.query_commands import (
     KILLED,
-    Look,
     ProbeFacts,
-    Tools,
+    QueryCommand,
     list_vms,
-    look_at_entities,
+    query_entities,
     read_listing,
     read_query,
 )
-from app.ngt.tools.entities import find_entities
-from app.ngt.tools.ncli_vms import read_vm_listing
 from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 from app.ssh.cvm import Asked, CommandObserver, CvmGroup
@@ -143,7 +143,7 @@ class ClusterClient:
         )
 
     async def _first_understood(
-        self, build: Callable[[ProbeFacts], Look], read: Callable[[Asked], _Read], *, prefer: str | None = None
+        self, build: Callable[[ProbeFacts], QueryCommand], read: Callable[[Asked], _Read], *, prefer: str | None = None
     ) -> _Read:
         """What the first CVM says whose answer is understood. Raises the first one's Fault when none is.
 
@@ -168,7 +168,7 @@ class ClusterClient:
         Raises a Fault, also when the answer is torn.
         """
 
-        def build(facts: ProbeFacts) -> Look:
+        def build(facts: ProbeFacts) -> QueryCommand:
             tools = self.tools.with_query_of(facts.sub_commands)
             if tools.query is None:
                 raise Fault(
@@ -176,7 +176,7 @@ class ClusterClient:
                     f"the CLI of {self.name} names no sub-command that lists VM tools entities; "
                     f"give it as `query` in [clusters.{self.name}.commands]",
                 )
-            return look_at_entities(tools, self.limits.look_timeout_s)
+            return query_entities(tools, self.limits.look_timeout_s)
 
         return await self._first_understood(build, lambda asked: self._query_of(asked, wanted), prefer=prefer)
 

@@ -36,7 +36,7 @@ from app.ngt.renewal.transitions import (
     Verified,
     VmFound,
 )
-from app.ngt.tools.commands import Change, change, read_change
+from app.ngt.tools.change_command import ChangeCommand, build_change, read_change
 from app.ngt.vocabulary import PowerState, VmRecord
 from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh
@@ -302,10 +302,10 @@ def _cvm_clock(query: Query, clock: DatabaseClock) -> CvmClock:
     return CvmClock(query.cvm, cvm_unix_s - read_at.timestamp(), read_at, query.refresh_offered)
 
 
-def _change_of(p: Progress, action: MakeChange, rules: Rules) -> Change:
+def _change_of(p: Progress, action: MakeChange, rules: Rules) -> ChangeCommand:
     assert p.intent is not None
     marker, not_after_s = p.intent.marker, p.intent.not_after_s
-    return change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)
+    return build_change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)
 
 
 def _sent(step: StepName, place: str, text: str, answer: CommandResult, now: datetime) -> NewExchange:

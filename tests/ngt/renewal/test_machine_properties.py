@@ -48,7 +48,7 @@ from app.ngt.renewal.transitions import (
     VmFound,
     advance,
 )
-from app.ngt.tools.commands import ChangeAnswer, ToolAnswer
+from app.ngt.tools.change_command import ChangeAnswer, ToolAnswer
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")

@@ -15,7 +15,7 @@ class _AbandonedError(Exception):
     """Nobody waits any more for a channel that opens only now, so nothing is sent on it."""
 
 
-class Command(asyncssh.SSHClientSession[bytes]):
+class CommandSession(asyncssh.SSHClientSession[bytes]):
     """Collects what one command prints on a channel.
 
     asyncssh calls `connection_made` when the server has opened the channel and sends the request to execute right after

@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.ngt.tools.commands import (
-    ToolCall,
-    Tools,
-    change,
-    for_vm,
-    list_vms,
-    look_at_entities,
-    probe,
-    read_change,
-    read_listing,
-    read_probe,
-    read_query,
-)
+from app.ngt.tools.change_command import ToolCall, build_change, read_change
+from app.ngt.tools.command_lines import Tools, for_vm
+from app.ngt.tools.query_commands import list_vms, probe, query_entities, read_listing, read_probe, read_query
 from app.ngt.vocabulary import parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")
@@ -74,7 +64,7 @@ def recreate(cvm: Cvm, *, not_after_s: int = FAR_FUTURE_S, limit_s: int = 10) ->
         ToolCall("delete", for_vm(cvm.tools.delete, UUID), limit_s),
         ToolCall("create", for_vm(cvm.tools.create, UUID), limit_s, needs_previous=True),
     )
-    return change("recreate_entity", cvm.tools, calls, marker=MARKER, not_after_s=not_after_s).text
+    return build_change("recreate_entity", cvm.tools, calls, marker=MARKER, not_after_s=not_after_s).text
 
 
 BOTH = ["delete_vm_tools_entity", "create_vm_tools_entity"]
@@ -159,7 +149,9 @@ def test_a_tool_cannot_read_what_was_meant_for_the_shell(cvm: Cvm) -> None:
 def test_an_override_may_hold_quotes_and_stays_one_tool(cvm: Cvm) -> None:
     cvm.tool("other", "echo \"got [$2]\"; echo 'result_vec: kNoError'")
     line = for_vm("other 'it''s' \"a b\" {vm_uuid}", UUID)
-    text = change("mount_iso", cvm.tools, (ToolCall("mount", line, 5),), marker=MARKER, not_after_s=FAR_FUTURE_S).text
+    text = build_change(
+        "mount_iso", cvm.tools, (ToolCall("mount", line, 5),), marker=MARKER, not_after_s=FAR_FUTURE_S
+    ).text
     answer = read_change(cvm.run(text).stdout, MARKER)
     assert answer is not None
     assert "got [a b]" in answer.tools[0].output
@@ -195,7 +187,7 @@ def test_a_menu_is_no_shell(menu: str) -> None:
 
 def test_a_look_gives_the_answer_the_status_and_the_clock(cvm: Cvm) -> None:
     cvm.tool("nutanix_guest_tools_cli", "echo 'vm_info_vec {'; echo '}'; exit 4")
-    answer = read_query(cvm.run(look_at_entities(cvm.tools, 10).text).stdout)
+    answer = read_query(cvm.run(query_entities(cvm.tools, 10).text).stdout)
     assert (answer.body.split(), answer.exit_status) == (["vm_info_vec", "{", "}"], 4)
     assert answer.clock_s is not None
     assert abs(answer.clock_s - time.time()) < 60
