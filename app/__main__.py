@@ -224,6 +224,8 @@ def doctor(config: Config = None) -> None:
         settings = _settings(config)
         if not settings.clusters:
             _fail("No cluster is configured; add a [clusters.<name>] table to the configuration file.")
+        # The results repeat the warnings of the connections.
+        configure_logging("error", settings.log_format)
         if not asyncio.run(_doctor(settings)):
             raise typer.Exit(1)
 

@@ -1,6 +1,6 @@
-"""A cluster's CVMs: any of them answers a look, and exactly the one that was looked at last is sent a change.
+"""The CVMs of one cluster: any CVM may answer a query, and a change goes to exactly the CVM that its caller names.
 
-Nothing is sent on a connection before a probe has proved a real shell with both tools on it.
+No other command is sent on a connection before a probe found a real shell with both tools on it.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unans
 from app.ssh.pool import HostState, Pool, Reachable
 
 _PROBE_MAX_BYTES = 1024 * 1024
-# Of several causes the most telling one is told: what somebody has to mend goes before what may mend itself.
-_TELLING = (
+# The causes that a person must fix come before those that may pass.
+_WORST_FIRST = (
     FaultCode.SSH_HOST_KEY_MISMATCH,
     FaultCode.SSH_AUTH_FAILED,
     FaultCode.CVM_SHELL_DISABLED,
@@ -30,12 +30,15 @@ _TELLING = (
     FaultCode.COMMAND_TIMEOUT,
 )
 
+BuildQuery = Callable[[ProbeFacts], QueryCommand]
+"""Builds the command for the sub-commands that a CVM's CLI has."""
+
 CommandObserver = Callable[[str, str, str, float], None]
 """Called with CVM, command, result and seconds after each command."""
 
 
 @dataclass(frozen=True, slots=True)
-class Proved:
+class ProvedConnection:
     """A connection on which a probe found a real shell and the tools. `connection` is its number in the pool."""
 
     connection: int
@@ -44,7 +47,7 @@ class Proved:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An answer to a look: which CVM gave it, what was sent, and when (monotonic seconds) its last byte came."""
+    """A CVM's answer to a query. `answered_s`: this machine's monotonic clock at its last byte."""
 
     cvm: str
     look: QueryCommand
@@ -53,8 +56,8 @@ class Asked:
     answered_s: float
 
 
-def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None:
-    """The observer of a cluster that nobody watches."""
+def unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None:
+    """Observes nothing."""
 
 
 class CvmGroup:
@@ -68,7 +71,7 @@ class CvmGroup:
         tools: Tools,
         *,
         max_output_bytes: int,
-        observer: CommandObserver = _unobserved,
+        observer: CommandObserver = unobserved,
     ) -> None:
         self.name = name
         self.hosts = {host.name: host for host in hosts}
@@ -76,16 +79,16 @@ class CvmGroup:
         self._tools = tools
         self._max_output_bytes = max_output_bytes
         self._observer = observer
-        self._proved: dict[Host, Proved] = {}
-        # When and why the last probe of a host found that nothing can be done there.
+        self._proved: dict[Host, ProvedConnection] = {}
+        # The time and the fault of a probe that found no usable shell or no tools.
         self._unfit: dict[Host, tuple[float, Fault]] = {}
-        self._probing: dict[Host, asyncio.Task[Proved]] = {}
+        self._probing: dict[Host, asyncio.Task[ProvedConnection]] = {}
         self._last_good: str | None = None
 
-    async def ask(self, build: Callable[[ProbeFacts], QueryCommand], *, prefer: str | None = None) -> Asked:
-        """The answer of the first CVM that gives one; a look may be repeated, so every failure leads to the next CVM.
+    async def ask(self, build: BuildQuery, *, prefer: str | None = None) -> Asked:
+        """The answer of the first CVM that gives one: after any failure the next CVM is asked.
 
-        `build` makes the text for what a CVM's CLI offers. Raises a Fault that names each CVM's cause.
+        Raises a Fault that names the cause of each CVM.
         """
         causes: list[tuple[str, Fault]] = []
         for cvm in self._order(prefer):
@@ -96,17 +99,17 @@ class CvmGroup:
                 continue
             self._last_good = cvm
             return asked
-        raise _why_nobody_answered(self.name, causes)
+        raise _no_cvm_answered(self.name, causes)
 
     async def change(self, cvm: str, name: str, text: str, *, timeout_s: float) -> CommandResult:
-        """Sends a changing text once, to exactly this CVM, on a proved connection. Raises NotSent, Unanswered."""
+        """Sends a change once, to exactly this CVM, on a proved connection. Raises NotSent, Unanswered."""
         host = self.hosts.get(cvm)
         if host is None:
-            raise NotSent(FaultCode.CVM_UNREACHABLE, f"{cvm} is no CVM of {self.name} any more")
+            raise NotSent(FaultCode.CVM_UNREACHABLE, f"{cvm} is not a CVM of {self.name} any more")
         return (await self._run_proved(host, lambda _: QueryCommand(name, text, timeout_s)))[1]
 
-    async def probe(self, cvm: str) -> Proved:
-        """Proves the CVM anew. Raises a Fault with the cause: unreachable, host key, login, shell or tools."""
+    async def probe(self, cvm: str) -> ProvedConnection:
+        """Probes the CVM again. Raises a Fault with the cause: unreachable, host key, login, shell or tools."""
         host = self.hosts[cvm]
         self._proved.pop(host, None)
         return await self._prove(host)
@@ -121,29 +124,27 @@ class CvmGroup:
         first = [cvm for cvm in (prefer, self._last_good) if cvm in self.hosts]
         return list(dict.fromkeys([*filter(None, first), *self.hosts]))
 
-    async def _ask_one(self, cvm: str, build: Callable[[ProbeFacts], QueryCommand]) -> Asked:
+    async def _ask_one(self, cvm: str, build: BuildQuery) -> Asked:
         look, answer, facts = await self._run_proved(self.hosts[cvm], build)
         if is_gateway_down(answer.stdout) or is_gateway_down(answer.stderr):
             raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
         return Asked(cvm, look, answer, facts, time.monotonic())
 
-    async def _run_proved(
-        self, host: Host, build: Callable[[ProbeFacts], QueryCommand]
-    ) -> tuple[QueryCommand, CommandResult, ProbeFacts]:
-        """Nothing was sent when the connection was replaced, so then the new one is proved and the text sent there."""
+    async def _run_proved(self, host: Host, build: BuildQuery) -> tuple[QueryCommand, CommandResult, ProbeFacts]:
+        """Nothing was sent when the connection was replaced, so the text goes over the new one, after a probe."""
         for last_try in (False, True):
             proved = await self._prove(host)
             look = build(proved.facts)
             try:
-                return look, await self._run(host, look.name, look.text, look.timeout_s, proved), proved.facts
+                return look, await self._run(host, look, proved), proved.facts
             except ConnectionReplaced:
                 self._forget(host, proved)
                 if last_try:
                     raise
         raise AssertionError("the last try raises")
 
-    async def _prove(self, host: Host) -> Proved:
-        """The proof of the present connection; all who ask meanwhile wait for the same probe."""
+    async def _prove(self, host: Host) -> ProvedConnection:
+        """The proof of the present connection; concurrent callers wait for the same probe."""
         known = self._proved.get(host)
         if known is not None:
             return known
@@ -154,22 +155,22 @@ class CvmGroup:
             task.add_done_callback(lambda done: self._probed(host, done))
         return await asyncio.shield(task)
 
-    def _probed(self, host: Host, task: asyncio.Task[Proved]) -> None:
+    def _probed(self, host: Host, task: asyncio.Task[ProvedConnection]) -> None:
         self._probing.pop(host, None)
         if not task.cancelled():
-            # Read here too, as all who waited for it may have been cancelled.
+            # Every waiter may have been cancelled: reading the exception here keeps it out of the error log.
             task.exception()
 
-    async def _probe(self, host: Host) -> Proved:
+    async def _probe(self, host: Host) -> ProvedConnection:
         look = probe(self._tools)
         try:
-            answer = await self._run(host, look.name, look.text, look.timeout_s, None)
+            answer = await self._run(host, look, None)
         except Unanswered as lost:
-            # A probe changes nothing, so whether it ran does not matter.
+            # A probe changes nothing, so it is safe to say that it was not sent.
             raise NotSent(lost.code, lost.message) from lost
         facts = read_probe(answer.stdout)
         if not facts.shell_ok:
-            # sshd looks up the login shell once per login, so a shell that is allowed later on needs a new one.
+            # sshd looks up the login shell once per login, so another shell needs another login.
             self._pool.retire(host)
             message = f"bash access is disabled on this CVM ({host.name}); see KB-19114"
             raise self._remember_unfit(host, NotSent(FaultCode.CVM_SHELL_DISABLED, message))
@@ -178,7 +179,7 @@ class CvmGroup:
             message = f"{', '.join(missing)} not found on {host.name}"
             raise self._remember_unfit(host, NotSent(FaultCode.CVM_TOOLS_MISSING, message))
         self._unfit.pop(host, None)
-        proved = Proved(answer.connection, facts)
+        proved = ProvedConnection(answer.connection, facts)
         self._proved[host] = proved
         return proved
 
@@ -186,18 +187,18 @@ class CvmGroup:
         self._unfit[host] = (time.monotonic(), fault)
         return fault
 
-    def _forget(self, host: Host, proved: Proved) -> None:
+    def _forget(self, host: Host, proved: ProvedConnection) -> None:
         if self._proved.get(host) is proved:
             del self._proved[host]
 
-    async def _run(self, host: Host, name: str, text: str, timeout_s: float, proved: Proved | None) -> CommandResult:
+    async def _run(self, host: Host, command: QueryCommand, proved: ProvedConnection | None) -> CommandResult:
         begun_s = time.monotonic()
         result = "error"
         try:
             answer = await self._pool.run(
                 host,
-                text,
-                timeout_s=timeout_s,
+                command.text,
+                timeout_s=command.timeout_s,
                 max_output_bytes=self._max_output_bytes if proved is not None else _PROBE_MAX_BYTES,
                 only_on=proved.connection if proved is not None else None,
             )
@@ -207,7 +208,7 @@ class CvmGroup:
             result = fault.code.value
             raise
         finally:
-            self._observer(host.name, name, result, time.monotonic() - begun_s)
+            self._observer(host.name, command.name, result, time.monotonic() - begun_s)
 
 
 def _is_known(state: HostState | None) -> bool:
@@ -226,9 +227,9 @@ def _state_of(
     return CvmState(cvm, True, time_at(state.checked_s))
 
 
-def _why_nobody_answered(cluster: str, causes: list[tuple[str, Fault]]) -> Fault:
+def _no_cvm_answered(cluster: str, causes: list[tuple[str, Fault]]) -> Fault:
     codes = {cause.code for _, cause in causes}
-    code = next((code for code in _TELLING if code in codes), FaultCode.CVM_UNREACHABLE)
+    code = next((code for code in _WORST_FIRST if code in codes), FaultCode.CVM_UNREACHABLE)
     if code in {FaultCode.COMMAND_TIMEOUT, FaultCode.GATEWAY_DOWN} and len(codes) > 1:
         code = FaultCode.CVM_UNREACHABLE
     said = "; ".join(f"{cvm}: {cause.message}" for cvm, cause in causes)

@@ -1,6 +1,6 @@
-"""What an operator wants to know before the first renewal: for each CVM, what works, what does not, and what to do.
+"""The doctor checks before the first renewal what works on each CVM, and says how to fix the rest.
 
-Everything here only looks; nothing on a cluster is changed.
+It changes nothing on a cluster.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -9,22 +9,12 @@ from dataclasses import dataclass
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import VmToolsEntity
 from app.settings import Settings
-from app.ssh.cvm import Proved
+from app.ssh.cvm import unobserved
 from app.ssh.host import PoolLimits
 from app.ssh.pool import Pool
 from app.work.clusters.client import ClusterClient
 
-# Which checks a fault of a connection says to have passed: they are tried in this order.
-_REACHED_BUT = {
-    FaultCode.SSH_HOST_KEY_MISMATCH: 1,
-    FaultCode.SSH_AUTH_FAILED: 2,
-    FaultCode.CVM_SHELL_DISABLED: 3,
-    FaultCode.COMMAND_TIMEOUT: 3,
-    FaultCode.OUTPUT_TOO_LARGE: 3,
-    FaultCode.ANSWER_LOST: 3,
-    FaultCode.CVM_TOOLS_MISSING: 4,
-}
-# The rules of these faults send an operator to the doctor, or cannot know which file and which table are meant.
+# The actions of these faults name the doctor, or cannot name the file and the table.
 _NEXT_STEPS = {
     FaultCode.CVM_UNREACHABLE: "Check that {cvm} is up, its address, and what is between; SSH must get through.",
     FaultCode.SSH_HOST_KEY_MISMATCH: "Compare `ngt-renewal hosts scan {cvm}` with what the cluster's administrator "
@@ -33,7 +23,17 @@ _NEXT_STEPS = {
     "the tools on the PATH.",
 }
 _CHECKS = ("reachable", "host key", "login", "bash shell", "tools found")
-# What is asked of the CLI for every renewal, by the name of the setting that replaces it.
+# The check that fails with the fault; the checks before it have passed, and any other fault fails the first one.
+_FAILED_CHECK = {
+    FaultCode.SSH_HOST_KEY_MISMATCH: "host key",
+    FaultCode.SSH_AUTH_FAILED: "login",
+    FaultCode.CVM_SHELL_DISABLED: "bash shell",
+    FaultCode.COMMAND_TIMEOUT: "bash shell",
+    FaultCode.OUTPUT_TOO_LARGE: "bash shell",
+    FaultCode.ANSWER_LOST: "bash shell",
+    FaultCode.CVM_TOOLS_MISSING: "tools found",
+}
+# The sub-commands that every renewal needs, by the setting that replaces each one.
 _SUB_COMMANDS = {
     "delete": "delete_vm_tools_entity",
     "create": "create_vm_tools_entity",
@@ -45,7 +45,7 @@ _REFRESH = "refresh_vm_tools_entity"
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check: `good` None means a remark; `next_step` says what to do about a bad one."""
+    """One check: `good` None means a remark; `next_step` says how to fix a bad one."""
 
     where: str
     what: str
@@ -54,7 +54,7 @@ class CheckResult:
 
 
 async def examine(settings: Settings) -> AsyncIterator[CheckResult]:
-    """The findings on every cluster and CVM of the configuration, as they come."""
+    """Checks every cluster and CVM of the configuration, and yields each result when it is known."""
     limits = settings.limits
     pool = Pool(PoolLimits(connect_timeout_s=limits.connect_timeout_s, login_timeout_s=limits.login_timeout_s))
     try:
@@ -62,45 +62,39 @@ async def examine(settings: Settings) -> AsyncIterator[CheckResult]:
             if (fault := cluster.auto_renew.fault_of_windows()) is not None:
                 step = "Open the windows more often, or raise `before_days`."
                 yield CheckResult(name, fault, good=None, next_step=step)
-            worked = ClusterClient(name, cluster, limits, pool, _unobserved)
-            findings: list[CheckResult] = []
-            for cvm in worked.ssh.hosts:
-                async for finding in _examine_cvm(worked, cvm):
-                    findings.append(finding)
-                    yield finding
-            if any(finding.what == _CHECKS[-1] and finding.good for finding in findings):
-                yield await _listing(worked)
-            if any(finding.what.startswith(_OFFERED) for finding in findings):
-                async for finding in _query(worked):
-                    yield finding
+            client = ClusterClient(name, cluster, limits, pool, unobserved)
+            results: list[CheckResult] = []
+            for cvm in client.ssh.hosts:
+                for result in await _check_cvm(client, cvm):
+                    results.append(result)
+                    yield result
+            if any(result.what == _CHECKS[-1] and result.good for result in results):
+                yield await _check_listing(client)
+            if any(result.what.startswith(_OFFERED) for result in results):
+                for result in await _check_query(client):
+                    yield result
     finally:
         await pool.close()
 
 
-def _unobserved(_cvm: str, _command: str, _result: str, _seconds: float) -> None:
-    """The doctor prints its findings; metrics are the service's."""
-
-
-async def _examine_cvm(cluster: ClusterClient, cvm: str) -> AsyncIterator[CheckResult]:
+async def _check_cvm(cluster: ClusterClient, cvm: str) -> list[CheckResult]:
     where = f"{cluster.name} {cvm}"
     try:
         proved = await cluster.ssh.probe(cvm)
     except Fault as fault:
-        passed = _REACHED_BUT.get(fault.code, 0)
-        for check in _CHECKS[:passed]:
-            yield CheckResult(where, check, good=True)
+        failed = _FAILED_CHECK.get(fault.code, _CHECKS[0])
         names = {"cvm": cvm, "cluster": cluster.name, "known_hosts": cluster.settings.known_hosts}
         step = _NEXT_STEPS[fault.code].format(**names) if fault.code in _NEXT_STEPS else fault.rule.action
-        yield CheckResult(where, f"{_CHECKS[passed]}: {fault.message}", good=False, next_step=step)
-        return
-    for check in _CHECKS:
-        yield CheckResult(where, check, good=True)
-    for finding in _sub_commands(where, cluster, proved):
-        yield finding
+        return [*_passed(where, before=failed), CheckResult(where, f"{failed}: {fault.message}", False, step)]
+    return [*_passed(where), *_check_sub_commands(where, cluster, proved.facts.sub_commands)]
 
 
-def _sub_commands(where: str, cluster: ClusterClient, proved: Proved) -> Iterator[CheckResult]:
-    offered = proved.facts.sub_commands
+def _passed(where: str, *, before: str | None = None) -> list[CheckResult]:
+    checks = _CHECKS if before is None else _CHECKS[: _CHECKS.index(before)]
+    return [CheckResult(where, check, good=True) for check in checks]
+
+
+def _check_sub_commands(where: str, cluster: ClusterClient, offered: frozenset[str]) -> Iterator[CheckResult]:
     given = cluster.settings.commands.overrides()
     table = f"[clusters.{cluster.name}.commands]"
     if missing := [name for key, name in _SUB_COMMANDS.items() if name not in offered and key not in given]:
@@ -116,7 +110,7 @@ def _sub_commands(where: str, cluster: ClusterClient, proved: Proved) -> Iterato
         yield CheckResult(where, _OFFERED + (", ".join(sorted(offered)) or "none are named"), good=True)
 
 
-async def _listing(cluster: ClusterClient) -> CheckResult:
+async def _check_listing(cluster: ClusterClient) -> CheckResult:
     try:
         listing = await cluster.listing(max_age_s=0.0)
     except Fault as fault:
@@ -125,17 +119,17 @@ async def _listing(cluster: ClusterClient) -> CheckResult:
     return CheckResult(cluster.name, f"listing: {guests} guest VMs, by {listing.cvm}", good=True)
 
 
-async def _query(cluster: ClusterClient) -> AsyncIterator[CheckResult]:
+async def _check_query(cluster: ClusterClient) -> list[CheckResult]:
     try:
         query = await cluster.query()
     except Fault as fault:
-        yield CheckResult(cluster.name, f"query: {fault.message}", good=False, next_step=fault.rule.action)
-        return
-    yield CheckResult(cluster.name, f"query: {len(query.entities)} VM tools entities, by {query.cvm}", good=True)
-    yield _provable(cluster.name, cluster, tuple(query.entities.values()))
+        return [CheckResult(cluster.name, f"query: {fault.message}", good=False, next_step=fault.rule.action)]
+    found = CheckResult(cluster.name, f"query: {len(query.entities)} VM tools entities, by {query.cvm}", good=True)
+    return [found, _check_proof(cluster, tuple(query.entities.values()))]
 
 
-def _provable(where: str, cluster: ClusterClient, entities: tuple[VmToolsEntity, ...]) -> CheckResult:
+def _check_proof(cluster: ClusterClient, entities: tuple[VmToolsEntity, ...]) -> CheckResult:
+    where = cluster.name
     dated = sum(entity.client_cert_expiry_date is not None for entity in entities)
     if dated or cluster.settings.guests:
         ways = [f"client_cert_expiry_date is shown for {dated} of {len(entities)}"]

@@ -1,16 +1,14 @@
-"""One configured cluster as the work sees it: its listing, shared by all jobs, and looks at one VM's entity."""
+"""The client of one configured cluster: a listing that all jobs share, and queries for VM tools entities."""
 
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
-from app.ngt.renewal.progress import Rules
 from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.entities import find_entities
 from app.ngt.tools.ncli_vms import read_vm_listing
@@ -24,19 +22,18 @@ from app.ngt.tools.query_commands import (
     read_query,
 )
 from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
-from app.settings import ClusterSettings, GuestSettings, Limits, split_address
-from app.ssh.cvm import Asked, CommandObserver, CvmGroup
-from app.ssh.host import Host
+from app.settings import ClusterSettings, Limits
+from app.ssh.cvm import Asked, BuildQuery, CommandObserver, CvmGroup
 from app.ssh.pool import Pool
 from app.store.jobs.slots import SlotRules
 from app.store.records.claims import NewExchange
 from app.work.clusters.database_clock import DatabaseClock
+from app.work.clusters.rules import cvm_host, renewal_rules
 
-_Read = TypeVar("_Read")
+_Parsed = TypeVar("_Parsed")
 _LARGE = 128 * 1024
-# Several would not be faster together, and the loop would have to wait for each of them.
-_READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
-_VERIFY_TIMEOUTS = ("verify_timeout_ssh_s", "verify_timeout_manual_s")
+# More threads would not parse faster, and the loop would have to wait for each of them.
+_PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
 _LISTED_AS_ABSENT = "(the VM is not in the answer)"
 
 
@@ -53,20 +50,20 @@ class Listing:
 
     @property
     def asked_s(self) -> float:
-        """When it was asked for: what happened from then on it perhaps does not show."""
+        """The time of the request: the answer may omit later changes."""
         return self.read_s - self.duration_s
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """VM tools entities of a cluster, the CVM that showed them, and its clock against ours.
+    """The wanted VM tools entities, the CVM that listed them, and its clock against ours.
 
-    `entities` are those that were wanted, `others` how many more were listed. `cvm_ahead_s`: the CVM's Unix time minus
-    the monotonic reading `read_s` of this machine.
+    `other_count`: the number of other entities in the list. `cvm_ahead_s`: the CVM's Unix time minus the monotonic
+    reading `read_s` of this machine.
     """
 
     entities: Mapping[VmUuid, VmToolsEntity]
-    others: int
+    other_count: int
     cvm: str
     cvm_ahead_s: float
     read_s: float
@@ -75,12 +72,12 @@ class Query:
 
     @property
     def asked_s(self) -> float:
-        """When it was asked for: what happened from then on it perhaps does not show."""
+        """The time of the request: the answer may omit later changes."""
         return self.read_s - self.asked.answer.duration_s
 
 
 class ClusterClient:
-    """A cluster of the configuration, and its CVMs."""
+    """A cluster of the configuration, with its CVMs, its rules and its cached listing."""
 
     def __init__(
         self, name: str, settings: ClusterSettings, limits: Limits, pool: Pool, observer: CommandObserver
@@ -90,37 +87,37 @@ class ClusterClient:
         self.limits = limits
         self.tools = Tools(**settings.commands.overrides())
         self.slots = SlotRules(settings.max_running, settings.one_until_proved)
-        self.rules = _rules(settings, limits, self.tools)
+        self.rules = renewal_rules(settings, limits, self.tools)
         self.ssh = CvmGroup(
             name,
-            [_cvm_host(settings, cvm) for cvm in settings.cvms],
+            [cvm_host(settings, cvm) for cvm in settings.cvms],
             pool,
             self.tools,
             max_output_bytes=limits.max_output_bytes,
             observer=observer,
         )
         self._listing: Listing | None = None
-        self._reading: asyncio.Task[Listing] | None = None
+        self._listing_task: asyncio.Task[Listing] | None = None
 
     async def listing(self, *, max_age_s: float) -> Listing:
-        """A listing not older than `max_age_s`; all who ask while one is read share it. Raises a Fault."""
+        """A listing not older than `max_age_s`; concurrent callers share one request. Raises a Fault."""
         listing = self._listing
         if listing is not None and time.monotonic() - listing.read_s <= max_age_s:
             return listing
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read_listing())
-            self._reading.add_done_callback(self._listing_read)
-        return await asyncio.shield(self._reading)
+        if self._listing_task is None:
+            self._listing_task = asyncio.get_running_loop().create_task(self._read_listing())
+            self._listing_task.add_done_callback(self._listing_read)
+        return await asyncio.shield(self._listing_task)
 
     def _listing_read(self, reading: asyncio.Task[Listing]) -> None:
-        self._reading = None
+        self._listing_task = None
         if not reading.cancelled():
-            # Read here too, as all who waited for it may have been cancelled: a stop is no error of the log.
+            # Every waiter may have been cancelled: reading the exception here keeps a stop out of the error log.
             reading.exception()
 
     async def _read_listing(self) -> Listing:
         look = list_vms(self.tools, self.limits.listing_timeout_s)
-        self._listing = await self._first_understood(lambda _: look, self._listing_of)
+        self._listing = await self._ask_until_parsed(lambda _: look, self._listing_of)
         return self._listing
 
     def _listing_of(self, asked: Asked) -> Listing:
@@ -128,7 +125,7 @@ class ClusterClient:
         answer = read_listing(stdout)
         if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.listing_timeout_s)
-        # Stdout first; an older CVM may mix the streams, so both together when stdout alone says nothing.
+        # An older CVM may mix the streams, so both are parsed when stdout alone is blank.
         if answer.is_blank:
             records = read_vm_listing(f"{stdout[answer.begin : answer.end]}\n{asked.answer.stderr}")
         else:
@@ -142,12 +139,16 @@ class ClusterClient:
             exit_status=asked.answer.exit_status,
         )
 
-    async def _first_understood(
-        self, build: Callable[[ProbeFacts], QueryCommand], read: Callable[[Asked], _Read], *, prefer: str | None = None
-    ) -> _Read:
-        """What the first CVM says whose answer is understood. Raises the first one's Fault when none is.
+    async def _ask_until_parsed(
+        self,
+        build: BuildQuery,
+        parse: Callable[[Asked], _Parsed],
+        *,
+        prefer: str | None = None,
+    ) -> _Parsed:
+        """The first answer that can be parsed. Raises the Fault of the first CVM when no CVM gives one.
 
-        A CVM that hangs or babbles is passed over like one that is down.
+        A CVM whose answer cannot be parsed is skipped like a CVM that is down.
         """
         causes: dict[str, Fault] = {}
         for cvm in dict.fromkeys((prefer, *self.ssh.hosts)):
@@ -157,16 +158,13 @@ class ClusterClient:
             if asked.cvm in causes:
                 continue
             try:
-                return await _read_aside(read, asked)
+                return await _parse_in_thread(parse, asked)
             except Fault as cause:
                 causes[asked.cvm] = cause
         raise next(iter(causes.values()))
 
     async def query(self, wanted: Collection[VmUuid] | None = None, *, prefer: str | None = None) -> Query:
-        """The VM tools entities of the `wanted` VMs (None: of all), from whichever CVM answers.
-
-        Raises a Fault, also when the answer is torn.
-        """
+        """The VM tools entities of the `wanted` VMs (None: of all VMs). Raises a Fault, also for a torn answer."""
 
         def build(facts: ProbeFacts) -> QueryCommand:
             tools = self.tools.with_query_of(facts.sub_commands)
@@ -178,7 +176,7 @@ class ClusterClient:
                 )
             return query_entities(tools, self.limits.look_timeout_s)
 
-        return await self._first_understood(build, lambda asked: self._query_of(asked, wanted), prefer=prefer)
+        return await self._ask_until_parsed(build, lambda asked: self._query_of(asked, wanted), prefer=prefer)
 
     def _query_of(self, asked: Asked, wanted: Collection[VmUuid] | None) -> Query:
         answer = read_query(asked.answer.stdout)
@@ -191,7 +189,7 @@ class ClusterClient:
         found = find_entities(answer.body, wanted)
         return Query(
             entities=found.entities,
-            others=found.other_count,
+            other_count=found.other_count,
             cvm=asked.cvm,
             cvm_ahead_s=answer.clock_s - asked.answered_s,
             read_s=asked.answered_s,
@@ -199,16 +197,12 @@ class ClusterClient:
             asked=asked,
         )
 
-    def guest_host(self, guest: GuestSettings, address: str) -> Host:
-        """Where to log in for this guest."""
-        return Host(address, guest.port, guest.username, guest.key_file, guest.known_hosts, sessions=2)
 
-
-async def _read_aside(read: Callable[[Asked], _Read], asked: Asked) -> _Read:
-    """What `read` makes of the answer. A listing may have megabytes, and the loop serves others meanwhile."""
+async def _parse_in_thread(parse: Callable[[Asked], _Parsed], asked: Asked) -> _Parsed:
+    """A listing may have megabytes, and the loop serves other requests meanwhile."""
     if len(asked.answer.stdout) < _LARGE:
-        return read(asked)
-    return await asyncio.get_running_loop().run_in_executor(_READER, read, asked)
+        return parse(asked)
+    return await asyncio.get_running_loop().run_in_executor(_PARSER, parse, asked)
 
 
 def _took_too_long(asked: Asked, limit_s: float) -> Fault:
@@ -221,31 +215,12 @@ def _offers_refresh(tools: Tools, facts: ProbeFacts) -> bool:
     return tools.refresh != Tools().refresh or "refresh_vm_tools_entity" in facts.sub_commands
 
 
-def _cvm_host(settings: ClusterSettings, cvm: str) -> Host:
-    address, port = split_address(cvm)
-    known_hosts = Path(settings.known_hosts)
-    sessions = settings.sessions_per_connection
-    return Host(address, port, settings.username, settings.key_file, known_hosts, sessions=sessions)
-
-
-def _rules(settings: ClusterSettings, limits: Limits, tools: Tools) -> Rules:
-    """The limits that a renewal needs have the names of the limits of the configuration."""
-    timeouts = {} if settings.verify_timeout_s is None else dict.fromkeys(_VERIFY_TIMEOUTS, settings.verify_timeout_s)
-    return Rules(
-        mode=settings.mode,
-        restart_agent=settings.restart_agent,
-        accept_unverified=settings.accept_unverified,
-        tools=tools,
-        **limits.model_dump(include=set(Rules.__slots__)) | timeouts,
-    )
-
-
 def sent_of_query(query: Query, vm_uuid: VmUuid, step: str, clock: DatabaseClock) -> NewExchange:
     """The exchange for the job's log: of all the entities only this VM's is shown."""
     body = query.asked.answer.stdout
     entity = query.entities.get(vm_uuid)
     shown = _block_of(body, vm_uuid) if entity is not None else _LISTED_AS_ABSENT
-    others = query.others + len(query.entities) - (entity is not None)
+    others = query.other_count + len(query.entities) - (entity is not None)
     return NewExchange(
         step=step,
         place=query.cvm,

@@ -46,6 +46,7 @@ from app.store.inventory.vms import Vms
 from app.store.records.claims import NewExchange, StepDone
 from app.work.clusters.client import ClusterClient, Listing, Query, sent_of_query
 from app.work.clusters.database_clock import DatabaseClock
+from app.work.clusters.rules import guest_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ class Actions:
         query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
         sent.append(sent_of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
-        if entity is None and not query.others and not p.delete_begun:
+        if entity is None and not query.other_count and not p.delete_begun:
             await _must_be_without_ngt(cluster, p)
         return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
 
@@ -229,7 +230,7 @@ class Actions:
         if found is None:
             raise Fault(FaultCode.GUEST_NOT_REACHED, f"no SSH access to the guest of VM {p.vm.name!r} is configured")
         guest, address = found
-        return guest, cluster.guest_host(guest, address)
+        return guest, guest_host(guest, address)
 
     # Changing.
 

@@ -58,6 +58,6 @@ class PickupPoller:
             record = listing.vms.get(vm_uuid)
             power = record.power if record is not None else PowerState.UNKNOWN
             # A query that lists nobody says nothing about this VM; only a look of its own decides that.
-            if query.entities or query.others:
+            if query.entities or query.other_count:
                 sightings[vm_uuid] = Sighting(at, query.entities.get(vm_uuid), power)
         return sightings

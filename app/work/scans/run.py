@@ -23,6 +23,7 @@ from app.store.records.scans import ScanCounts, ScanOutcome
 from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
 from app.work.clusters.client import ClusterClient, Listing
 from app.work.clusters.database_clock import DatabaseClock
+from app.work.clusters.rules import guest_host
 from app.work.scans.guests import AskedGuest, GuestRead, read_guests
 from app.work.scans.snapshot import ClusterSnapshot, guest_fault_of, observation_of, with_entities, without_entities
 
@@ -140,7 +141,7 @@ class Scanner:
         known = await self._inventory.known_entities(cluster.name)
         try:
             query = await cluster.query([vm.vm_uuid for vm in vms])
-            refuse_empty_query(vms, query.entities, query.others, known)
+            refuse_empty_query(vms, query.entities, query.other_count, known)
         except Fault as fault:
             return without_entities(listing, vms, claim, fault, known, clock)
         return with_entities(listing, vms, claim, query, clock)
@@ -156,7 +157,7 @@ class Scanner:
         if not is_worth_asking(vm, has_entity=look.has_entity(vm.vm_uuid)):
             return None
         found = cluster.settings.guest_for(vm.name, vm.addresses)
-        return None if found is None else AskedGuest(vm, found[0], cluster.guest_host(*found))
+        return None if found is None else AskedGuest(vm, found[0], guest_host(*found))
 
     async def _read_guests(
         self, cluster: ClusterClient, claim: ScanClaim, look: ClusterSnapshot, clock: DatabaseClock
