@@ -14,14 +14,14 @@ from app.api.auto_renew.schemas import (
     PlannedRenewal,
 )
 from app.api.callers.authorization import CallerDep
-from app.api.clusters.routes import shown_cluster
+from app.api.clusters.routes import cluster_response
 from app.api.clusters.schemas import Cluster
 from app.api.http.cluster_access import get_cluster
 from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer
 from app.ngt.auto_renew.messages import reason_of, sentences_of
 from app.ngt.auto_renew.plan import AutoPlan, AutoRules, Planned, Skipped, plan_renewals
 from app.ngt.errors import FaultCode as C
@@ -50,7 +50,7 @@ async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster:
     rules = configured.auto_renew.rules()
     # Some thousand VMs take a moment, in which other requests go on.
     plan = await asyncio.to_thread(plan_renewals, rules, sight.now, sight.known.candidates, sight.known.started_at)
-    return json_answer(_shown(cluster, configured, rules, sight, plan))
+    return json_answer(_plan_response(cluster, configured, rules, sight, plan))
 
 
 @router.post(
@@ -64,41 +64,34 @@ async def resume_auto_renew(caller: CallerDep, services: ServicesDep, cluster: C
     """After the service stopped them by itself, because several in a row failed. Otherwise this is harmless."""
     configured = get_cluster(services.settings, caller, cluster)
     await services.clusters.ensure([cluster])
-    return json_answer(shown_cluster(cluster, configured, await services.clusters.resume_auto_renew(cluster)))
+    return json_answer(cluster_response(cluster, configured, await services.clusters.resume_auto_renew(cluster)))
 
 
-def _shown(
+def _plan_response(
     name: str, configured: ClusterSettings, rules: AutoRules, sight: PlannerInput, plan: AutoPlan
 ) -> AutoRenewPlan:
-    settings, stopped = configured.auto_renew, sight.stopped_at is not None
-    next_opening = plan.upcoming[0] if plan.upcoming else None
+    settings, upcoming = configured.auto_renew, plan.upcoming[0] if plan.upcoming else None
     counts = Counter(one.opening for one in plan.planned if one.opening is not None)
-    return AutoRenewPlan(
+    return from_record(
+        AutoRenewPlan,
+        rules,
         cluster=name,
         enabled=settings.enabled,
-        stopped=stopped,
-        stopped_at=known(sight.stopped_at),
-        stopped_reason=known(sight.standing.stopped_because),
+        stopped=sight.stopped_at is not None,
+        stopped_at=sight.stopped_at,
+        stopped_reason=sight.standing.stopped_because,
         made_at=plan.now,
-        sentences=list(sentences_of(name, rules, plan, sight.standing)),
-        before_days=rules.before_days,
-        at_most_per_day=rules.at_most_per_day,
-        at_most_at_once=rules.at_most_at_once,
+        sentences=sentences_of(name, rules, plan, sight.standing),
         stop_after_failures=settings.stop_after_failures,
         restart_agent=settings.restart_agent or configured.restart_agent,
-        windows=[
-            AutoRenewWindow(cron=window.cron, duration_minutes=window.duration_minutes, time_zone=window.time_zone)
-            for window in rules.windows
-        ],
-        include=list(rules.include),
-        exclude=list(rules.exclude),
+        windows=[from_record(AutoRenewWindow, window) for window in rules.windows],
         open_now=plan.present is not None,
-        next_opens_at=known(next_opening.opens_at if next_opening is not None else None),
-        next_closes_at=known(next_opening.closes_at if next_opening is not None else None),
+        next_opens_at=None if upcoming is None else upcoming.opens_at,
+        next_closes_at=None if upcoming is None else upcoming.closes_at,
         started_today=plan.started_today,
-        needed_per_day=known(plan.needed_per_day),
+        needed_per_day=plan.needed_per_day,
         openings=[
-            AutoRenewOpening(opens_at=opening.opens_at, closes_at=opening.closes_at, renewals=count)
+            from_record(AutoRenewOpening, opening, renewals=count)
             for opening, count in list(counts.items())[:MOST_SHOWN]
         ],
         planned_count=len(plan.planned),
@@ -111,24 +104,17 @@ def _shown(
 
 
 def _planned(one: Planned, rules: AutoRules, plan: AutoPlan) -> PlannedRenewal:
-    opening = one.opening
-    return PlannedRenewal(
+    return from_record(
+        PlannedRenewal,
+        one,
         vm_uuid=one.vm.vm_uuid,
-        vm_name=known(one.vm.name),
-        not_after=one.not_after,
-        certificate_source=known(one.vm.source),
-        planned_from=known(opening.opens_at if opening is not None else None),
-        planned_until=known(opening.closes_at if opening is not None else None),
-        in_time=one.in_time,
+        vm_name=one.vm.name,
+        certificate_source=one.vm.source,
+        planned_from=None if one.opening is None else one.opening.opens_at,
+        planned_until=None if one.opening is None else one.opening.closes_at,
         reason=reason_of(rules, one, plan.now),
     )
 
 
 def _left_out(one: Skipped) -> LeftOutVm:
-    return LeftOutVm(
-        vm_uuid=one.vm.vm_uuid,
-        vm_name=known(one.vm.name),
-        not_after=known(one.vm.not_after),
-        reason_code=one.because,
-        reason=one.sentence,
-    )
+    return from_record(LeftOutVm, one.vm, vm_name=one.vm.name, reason_code=one.because, reason=one.sentence)

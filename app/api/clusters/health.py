@@ -1,7 +1,6 @@
 """How a cluster is, from what the workers have found: asking it costs the cluster nothing."""
 
 from fastapi import APIRouter, Response
-from pydantic import MISSING
 
 from app.api.callers.authorization import CallerDep
 from app.api.clusters.schemas import ClusterHealth, CvmHealth
@@ -10,7 +9,7 @@ from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import CvmState
 from app.store.clusters.health import ClusterHealthRecord, read_health
@@ -32,39 +31,34 @@ async def get_cluster_health(caller: CallerDep, services: ServicesDep, cluster: 
     """
     configured = get_cluster(services.settings, caller, cluster)
     health = await read_health(services.database, cluster)
-    return json_answer(_shown(cluster, configured.cvms, health))
+    return json_answer(_health_response(cluster, configured.cvms, health))
 
 
-def _shown(name: str, cvms: tuple[str, ...], health: ClusterHealthRecord) -> ClusterHealth:
+def _health_response(name: str, cvms: tuple[str, ...], health: ClusterHealthRecord) -> ClusterHealth:
     found = [(cvm, health.cvms.get(cvm)) for cvm in cvms]
     states = [cvm.is_up for _, cvm in found if cvm is not None]
-    return ClusterHealth(
+    return from_record(
+        ClusterHealth,
+        health,
         name=name,
-        reachable=any(states) if states else MISSING,
-        cvms=[_shown_cvm(address, cvm) for address, cvm in found],
-        scanned_at=known(health.scanned_at),
-        scan_failed_at=known(health.scan_fault_at),
-        scan_error_code=known(health.scan_fault_code),
-        scan_error_message=known(health.scan_fault),
-        scanning=health.scanning,
+        reachable=any(states) if states else None,
+        cvms=[_cvm_response(address, cvm) for address, cvm in found],
+        scan_failed_at=health.scan_fault_at,
+        scan_error_code=health.scan_fault_code,
+        scan_error_message=health.scan_fault,
         paused=health.paused_at is not None,
-        paused_at=known(health.paused_at),
-        paused_by=known(health.paused_by),
-        pause_reason=known(health.pause_reason),
-        open_jobs=health.open_jobs,
-        stranded_vms=health.stranded_vms,
-        vms_awaiting_pickup=health.vms_awaiting_pickup,
     )
 
 
-def _shown_cvm(address: str, cvm: CvmState | None) -> CvmHealth:
+def _cvm_response(address: str, cvm: CvmState | None) -> CvmHealth:
     if cvm is None:
         return CvmHealth(address=address, state="unknown")
-    return CvmHealth(
+    return from_record(
+        CvmHealth,
+        cvm,
         address=address,
         state="up" if cvm.is_up else "down",
-        since_at=known(cvm.changed_at),
-        checked_at=cvm.checked_at,
-        error_code=known(cvm.fault_code),
-        error_message=known(cvm.fault),
+        since_at=cvm.changed_at,
+        error_code=cvm.fault_code,
+        error_message=cvm.fault,
     )

@@ -12,7 +12,7 @@ from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import NOTE_PATTERN, ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
 from app.store.records.clusters import ClusterRecord
@@ -40,7 +40,7 @@ async def list_clusters(caller: CallerDep, services: ServicesDep) -> Response:
     remembered = {record.name: record for record in await services.clusters.list(names)}
     return json_answer(
         ClusterList(
-            items=[shown_cluster(name, services.settings.clusters[name], remembered.get(name)) for name in names]
+            items=[cluster_response(name, services.settings.clusters[name], remembered.get(name)) for name in names]
         )
     )
 
@@ -62,7 +62,7 @@ async def pause_cluster(
     configured = get_cluster(services.settings, caller, cluster)
     await services.clusters.ensure([cluster])
     record = await services.clusters.pause(cluster, body.reason or None, caller.name)
-    return json_answer(shown_cluster(cluster, configured, record))
+    return json_answer(cluster_response(cluster, configured, record))
 
 
 @router.post(
@@ -76,40 +76,22 @@ async def resume_cluster(caller: CallerDep, services: ServicesDep, cluster: Clus
     """Also after the service paused the cluster by itself, because several renewals in a row proved nothing."""
     configured = get_cluster(services.settings, caller, cluster)
     await services.clusters.ensure([cluster])
-    return json_answer(shown_cluster(cluster, configured, await services.clusters.resume(cluster, services.wakeups)))
+    return json_answer(cluster_response(cluster, configured, await services.clusters.resume(cluster, services.wakeups)))
 
 
-def shown_cluster(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:
-    record = record or _never_used(name)
-    return Cluster(
-        name=name,
+def cluster_response(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:
+    record = record or ClusterRecord(name)
+    return from_record(
+        Cluster,
+        record,
         paused=record.paused_at is not None,
-        paused_at=known(record.paused_at),
-        paused_by=known(record.paused_by),
-        pause_reason=known(record.pause_reason),
         proven=record.proven_at is not None,
-        proven_at=known(record.proven_at),
         mode=configured.mode,
         restart_agent=configured.restart_agent,
         max_running=configured.max_running,
         auto_renew=configured.auto_renew.enabled,
         auto_renew_stopped=record.auto_stopped_at is not None,
-        auto_renew_stopped_at=known(record.auto_stopped_at),
-        auto_renew_stopped_reason=known(record.auto_stopped_reason),
+        auto_renew_stopped_at=record.auto_stopped_at,
+        auto_renew_stopped_reason=record.auto_stopped_reason,
         auto_renew_failures_in_a_row=record.auto_failures_in_a_row,
-    )
-
-
-def _never_used(name: str) -> ClusterRecord:
-    return ClusterRecord(
-        name=name,
-        paused_at=None,
-        pause_reason=None,
-        paused_by=None,
-        proven_at=None,
-        unproven_in_a_row=0,
-        watched_at=None,
-        auto_failures_in_a_row=0,
-        auto_stopped_at=None,
-        auto_stopped_reason=None,
     )

@@ -13,7 +13,7 @@ from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import NOTE_PATTERN
 from app.api.http.problems import invalid, problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.store.jobs.service_pause import PauseRecord
@@ -77,7 +77,7 @@ async def pause_service(
             too_early = body.until <= now
             said = "not in the future" if too_early else f"more than {_LONGEST_PAUSE.days} days ahead"
             raise invalid(f"The time is {said}.", "body", "until")
-    return json_answer(shown_pause(await services.pauses.pause(body.reason or None, body.until, caller.name)))
+    return json_answer(pause_response(await services.pauses.pause(body.reason or None, body.until, caller.name)))
 
 
 @router.post(
@@ -91,19 +91,11 @@ async def resume_service(caller: CallerDep, services: ServicesDep) -> Response:
     """Clusters that are paused themselves stay paused. The key must not be limited to some clusters."""
     _must_have_all_clusters(caller)
     await services.pauses.resume()
-    return json_answer(shown_pause(None))
+    return json_answer(pause_response(None))
 
 
-def shown_pause(pause: PauseRecord | None) -> ServicePause:
-    if pause is None:
-        return ServicePause(paused=False)
-    return ServicePause(
-        paused=True,
-        paused_at=pause.paused_at,
-        paused_by=pause.paused_by,
-        reason=known(pause.reason),
-        until=known(pause.until),
-    )
+def pause_response(pause: PauseRecord | None) -> ServicePause:
+    return from_record(ServicePause, pause, paused=pause is not None)
 
 
 def _must_have_all_clusters(caller: Caller) -> None:

@@ -17,7 +17,7 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import json_answer, or_missing
 from app.api.scans.scan_first import RecentScan, ScanFirstDep
 from app.ngt.diagnosis.facts import Facts
 from app.ngt.diagnosis.findings import Finding
@@ -104,7 +104,7 @@ def _shown(facts: Facts, look: RecentScan, checked_at: datetime) -> Diagnosis:
     vm, diagnosis = facts.vm, diagnose(facts, checked_at)
     return Diagnosis(
         vm_uuid=vm.vm_uuid,
-        vm_name=known(vm.name),
+        vm_name=or_missing(vm.name),
         cluster=vm.cluster,
         healthy=diagnosis.healthy,
         summary=diagnosis.summary,
@@ -113,7 +113,7 @@ def _shown(facts: Facts, look: RecentScan, checked_at: datetime) -> Diagnosis:
         look_failed=look.failure is not None,
         look_message=look.message,
         scan_id=MISSING if look.scan_id is None else str(look.scan_id),
-        seen_at=known(vm.seen_at),
+        seen_at=or_missing(vm.seen_at),
         findings=[_shown_finding(finding) for finding in diagnosis.findings],
     )
 

@@ -10,7 +10,7 @@ from app.api.http.problems import invalid, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
 from app.api.inventory.certificate_request import CertificateRequest
-from app.api.inventory.responses import no_such_vm, shown_ngt
+from app.api.inventory.responses import ngt_response, no_such_vm
 from app.api.inventory.schemas import VmNgt
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
@@ -50,7 +50,7 @@ async def put_vm_ngt_certificate(
     ngt = await services.vms.find_ngt(vm, (seen.cluster,))
     if ngt is None:
         raise no_such_vm(vm)
-    return json_answer(shown_ngt(ngt))
+    return json_answer(ngt_response(ngt))
 
 
 def _read(pem: str) -> Certificate:

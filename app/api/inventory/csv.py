@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
 
-from app.api.inventory.responses import shown_vm
+from app.api.inventory.responses import vm_response
 from app.api.inventory.schemas import Vm
 from app.store.records.inventory import KnownVm
 
@@ -64,7 +64,7 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 
 
 def _cells(vm: KnownVm) -> tuple[str, ...]:
-    shown: Mapping[str, object] = shown_vm(vm).model_dump(mode="json")
+    shown: Mapping[str, object] = vm_response(vm).model_dump(mode="json")
     return tuple(_cell(shown.get(name)) for name in _COLUMNS)
 
 

@@ -13,12 +13,12 @@ from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import preferred_media_type
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import json_answer, or_missing
 from app.api.http.waiting import WaitForScan, wait_for_scan
 from app.api.inventory.csv import CSV, CsvOfVms
 from app.api.inventory.cursor import write_vm_cursor
 from app.api.inventory.query import VmQuery
-from app.api.inventory.responses import no_such_vm, shown_ngt, shown_vm
+from app.api.inventory.responses import ngt_response, no_such_vm, vm_response
 from app.api.inventory.schemas import Vm, VmList, VmNgt
 from app.api.scans.responses import ask_again
 from app.ngt.errors import FaultCode as C
@@ -64,7 +64,7 @@ async def list_vms(
     found = await services.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
     page = found[: query.limit]
     next_cursor = write_vm_cursor(page[-1], query.sort) if len(found) > query.limit else None
-    body = VmList(items=[shown_vm(vm) for vm in page], next_cursor=known(next_cursor))
+    body = VmList(items=[vm_response(vm) for vm in page], next_cursor=or_missing(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 
 
@@ -90,7 +90,7 @@ async def get_vm(caller: CallerDep, services: ServicesDep, vm_uuid: VmUuidInPath
     vm = await services.vms.find(VmUuid(vm_uuid), allowed_clusters(services.settings, caller))
     if vm is None:
         raise no_such_vm(VmUuid(vm_uuid))
-    return json_answer(shown_vm(vm))
+    return json_answer(vm_response(vm))
 
 
 class NgtQuery(BaseModel):
@@ -132,11 +132,11 @@ async def get_vm_ngt(
         raise no_such_vm(vm)
     # A HEAD asks for nothing to be done.
     if not query.refresh or request.state.head_only:
-        return json_answer(shown_ngt(ngt), headers=wait.applied)
+        return json_answer(ngt_response(ngt), headers=wait.applied)
     started = await services.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
     scan = started.scan
     if wait.seconds:
         scan = await wait_for_scan(request, services, scan, wait)
         ngt = await services.vms.find_ngt(vm, clusters) or ngt
     headers = {"Location": f"/scans/{scan.id}", **ask_again(scan), **wait.applied}
-    return json_answer(shown_ngt(ngt, scan), headers=headers)
+    return json_answer(ngt_response(ngt, scan), headers=headers)

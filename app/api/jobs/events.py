@@ -19,7 +19,7 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import preferred_media_type, read_last_event_id
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer, or_missing
 from app.api.http.waiting import WaitSlotDep
 from app.api.jobs.responses import get_visible_job
 from app.api.jobs.routes import JobId
@@ -81,7 +81,7 @@ async def list_job_events(
     last_seen = read_last_event_id(request)
     if preferred_media_type(request, _JSON, _STREAM) == _JSON:
         events = await services.job_events.list(job_id, after=query.after, limit=query.limit)
-        return json_answer(JobEventList(items=[_shown(event) for event in events]))
+        return json_answer(JobEventList(items=[_event_response(event) for event in events]))
     if request.state.head_only:
         return Response(media_type=_STREAM)
     take_place()
@@ -117,12 +117,12 @@ async def follow(
                 continue
             for event in events:
                 after = event.version
-                yield _written("job", _shown(event), str(after))
+                yield _written("job", _event_response(event), str(after))
             last = events[-1] if events else job
             if len(events) == _MOST_EVENTS:
                 continue
             if last.done:
-                yield _written("end", JobEnd(id=str(job.id), status=last.status, outcome=known(last.outcome)))
+                yield _written("end", JobEnd(id=str(job.id), status=last.status, outcome=or_missing(last.outcome)))
                 return
             seen = max(job.version, after)
             while job.version <= seen and not is_over():
@@ -148,21 +148,9 @@ def _later_than(version: int) -> Callable[[JobRecord], bool]:
     return lambda job: job.version > version
 
 
-def _written(name: str, shown: BaseModel, event_id: str | None = None) -> bytes:
-    return format_sse_event(event=name, data_str=shown.model_dump_json(), id=event_id)
+def _written(name: str, data: BaseModel, event_id: str | None = None) -> bytes:
+    return format_sse_event(event=name, data_str=data.model_dump_json(), id=event_id)
 
 
-def _shown(event: JobEventRecord) -> JobEvent:
-    return JobEvent(
-        version=event.version,
-        at=event.at,
-        status=event.status,
-        done=event.done,
-        outcome=known(event.outcome),
-        wait_reason=known(event.wait_reason),
-        error_code=known(event.error_code),
-        current_step=known(event.current_step),
-        progress_percent=event.progress_percent,
-        attempt=event.attempt,
-        message=event.message,
-    )
+def _event_response(event: JobEventRecord) -> JobEvent:
+    return from_record(JobEvent, event)

@@ -7,14 +7,13 @@ from http import HTTPStatus
 from uuid import UUID
 
 from fastapi import Response
-from pydantic import MISSING
 
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer
 from app.api.jobs.schemas import Job, Links, Plan, Step
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs.commands import Jobs
 from app.store.records.callers import Caller
-from app.store.records.jobs import JobRecord, JobStatus, PlanRecord, StepRecord
+from app.store.records.jobs import JobRecord, JobStatus, Results, StepRecord
 
 _RUNNING_POLL_S = 2
 
@@ -38,7 +37,7 @@ def job_answer(
     job: JobRecord, status: int, *, joined: bool = False, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The job with its ETag, and how long to wait before asking again while it is open."""
-    return json_answer(shown(job, joined=joined), status, {**job_headers(job), **(headers or {})})
+    return json_answer(job_response(job, joined=joined), status, {**job_headers(job), **(headers or {})})
 
 
 def accepted_answer(job: JobRecord, *, joined: bool = False, headers: Mapping[str, str] | None = None) -> Response:
@@ -66,60 +65,27 @@ def poll_after_s(job: JobRecord, now: datetime) -> int:
     return min(max(math.ceil((job.due_at - now).total_seconds()), _RUNNING_POLL_S), _LONGEST_POLL_S)
 
 
-def shown(job: JobRecord, *, joined: bool = False) -> Job:
-    """The job as callers see it."""
+def job_response(job: JobRecord, *, joined: bool = False) -> Job:
+    """The job as callers see it; `joined`: the request found it open."""
     results = job.results
     rule = RULES[FaultCode(job.error_code)] if job.error_code in RULES else None
-    return Job(
-        id=str(job.id),
-        status=job.status,
-        done=job.done,
-        outcome=known(job.outcome),
-        message=job.message,
-        vm_uuid=job.vm_uuid,
-        vm_name=known(job.vm_name),
-        cluster=known(job.cluster),
-        cvm=known(job.cvm),
-        mode=known(job.mode),
-        forced=job.forced,
-        validate_only=job.validate_only,
-        joined=joined,
-        progress_percent=job.progress_percent,
-        current_step=known(job.current_step),
-        attempt=job.attempt,
-        wait_reason=known(job.wait_reason),
-        deadline_at=known(job.deadline_at),
-        error_code=known(job.error_code),
-        error_message=known(job.error_message),
-        error_action=MISSING if rule is None else rule.told(),
-        error_retryable=MISSING if rule is None else rule.retryable,
-        remaining_action=known(job.remaining_action),
-        caller=job.caller or job.caller_id,
-        correlation_id=known(job.correlation_id),
-        correlation_display=known(job.correlation_display),
-        change_number=known(job.change_number),
-        requested_by=known(job.requested_by),
-        automatic=job.automatic_rule is not None,
-        automatic_rule=known(job.automatic_rule),
-        created_at=job.created_at,
-        started_at=known(job.started_at),
-        finished_at=known(job.finished_at),
-        updated_at=job.updated_at,
-        old_not_before=known(results.old_not_before),
-        old_not_after=known(results.old_not_after),
-        new_not_before=known(results.new_not_before),
-        new_not_after=known(results.new_not_after),
-        old_serial=known(results.old_serial),
-        new_serial=known(results.new_serial),
-        verified_by=known(results.verified_by),
-        link_active=known(results.link_active),
-        vss_before=known(results.vss_before),
-        vss_after=known(results.vss_after),
-        file_level_restore_before=known(results.file_level_restore_before),
-        file_level_restore_after=known(results.file_level_restore_after),
-        plan=MISSING if results.plan is None else _shown_plan(results.plan),
-        steps=[_shown_step(step) for step in job.steps],
-        links=_links_of(job.id),
+    # A job has the dates, serials, capabilities and the proof of its results.
+    found = {name: getattr(results, name) for name in Results.__slots__ if name in Job.model_fields}
+    found["mode"] = job.mode
+    return from_record(
+        Job,
+        job,
+        **found
+        | {
+            "joined": joined,
+            "error_action": None if rule is None else rule.told(),
+            "error_retryable": None if rule is None else rule.retryable,
+            "caller": job.caller or job.caller_id,
+            "automatic": job.automatic_rule is not None,
+            "plan": None if results.plan is None else from_record(Plan, results.plan),
+            "steps": [_step_response(step) for step in job.steps],
+            "links": _links_of(job.id),
+        },
     )
 
 
@@ -128,31 +94,11 @@ def _links_of(job_id: UUID) -> Links:
     return Links(self=own, result=f"{own}/result", events=f"{own}/events", log=f"{own}/log")
 
 
-def _shown_step(step: StepRecord) -> Step:
-    return Step(
-        name=step.name,
-        attempt=step.attempt,
-        status=step.status,
-        started_at=step.started_at,
-        finished_at=known(step.finished_at),
-        duration_ms=MISSING if step.finished_at is None else _milliseconds(step.finished_at - step.started_at),
-        cvm=known(step.cvm),
-        result_vec=known(step.result_vec),
-        message=step.message,
-    )
+def _step_response(step: StepRecord) -> Step:
+    ended = step.finished_at
+    return from_record(Step, step, duration_ms=None if ended is None else _milliseconds(ended - step.started_at))
 
 
 def _milliseconds(duration: timedelta) -> int:
     # The database's clock may be set back between the two.
     return max(round(duration / timedelta(milliseconds=1)), 0)
-
-
-def _shown_plan(plan: PlanRecord) -> Plan:
-    return Plan(
-        commands=list(plan.commands),
-        guest_address=known(plan.guest_address),
-        restart=plan.restart,
-        proof=plan.proof,
-        refusal_codes=list(plan.refusal_codes),
-        refusals=list(plan.refusals),
-    )

@@ -11,7 +11,7 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import OF_KEYS, answer_not_ready, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import LONGEST_WAIT_S
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import json_answer, or_missing
 from app.api.monitoring.schemas import Check, Health, Meta
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
@@ -71,7 +71,7 @@ async def get_meta(services: ServicesDep) -> Response:
         Meta(
             name="ngt-renewal",
             version=version("ngt-renewal"),
-            database_revision=known(await current_revision(services.database)),
+            database_revision=or_missing(await current_revision(services.database)),
             docs="/docs",
             openapi="/openapi.json",
             server_time_at=state.now,
@@ -83,8 +83,8 @@ async def get_meta(services: ServicesDep) -> Response:
             paused=pause is not None,
             paused_at=MISSING if pause is None else pause.paused_at,
             paused_by=MISSING if pause is None else pause.paused_by,
-            pause_reason=MISSING if pause is None else known(pause.reason),
-            paused_until=MISSING if pause is None else known(pause.until),
+            pause_reason=MISSING if pause is None else or_missing(pause.reason),
+            paused_until=MISSING if pause is None else or_missing(pause.until),
         )
     )
 

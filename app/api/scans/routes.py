@@ -16,9 +16,9 @@ from app.api.http.parameters import ClusterName, ClusterText, CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import WaitPreference, names_tag
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import json_answer, or_missing
 from app.api.http.waiting import WaitForScan, is_done, wait_until
-from app.api.scans.responses import ask_again, shown_scan
+from app.api.scans.responses import ask_again, scan_response
 from app.api.scans.schemas import Scan, ScanList
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
@@ -58,7 +58,7 @@ async def scan_cluster(caller: CallerDep, services: ServicesDep, cluster: Cluste
     get_cluster(services.settings, caller, cluster)
     started = await services.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
     headers = {"Location": f"/scans/{started.scan.id}", **_headers(started.scan)}
-    return json_answer(shown_scan(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
+    return json_answer(scan_response(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
 
 
 @router.get(
@@ -75,7 +75,7 @@ async def list_scans(
     after = None if query.cursor is None else read_cursor(query.cursor)
     wanted = ScanFilter(cluster=query.cluster, caller=caller)
     page, next_cursor = cut_page(await services.scans.list(wanted, limit=query.limit + 1, after=after), query.limit)
-    body = ScanList(items=[shown_scan(scan) for scan in page], next_cursor=known(next_cursor))
+    body = ScanList(items=[scan_response(scan) for scan in page], next_cursor=or_missing(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 
 
@@ -101,7 +101,7 @@ async def get_scan(
         scan = await wait_until(request, watch, scan, is_done, wait)
     if names_tag(request.headers.getlist("if-none-match"), _etag(scan)):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(scan, wait))
-    return json_answer(shown_scan(scan), headers=_headers(scan, wait))
+    return json_answer(scan_response(scan), headers=_headers(scan, wait))
 
 
 async def _get_visible_scan(services: Services, scan_id: UUID, caller: Caller) -> ScanRecord:

@@ -13,7 +13,7 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, known
+from app.api.http.responses import from_record, json_answer, or_missing
 from app.api.webhooks.schemas import Delivery, DeliveryList, Webhook, WebhookList
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
@@ -52,7 +52,7 @@ async def list_webhooks(caller: CallerDep, services: ServicesDep) -> Response:
     """The configured targets by name, without those that are only for clusters that the key may not use."""
     states = await services.deliveries.target_states()
     targets = [services.settings.webhooks[name] for name in sorted(services.settings.webhooks)]
-    items = [_shown_target(target, states.get(target.name)) for target in targets if _is_visible(target, caller)]
+    items = [_target_response(target, states.get(target.name)) for target in targets if _is_visible(target, caller)]
     return json_answer(WebhookList(items=items))
 
 
@@ -77,7 +77,7 @@ async def list_deliveries(
         # What was sent to a target that is not configured any more can still be read.
         _get_target(services, webhook, caller)
     page, next_cursor = cut_page(found, query.limit)
-    body = DeliveryList(items=[_shown(delivery) for delivery in page], next_cursor=known(next_cursor))
+    body = DeliveryList(items=[_delivery_response(delivery) for delivery in page], next_cursor=or_missing(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 
 
@@ -93,7 +93,7 @@ async def list_deliveries(
 async def test_webhook(caller: CallerDep, services: ServicesDep, webhook: WebhookName) -> Response:
     """A `webhook.test`, once. A target that answered 410 is enabled again when it takes the test."""
     _get_target(services, webhook, caller)
-    return json_answer(_shown(await services.deliveries.begin_test(webhook)), 202)
+    return json_answer(_delivery_response(await services.deliveries.begin_test(webhook)), 202)
 
 
 @router.post(
@@ -110,7 +110,9 @@ async def replay_delivery(caller: CallerDep, services: ServicesDep, delivery_id:
     delivery = await services.deliveries.find(delivery_id)
     if delivery is None or not _may_see(caller, delivery):
         raise Fault(C.DELIVERY_NOT_FOUND, f"There is no delivery {delivery_id}.")
-    return json_answer(_shown(await services.deliveries.replay(delivery_id, services.settings.webhooks)), 202)
+    return json_answer(
+        _delivery_response(await services.deliveries.replay(delivery_id, services.settings.webhooks)), 202
+    )
 
 
 def _get_target(services: Services, name: str, caller: Caller) -> WebhookTarget:
@@ -128,37 +130,17 @@ def _may_see(caller: Caller, delivery: DeliveryRecord) -> bool:
     return caller.clusters is None or (delivery.cluster is not None and caller.may_use(delivery.cluster))
 
 
-def _shown_target(target: WebhookTarget, state: TargetState | None) -> Webhook:
-    state = state or TargetState(None, None)
-    return Webhook(
-        name=target.name,
-        profile=target.profile,
+def _target_response(target: WebhookTarget, state: TargetState | None) -> Webhook:
+    return from_record(
+        Webhook,
+        target,
         host=urlsplit(target.url).hostname or "",
-        events=list(target.events) or ["*"],
-        clusters=list(target.clusters),
-        callback_only=target.callback_only,
-        accepts_record=target.accepts_record,
-        needs_record=target.needs_record,
-        disabled=state.disabled_at is not None,
-        disabled_at=known(state.disabled_at),
-        disabled_because=known(state.disabled_because),
+        events=target.events or ["*"],
+        disabled=state is not None and state.disabled_at is not None,
+        disabled_at=None if state is None else state.disabled_at,
+        disabled_because=None if state is None else state.disabled_because,
     )
 
 
-def _shown(delivery: DeliveryRecord) -> Delivery:
-    return Delivery(
-        id=str(delivery.id),
-        target=delivery.target,
-        event=delivery.event,
-        job_id=known(None if delivery.job_id is None else str(delivery.job_id)),
-        cluster=known(delivery.cluster),
-        record=known(delivery.record),
-        status=delivery.status,
-        attempts=delivery.attempts,
-        due_at=known(delivery.due_at),
-        last_attempt_at=known(delivery.last_attempt_at),
-        last_http_status=known(delivery.last_http_status),
-        last_error=known(delivery.last_error),
-        created_at=delivery.created_at,
-        finished_at=known(delivery.finished_at),
-    )
+def _delivery_response(delivery: DeliveryRecord) -> Delivery:
+    return from_record(Delivery, delivery)

@@ -6,15 +6,15 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ClusterRecord:
-    """What is remembered of a configured cluster."""
+    """The state of a configured cluster; the defaults are those of one that was never used."""
 
     name: str
-    paused_at: datetime | None
-    pause_reason: str | None
-    paused_by: str | None
-    proven_at: datetime | None
-    unproven_in_a_row: int
-    watched_at: datetime | None
-    auto_failures_in_a_row: int
-    auto_stopped_at: datetime | None
-    auto_stopped_reason: str | None
+    paused_at: datetime | None = None
+    pause_reason: str | None = None
+    paused_by: str | None = None
+    proven_at: datetime | None = None
+    unproven_in_a_row: int = 0
+    watched_at: datetime | None = None
+    auto_failures_in_a_row: int = 0
+    auto_stopped_at: datetime | None = None
+    auto_stopped_reason: str | None = None
