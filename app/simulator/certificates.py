@@ -1,7 +1,4 @@
-"""The certificate authority of a simulated cluster.
-
-A certificate is a few facts until somebody reads it, because signing is what costs time and most are never read.
-"""
+"""The certificate authority of a simulated cluster. It signs a certificate only when it is read, to save time."""
 
 import secrets
 from dataclasses import dataclass
@@ -14,12 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 LIFETIME_S = 1000 * 86_400
-"""A client certificate lives 1000 days."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """One issue of a client certificate. `not_before` and `not_after` are Unix seconds."""
+    """An issued client certificate. `not_before` and `not_after` are Unix seconds."""
 
     ngt_uuid: str
     serial: int
@@ -28,14 +24,12 @@ class ClientCertificate:
 
 
 def issue(ngt_uuid: str, *, not_before: float) -> ClientCertificate:
-    """Issue a certificate to the entity `ngt_uuid`, valid for 1000 days from `not_before` (Unix seconds)."""
     start = int(not_before)
     return ClientCertificate(ngt_uuid, secrets.randbits(120) | 1, start, start + LIFETIME_S)
 
 
 @cache
 def pem_of(certificate: ClientCertificate) -> str:
-    """Sign `certificate` and give the text that stands in the guest's `client-cert.pem`."""
     start = datetime.fromtimestamp(certificate.not_before, UTC)
     builder = (
         x509.CertificateBuilder()
@@ -61,5 +55,5 @@ def _authority_key() -> ec.EllipticCurvePrivateKey:
 
 @cache
 def _guest_key() -> ec.EllipticCurvePrivateKey:
-    # All guests share one key, because nobody ever reads it and 500 of them would cost a second.
+    # All guests share one key: it is never read, and 500 keys would take a second.
     return ec.generate_private_key(ec.SECP256R1())

@@ -1,6 +1,6 @@
-"""Orders to a site, and questions about it, from another process: lines of JSON on a loopback port.
+"""The control port: another process gives orders to a site and asks about it, in lines of JSON on loopback.
 
-A request is `{"do": <name>, …}`, its answer `{"ok": …}` or `{"error": "…"}`. A host is named as in the journal, a VM by
+A request is `{"do": <name>, …}`, its answer `{"ok": …}` or `{"error": "…"}`. A host has its name of the journal, a VM
 its UUID.
 """
 
@@ -19,7 +19,7 @@ _HOST_SWITCHES = ("login_refused", "session_limit", "gateway_down", "hangs")
 
 
 class Control:
-    """The loopback port of one site; `port` is known once it has started."""
+    """The loopback port of one site. `port` raises RuntimeError before `start`."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -28,7 +28,6 @@ class Control:
 
     @property
     def port(self) -> int:
-        """The port that it listens on; raises RuntimeError before it has started."""
         if self._server is None:
             message = "the control port has not been opened"
             raise RuntimeError(message)
@@ -37,11 +36,9 @@ class Control:
         return port
 
     async def start(self) -> None:
-        """Listen on a free port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def stop(self) -> None:
-        """Stop listening, and hang up."""
         if self._server is not None:
             self._server.close()
         for writer in tuple(self._open):
@@ -54,7 +51,7 @@ class Control:
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
         except ConnectionError:
-            # The other process may go away at any moment.
+            # The other process may end at any time.
             pass
         finally:
             self._open.discard(writer)
@@ -70,7 +67,7 @@ class Control:
 
 
 async def _fault(site: Site, request: Mapping[str, Any]) -> None:
-    """Order a fault of a tool: the fields of `ToolFault`, `does` by its value."""
+    """Orders a fault of a tool: the fields of `ToolFault`, `does` by its value."""
     fields = {**request, "does": Does(request["does"])}
     if "words" in fields:
         fields["words"] = tuple(fields["words"])
@@ -78,12 +75,11 @@ async def _fault(site: Site, request: Mapping[str, Any]) -> None:
 
 
 async def _clear_faults(site: Site, _: Mapping[str, Any]) -> None:
-    """Forget all faults of tools."""
     site.faults.clear()
 
 
 async def _vm(site: Site, request: Mapping[str, Any]) -> None:
-    """Set how a VM behaves: `powered_on`, or a field of `Vm` that is there to be ordered."""
+    """Sets the behaviour of a VM: `powered_on`, or one of `_VM_SWITCHES`."""
     vm_uuid = request["vm_uuid"]
     vm = site.vm(vm_uuid)
     for name, value in request.items():
@@ -94,12 +90,11 @@ async def _vm(site: Site, request: Mapping[str, Any]) -> None:
 
 
 async def _restart_agent(site: Site, request: Mapping[str, Any]) -> None:
-    """Restart the agent of a VM, as a person would."""
     site.cluster_of(request["vm_uuid"]).restart_agent(request["vm_uuid"])
 
 
 async def _host(site: Site, request: Mapping[str, Any]) -> None:
-    """Set how a host behaves: `up`, `wrong_host_key`, `shell`, or a field of `HostFaults`."""
+    """Sets the behaviour of a host: `up`, `wrong_host_key`, `shell`, or a field of `HostFaults`."""
     host = site.host(request["host"])
     for name, value in request.items():
         if name in _HOST_SWITCHES:
@@ -120,17 +115,16 @@ def _set_host_key(host: SimulatedHost, *, wrong: bool) -> None:
 
 
 async def _cut(site: Site, request: Mapping[str, Any]) -> None:
-    """Cut every open connection to a host."""
     site.host(request["host"]).cut_all()
 
 
 async def _latency(site: Site, request: Mapping[str, Any]) -> None:
-    """Set what a tool takes: `tool`, `seconds`."""
+    """Sets the latency of a tool: `tool`, `seconds`."""
     site.tool_port.latency_s[request["tool"]] = float(request["seconds"])
 
 
 async def _journal(site: Site, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the records that began after number `after`, of one `kind` where it is named."""
+    """The records that began after number `after`, of one `kind` where it is named."""
     after, kind = request.get("after", 0), request.get("kind")
     return [
         asdict(record) for record in site.journal.records if record.number > after and kind in (None, record.kind.value)
@@ -138,7 +132,7 @@ async def _journal(site: Site, request: Mapping[str, Any]) -> list[dict[str, Any
 
 
 async def _summary(site: Site, _: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the answers to what tests ask most."""
+    """The figures that tests need most."""
     journal = site.journal
     hosts = [host.name for cvms in site.cvms.values() for host in cvms]
     return {
@@ -154,7 +148,6 @@ async def _summary(site: Site, _: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _state(site: Site, _: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every VM as it is now, by UUID; see `Site.state_of`."""
     return {vm.uuid: site.state_of(vm.uuid) for cluster in site.clusters.values() for vm in cluster.vms.values()}
 
 
@@ -172,8 +165,8 @@ _ORDERS: dict[str, Callable[[Site, Mapping[str, Any]], Awaitable[object]]] = {
 }
 
 
-async def order(port: int, do: str, **fields: object) -> Any:  # noqa: ANN401 - It is whatever JSON the order answers.
-    """Send one order to the control port of a site in another process; raises RuntimeError with its refusal."""
+async def order(port: int, do: str, **fields: object) -> Any:  # noqa: ANN401 - the answer of an order is any JSON.
+    """Sends one order to the control port of another process; raises RuntimeError with its refusal."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 28)
     try:
         writer.write(json.dumps({"do": do, **fields}).encode() + b"\n")

@@ -1,7 +1,7 @@
-"""A CVM: runs each text that is sent to it with a real bash, and treats it as OpenSSH does without a terminal.
+"""A CVM runs each text that it receives with a real bash, as OpenSSH does without a terminal.
 
-A text whose connection is cut goes on: its pipes are closed and nobody signals it. Its end is reported when its output
-has been sent. The tools are on PATH only behind the profile.
+After its connection is cut a text continues without a signal, and its pipes are closed. Its end is reported after its
+output was sent. The tools are on PATH only after the profile was read.
 """
 
 import asyncio
@@ -29,10 +29,8 @@ Select an option:
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PLAIN_PATH = "/usr/local/bin:/usr/bin:/bin"
-
-
 _MARK = "NGT_SIMULATOR_SHELLS"
-"""The environment variable by which everything that a shell started is found again."""
+"""The environment variable that marks every descendant of a shell."""
 
 
 class Shells:
@@ -46,17 +44,16 @@ class Shells:
         self.running: dict[int, _Session] = {}
 
     def open_session(self, connection: ServerConnection) -> asyncssh.SSHServerSession[bytes]:
-        """Make the session of a channel that was just opened to a CVM."""
         return _Session(self, connection)
 
     def cut(self, exec_number: int) -> None:
-        """Cut the connection that brought the text of that number."""
+        """Cuts the connection that brought the text of that number."""
         session = self.running.get(exec_number)
         if session is not None:
             session.connection.cut()
 
     async def kill_all(self) -> None:
-        """Kill what still runs, with everything that it started."""
+        """Kills the running shells and all their descendants."""
         for session in tuple(self.running.values()):
             await session.started()
         for pid in _marked_processes(f"{_MARK}={self.directory}"):
@@ -66,7 +63,6 @@ class Shells:
             await next(iter(self.running.values())).ended.wait()
 
     async def spawn(self, shell: "_Shell", record: Record, connection: ServerConnection) -> None:
-        """Start the shell that runs the text of `record`."""
         host = connection.host.name
         if connection.host.faults.shell is Shell.RESTRICTED:
             argv = ["rbash", "-r", "-c", record.text]
@@ -90,7 +86,7 @@ class Shells:
         )
 
     def _text_to_run(self, text: str, host: str) -> str:
-        # The text stays as it is but for this CVM's own profile and tools, where it names a CVM's.
+        # The paths of a real CVM's profile and tools become those of this CVM.
         own_profile = text.replace("/etc/profile", str(self.profile_for(host)))
         return own_profile.replace("/home/nutanix/prism/cli/", f"{self.tools}/")
 
@@ -108,17 +104,14 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._record: Record | None = None
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
-        """Take the channel."""
         self.channel = chan
 
     def exec_requested(self, command: str) -> bool:
-        """Take the text."""
         host = self.connection.host
         self._record = host.journal.begin(Kind.EXEC, command, cluster=host.cluster, host=host.name)
         return True
 
     def session_started(self) -> None:
-        """Run the text."""
         assert self._record is not None
         assert self.channel is not None
         if self.connection.host.faults.shell is Shell.MENU:
@@ -130,50 +123,43 @@ class _Session(asyncssh.SSHServerSession[bytes]):
         self._spawning = asyncio.create_task(self._spawn(self._record))
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Hand on what the client sends."""
-        del datatype
         self._shell.write(data)
 
     def eof_received(self) -> bool:
-        """End the shell's input; the channel stays open for its output."""
+        """Ends the input of the shell; the channel stays open for its output."""
         self._shell.end_input()
         return True
 
     def signal_received(self, signal: str) -> None:
-        """Signal the whole process group, as OpenSSH does."""
+        """Signals the whole process group, as OpenSSH does."""
         self._shell.signal_group(signal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the shell's pipes and let it run."""
-        del exc
+        """Closes the pipes of the shell, which continues."""
         self.channel = None
         self.connection.session_closed()
         self._shell.close_pipes()
 
     def pause_writing(self) -> None:
-        """Read no more from the shell while the client reads nothing."""
         for pipe in self._shell.outputs():
             pipe.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read from the shell again."""
         for pipe in self._shell.outputs():
             pipe.resume_reading()
 
     async def started(self) -> None:
-        """Wait until the shell runs."""
         if self._spawning is not None:
             await self._spawning
 
     def shell_ended(self, status: int) -> None:
-        """Write down that the shell has ended, though its output may still be on its way."""
+        """Records the end of the shell; its output may still be in the pipes."""
         assert self._record is not None
         self.shells.running.pop(self._record.number, None)
         self.shells.journal.end(self._record, str(status))
         self.ended.set()
 
     def output_drained(self, status: int) -> None:
-        """Report the shell's end to the client."""
         if self.channel is None or self.channel.is_closing():
             return
         if status < 0:
@@ -197,8 +183,7 @@ class _Shell(asyncio.SubprocessProtocol):
         self._input_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the process, and hand on what came before it was there."""
-        # Not asked with isinstance, as uvloop's transports are of no class of asyncio's.
+        # A cast, because the transports of uvloop are not instances of asyncio's classes.
         self._transport = cast("asyncio.SubprocessTransport", transport)
         self.write(bytes(self._early_input))
         if self._input_ended:
@@ -207,7 +192,6 @@ class _Shell(asyncio.SubprocessProtocol):
             self.close_pipes()
 
     def write(self, data: bytes) -> None:
-        """Write to the shell's stdin."""
         stdin = self._stdin()
         if stdin is not None:
             stdin.write(data)
@@ -215,47 +199,41 @@ class _Shell(asyncio.SubprocessProtocol):
             self._early_input += data
 
     def end_input(self) -> None:
-        """Close the shell's stdin."""
         self._input_ended = True
         stdin = self._stdin()
         if stdin is not None:
             stdin.close()
 
     def signal_group(self, name: str) -> None:
-        """Signal the shell's process group."""
         if self._transport is not None and self._status is None:
             os.killpg(self._transport.get_pid(), signal.Signals[f"SIG{name}"])
 
     def outputs(self) -> list[asyncio.ReadTransport]:
-        """Give the pipes that the shell writes to and that are still open."""
+        """The open pipes that the shell writes to."""
         if self._transport is None:
             return []
         pipes = [self._transport.get_pipe_transport(fd) for fd in self._open_outputs]
         return [cast("asyncio.ReadTransport", pipe) for pipe in pipes if pipe is not None]
 
     def close_pipes(self) -> None:
-        """Close the pipes, so that the shell's next write to one fails."""
+        """Closes the pipes, so that the next write of the shell fails."""
         for pipe in self.outputs():
             pipe.close()
         self.end_input()
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        """Send the shell's output to the client."""
         assert isinstance(data, bytes)
         channel = self._session.channel
         if channel is not None and not channel.is_closing():
             channel.write(data, asyncssh.EXTENDED_DATA_STDERR if fd == _STDERR else None)
 
     def process_exited(self) -> None:
-        """Take note of the end."""
         assert self._transport is not None
         self._status = self._transport.get_returncode() or 0
         self._session.shell_ended(self._status)
         self._finish_when_drained()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """Take note of the end of one output."""
-        del exc
         self._open_outputs.discard(fd)
         self._finish_when_drained()
 
@@ -271,7 +249,7 @@ class _Shell(asyncio.SubprocessProtocol):
 
 
 def _marked_processes(mark: str) -> list[int]:
-    """Give the processes whose environment holds `mark`, however far from their shell they have gone."""
+    """The processes whose environment holds `mark`, also those that left their session."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

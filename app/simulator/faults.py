@@ -1,6 +1,6 @@
-"""What can be ordered to go wrong: faults of a tool's call, by VM and sub-command, and faults of a host.
+"""The faults that a test can order: of a tool's call, by VM and sub-command, and of a host.
 
-A fault lasts for as many calls as it was ordered for; the first that fits a call is the one that happens.
+The first fault that fits a call happens, as many times as it was ordered.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Does(StrEnum):
-    """What a faulty call does instead of what it should."""
+    """The behaviour of a faulty call."""
 
     REFUSE = "refuse"
     ANSWER = "answer"
@@ -23,7 +23,7 @@ class Does(StrEnum):
 
 
 class Shell(StrEnum):
-    """What a CVM runs a text with."""
+    """The login shell of a CVM."""
 
     BASH = "bash"
     RESTRICTED = "restricted"
@@ -34,10 +34,10 @@ class Shell(StrEnum):
 class ToolFault:
     """One fault of a tool's call.
 
-    It fits calls of `sub_command`, for `vm_uuid`, on `host`; an empty one fits all. `times` is how often it happens;
-    None is for ever. REFUSE changes nothing and answers `words`; ANSWER does the work and answers `words`; both put
-    them on one line where `one_line` says so. `seconds` is what SLOW adds before the effect, and how long after the
-    cut DROP_THEN_EFFECT has its effect. NO_ANSWER does the work and prints the log lines alone.
+    It fits calls of `sub_command`, for `vm_uuid`, on `host`; an empty one fits all. `times` None means always. REFUSE
+    changes nothing and answers `words`; ANSWER does the work and answers `words`, on one line with `one_line`.
+    `seconds` is the delay of SLOW before the effect, and of DROP_THEN_EFFECT between the cut and the effect. NO_ANSWER
+    does the work and prints only the log lines.
     """
 
     does: Does
@@ -50,7 +50,6 @@ class ToolFault:
     seconds: float = 0
 
     def fits(self, *, sub_command: str, vm_uuids: tuple[str, ...], host: str) -> bool:
-        """Tell whether it happens to such a call."""
         return (
             self.sub_command in ("", sub_command)
             and self.host in ("", host)
@@ -61,20 +60,18 @@ class ToolFault:
 
 @dataclass(slots=True)
 class ToolFaults:
-    """The faults that are ordered and not yet used up."""
+    """The faults that were ordered and have not happened yet."""
 
     ordered: list[ToolFault] = field(default_factory=list)
 
     def order(self, fault: ToolFault) -> None:
-        """Let `fault` happen to the next calls that it fits."""
         self.ordered.append(fault)
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
         self.ordered.clear()
 
     def take(self, *, sub_command: str, vm_uuids: tuple[str, ...], host: str) -> ToolFault | None:
-        """Give the fault that happens to this call, and count it."""
+        """The fault that happens to this call; counts it."""
         for fault in self.ordered:
             if fault.fits(sub_command=sub_command, vm_uuids=vm_uuids, host=host):
                 if fault.times is not None:
@@ -85,7 +82,7 @@ class ToolFaults:
 
 @dataclass(slots=True)
 class HostFaults:
-    """How one CVM or guest misbehaves. `session_limit` is OpenSSH's MaxSessions; `hangs` is a guest's."""
+    """The faults of one CVM or guest. `session_limit` is OpenSSH's MaxSessions; `hangs` is for guests."""
 
     login_refused: bool = False
     session_limit: int = 10

@@ -1,6 +1,6 @@
 """A guest's own SSH server: restarts the agent and reads its files, by the commands of Linux and of Windows.
 
-The commands are understood, not run. Whoever asks for the private key is written down as a violation.
+It recognises the commands and does not run them. A request for the private key is recorded as a violation.
 """
 
 import json
@@ -23,7 +23,7 @@ _NGT_VERSION = "2.0.1"
 
 @dataclass(frozen=True, slots=True)
 class GuestAnswer:
-    """What a command printed in a guest, and its exit status."""
+    """The output and the exit status of a command in a guest."""
 
     stdout: str = ""
     stderr: str = ""
@@ -39,11 +39,9 @@ class Guest:
     journal: Journal
 
     def open_session(self, connection: ServerConnection) -> asyncssh.SSHServerSession[bytes]:
-        """Make the session of a channel that was just opened to this guest."""
         return _GuestSession(self, connection)
 
     def run(self, command: str) -> GuestAnswer:
-        """Do what `command` says, and give what it prints."""
         self.cluster.settle(self.vm.uuid)
         for pattern, act in _COMMANDS[self.vm.os]:
             if pattern.search(command):
@@ -51,18 +49,16 @@ class Guest:
         return _NOT_FOUND[self.vm.os](command)
 
     def restart_agent(self) -> GuestAnswer:
-        """Restart the agent's service."""
         self.cluster.restart_agent(self.vm.uuid)
         return GuestAnswer()
 
     def read_certificate(self) -> GuestAnswer:
-        """Print `client-cert.pem`."""
         if self.vm.installed is None:
             return self._no_such_file("client-cert.pem")
         return self._file(pem_of(self.vm.installed))
 
     def read_config(self) -> GuestAnswer:
-        """Print `ngt_config.json`, which names the entity that the files were installed from."""
+        """Prints `ngt_config.json`, which names the entity that the files were installed from."""
         if self.vm.installed is None:
             return self._no_such_file("ngt_config.json")
         config = {
@@ -74,7 +70,6 @@ class Guest:
         return self._file(json.dumps(config))
 
     def refuse_key(self) -> GuestAnswer:
-        """Write down that somebody wanted the private key, and refuse it."""
         self.journal.note(Kind.VIOLATION, "asked for client-key.pem", cluster=self.cluster.name, host=self.vm.uuid)
         return GuestAnswer(stderr="Permission denied\n", status=1)
 
@@ -129,16 +124,13 @@ class _GuestSession(asyncssh.SSHServerSession[bytes]):
         self._command = ""
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
-        """Take the channel."""
         self._channel = chan
 
     def exec_requested(self, command: str) -> bool:
-        """Take the command."""
         self._command = command
         return True
 
     def session_started(self) -> None:
-        """Answer the command."""
         assert self._channel is not None
         host, vm = self._connection.host, self._guest.vm
         record = host.journal.begin(
@@ -153,10 +145,8 @@ class _GuestSession(asyncssh.SSHServerSession[bytes]):
         self._channel.exit(answer.status)
 
     def eof_received(self) -> bool:
-        """Leave the channel open for the answer."""
+        """Leaves the channel open for the answer."""
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let the next session in."""
-        del exc
         self._connection.session_closed()

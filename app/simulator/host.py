@@ -1,6 +1,6 @@
-"""One simulated machine on the network: its address, its host key, who may log in, and when it is down.
+"""One simulated machine on the network: its address, its host key, its users, and its state.
 
-What a text that was sent to it does is the business of the session that `open_session` makes.
+`open_session` makes the session that runs a text.
 """
 
 import socket
@@ -15,7 +15,7 @@ from app.simulator.journal import Journal, Kind
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class SimulatedHost:
-    """A CVM or a guest. `name` is what the journal calls it; `port` is chosen by the site before it listens."""
+    """A CVM or a guest. `name` is its name in the journal; the site chooses `port` before it listens."""
 
     name: str
     cluster: str
@@ -33,7 +33,7 @@ class SimulatedHost:
 
     @property
     def address(self) -> str:
-        """The address as a configuration has it, `ip:port`."""
+        """`ip:port`, as in a configuration."""
         return f"{self.ip}:{self.port}"
 
     @property
@@ -44,11 +44,11 @@ class SimulatedHost:
 
     @property
     def is_up(self) -> bool:
-        """Whether it accepts TCP connections."""
+        """It accepts TCP connections."""
         return self._acceptor is not None
 
     async def up(self, listening: socket.socket | None = None) -> None:
-        """Listen, on the socket `listening` where one is given. Does nothing when it listens already."""
+        """Listens, on the socket `listening` where one is given. Does nothing when it already listens."""
         if self._acceptor is None:
             self._acceptor = await asyncssh.listen(
                 sock=listening or listening_socket(self.ip, self.port),
@@ -62,22 +62,20 @@ class SimulatedHost:
             )
 
     async def down(self) -> None:
-        """Refuse connections from now on, and cut the open ones."""
+        """Refuses new connections, and cuts the open ones."""
         if self._acceptor is not None:
             self._acceptor.close()
             self._acceptor = None
         self.cut_all()
 
     def serve_wrong_host_key(self) -> None:
-        """Show another host key than the pinned one to those who connect from now on."""
+        """Shows another host key than the pinned one on new connections."""
         self._serve(asyncssh.generate_private_key("ssh-ed25519"))
 
     def serve_own_host_key(self) -> None:
-        """Show the pinned host key again."""
         self._serve(self.host_key)
 
     def cut_all(self) -> None:
-        """Cut every open connection without a word."""
         for connection in tuple(self.connections):
             connection.cut()
 
@@ -97,28 +95,24 @@ class ServerConnection(asyncssh.SSHServer):
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """Greet."""
         self._connection = conn
         self.host.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        del exc
         self.host.connections.discard(self)
 
     def begin_auth(self, username: str) -> bool:
-        """Show the banner, and ask everybody for a key."""
-        del username
+        """Shows the banner, and requires a key from every user."""
         if self.host.banner and self._connection is not None:
             self._connection.send_auth_banner(self.host.banner)
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """Take keys only, like a cluster in lockdown."""
+        """Accepts only keys, like a cluster in lockdown."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Accept the site's one client key for the host's one user."""
+        """Accepts the site's one client key for the host's one user."""
         host = self.host
         accepted = (
             not host.faults.login_refused
@@ -130,11 +124,10 @@ class ServerConnection(asyncssh.SSHServer):
         return accepted
 
     def auth_completed(self) -> None:
-        """Count the login."""
         self.host.journal.note(Kind.LOGIN, self.host.username, cluster=self.host.cluster, host=self.host.name)
 
     def session_requested(self) -> asyncssh.SSHServerSession[bytes] | bool:
-        """Open a session, or refuse the channel when the connection has as many as it may."""
+        """Opens a session, or refuses the channel at the limit of the connection."""
         host = self.host
         if self.sessions >= host.faults.session_limit:
             host.journal.note(Kind.CHANNEL_REFUSED, str(self.sessions), cluster=host.cluster, host=host.name)
@@ -144,19 +137,18 @@ class ServerConnection(asyncssh.SSHServer):
         return host.open_session(self)
 
     def session_closed(self) -> None:
-        """Count a session of this connection that has closed; each session says so once."""
+        """Counts a closed session; each session calls it once."""
         self.sessions -= 1
         self.host.journal.session_closed(self.host.name)
 
     def cut(self) -> None:
-        """Break the connection without a word."""
         if self._connection is not None:
             self.host.journal.note(Kind.CUT, "connection cut", cluster=self.host.cluster, host=self.host.name)
             self._connection.abort()
 
 
 def listening_socket(ip: str, port: int) -> socket.socket:
-    """Give a socket that listens there; port 0 takes a free one. Raises OSError."""
+    """A socket that listens there; port 0 takes a free one. Raises OSError."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

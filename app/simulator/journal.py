@@ -1,6 +1,6 @@
-"""What happened on the simulated site, in order, and the questions that tests ask about it.
+"""The journal of a simulated site: its events in order, and the questions that tests ask about it.
 
-Order is by `number`: every beginning and every end takes one from the same counter, whatever the clock does.
+`number` gives the order: every begin and every end takes the next number of one counter, independent of the clock.
 """
 
 import re
@@ -12,14 +12,14 @@ from itertools import combinations
 from operator import itemgetter
 
 UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b(?!::)", re.IGNORECASE)
-"""A VM's UUID, and not the cluster's identifier that stands before it in ncli's `vm-id`."""
+"""A VM's UUID, without the cluster's identifier before it in ncli's `vm-id`."""
 _CHANGE = re.compile(
     r"\b(?:(?:delete|create|refresh)_vm_tools_entity|mount_guest_tools|ngt mount|(?:en|dis)able-applications)\b"
 )
 
 
 class Kind(StrEnum):
-    """What a record tells of."""
+    """The kind of a record."""
 
     LOGIN = "login"
     LOGIN_REFUSED = "login_refused"
@@ -33,7 +33,7 @@ class Kind(StrEnum):
 
 
 class Effect(StrEnum):
-    """What changed in a cluster or a guest."""
+    """A change in a cluster or a guest."""
 
     DELETED = "entity deleted"
     CREATED = "entity created"
@@ -46,7 +46,7 @@ class Effect(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """One thing that happened. `ended_number` is None while it goes on; times are Unix seconds."""
+    """One event. `ended_number` is None until it ends; times are Unix seconds."""
 
     number: int
     kind: Kind
@@ -72,7 +72,7 @@ class Journal:
     _open_sessions: Counter[str] = field(default_factory=Counter)
     _number: int = 0
 
-    def begin(  # noqa: PLR0913 - All of them but two stand for columns that most records leave empty.
+    def begin(  # noqa: PLR0913 - most records leave all but two of them empty.
         self,
         kind: Kind,
         text: str,
@@ -83,7 +83,7 @@ class Journal:
         sub_command: str = "",
         exec_number: int | None = None,
     ) -> Record:
-        """Write down that something begins; without `vm_uuids` they are those that `text` names."""
+        """Records the begin of an event; without `vm_uuids` they are those that `text` names."""
         record = Record(
             number=self._next(),
             kind=kind,
@@ -99,28 +99,26 @@ class Journal:
         return record
 
     def end(self, record: Record, result: str = "") -> None:
-        """Write down that `record` has ended. A second end is ignored."""
+        """Records the end of `record`. A second end is ignored."""
         if record.ended_number is None:
             record.ended_number = self._next()
             record.ended_at = self.clock()
             record.result = result
 
     def note(self, kind: Kind, text: str, *, cluster: str = "", host: str = "", vm_uuid: str = "") -> None:
-        """Write down something that takes no time."""
+        """Records an event that takes no time."""
         vm_uuids = (vm_uuid,) if vm_uuid else ()
         self.end(self.begin(kind, text, cluster=cluster, host=host, vm_uuids=vm_uuids))
 
     def session_opened(self, host: str) -> None:
-        """Count a session that opens on `host`."""
         self._open_sessions[host] += 1
         self.peak_sessions[host] = max(self.peak_sessions[host], self._open_sessions[host])
 
     def session_closed(self, host: str) -> None:
-        """Count a session that closes on `host`."""
         self._open_sessions[host] -= 1
 
     def of(self, kind: Kind, *, host: str = "", cluster: str = "", vm_uuid: str = "") -> list[Record]:
-        """Give the records of one kind, those of one host, cluster or VM where that is named."""
+        """The records of one kind, of one host, cluster or VM where it is named."""
         return [
             record
             for record in self.records
@@ -131,37 +129,36 @@ class Journal:
         ]
 
     def logins(self, host: str = "") -> int:
-        """Count the accepted logins, of one host where it is named."""
+        """The number of accepted logins, of one host where it is named."""
         return len(self.of(Kind.LOGIN, host=host))
 
     def calls(self, sub_command: str, *, vm_uuid: str = "", cluster: str = "") -> list[Record]:
-        """Give the calls of one tool's sub-command, such as `create_vm_tools_entity` or `ngt get`."""
+        """The calls of one tool's sub-command, such as `create_vm_tools_entity` or `ngt get`."""
         calls = self.of(Kind.TOOL, vm_uuid=vm_uuid, cluster=cluster)
         return [record for record in calls if record.sub_command == sub_command]
 
     def call_counts(self) -> dict[str, int]:
-        """Count the calls of each sub-command."""
         return dict(Counter(record.sub_command for record in self.of(Kind.TOOL)))
 
     def listings(self, cluster: str = "") -> int:
-        """Count the ncli calls that asked for more than one VM: `vm ls` or `vm list` of all, and `ngt list`."""
+        """The number of ncli calls for more than one VM: `vm ls` or `vm list` of all, and `ngt list`."""
         asked = [call for name in ("vm ls", "vm list", "ngt list") for call in self.calls(name, cluster=cluster)]
         return sum("name=" not in call.text and not call.vm_uuids for call in asked)
 
     def violations(self) -> list[str]:
-        """Give what nobody may ever do, such as reading a private key."""
+        """The forbidden events, such as reading a private key."""
         return [f"{record.host}: {record.text}" for record in self.of(Kind.VIOLATION)]
 
     def changes(self, vm_uuid: str = "") -> list[Record]:
-        """Give the texts sent to CVMs that can change a VM."""
+        """The texts sent to CVMs that can change a VM."""
         return [record for record in self.of(Kind.EXEC, vm_uuid=vm_uuid) if _CHANGE.search(record.text)]
 
     def overlapping_changes(self) -> list[tuple[Record, Record]]:
-        """Give each pair of changing texts that were at work on one VM at the same time; there should be none.
+        """The pairs of changing texts that worked on one VM at the same time; there must not be any.
 
-        A text is at work from its beginning until its shell has ended and the last effect of its tools has landed, even
-        long after its connection was cut. One that began no changing tool, because it came too late, never was. Behind
-        another SSH server, where the texts are not seen, the calls of the tools are taken instead.
+        A text works from its begin until its shell has ended and the last effect of its tools has landed, even long
+        after its connection was cut. A late text that began no changing tool is not counted. Behind another SSH server,
+        which hides the texts, the calls of the tools are compared.
         """
         by_vm: dict[str, list[tuple[int, float, Record]]] = {}
         for begin, end, record in self._changes_at_work():
@@ -175,18 +172,17 @@ class Journal:
         ]
 
     def peak_without_entity(self, cluster: str = "") -> int:
-        """Give the greatest number of VMs that were without an entity, after a delete, at one moment."""
+        """The greatest number of VMs without an entity after a delete at one moment."""
         return max((len(stranded) for stranded in self._stranded_over_time(cluster)), default=0)
 
     def without_entity(self, cluster: str = "") -> frozenset[str]:
-        """Give the VMs whose entity was deleted and has not been created again by now."""
+        """The VMs whose entity was deleted and not created again yet."""
         stranded: frozenset[str] = frozenset()
         for stranded in self._stranded_over_time(cluster):  # noqa: B007 - Only the last one is wanted.
             pass
         return stranded
 
     def effects(self, vm_uuid: str) -> list[str]:
-        """Give what changed for one VM, in order."""
         return [record.text for record in self.of(Kind.EFFECT, vm_uuid=vm_uuid)]
 
     def _stranded_over_time(self, cluster: str) -> Iterator[frozenset[str]]:
@@ -220,5 +216,5 @@ def _end(record: Record) -> float:
 
 
 def uuids_in(text: str) -> tuple[str, ...]:
-    """Give the VM UUIDs that `text` names, each once, in lower case."""
+    """The VM UUIDs that `text` names, each once, in lower case."""
     return tuple(dict.fromkeys(found.lower() for found in UUID.findall(text)))

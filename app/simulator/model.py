@@ -1,7 +1,6 @@
-"""What a cluster does, without any I/O: VMs, VM tools entities, the ISO slot and the guests' certificates.
+"""The behaviour of a cluster, without any I/O: VMs, VM tools entities, the ISO slot and the guests' certificates.
 
-Time is the clock's that the cluster was given, and what happens by itself later (an agent that is slow to pick up) is
-settled whenever anybody looks.
+Time comes from the clock of the cluster. A later effect (an agent that is slow to pick up) happens at the next read.
 """
 
 import uuid
@@ -23,7 +22,7 @@ _NEVER = float("inf")
 
 @dataclass(slots=True)
 class SimulatedEntity:
-    """The record that the NGT service keeps of a VM. `reported_expiry` is what its agent told last."""
+    """The record that the NGT service keeps of a VM. `reported_expiry` is the last report of its agent."""
 
     ngt_uuid: str
     certificate: ClientCertificate
@@ -38,9 +37,9 @@ class SimulatedEntity:
 class SimulatedVm:
     """One VM and its guest.
 
-    `iso` is the certificate on the mounted ISO, `installed` the one in the guest, `first` the one it started with.
-    `pickup_delay_s` is how long the agent takes after a restart until it has copied the files; infinite for one that
-    never does. `agent_answers` is false for an agent that does not come back at all.
+    `iso` is the certificate on the mounted ISO, `installed` the one in the guest, `first` the one at the start.
+    `pickup_delay_s` is the time between a restart of the agent and its copy of the files; infinite for an agent that
+    never copies them. `agent_answers` is false for an agent that does not come back at all.
     """
 
     uuid: str
@@ -62,7 +61,7 @@ class SimulatedVm:
 
 @dataclass(slots=True)
 class SimulatedCluster:
-    """One cluster and everything that its tools can do to it. `identifier` stands before `::` in ncli's VM ids."""
+    """One cluster, and all that its tools can do to it. `identifier` is the part before `::` of ncli's VM ids."""
 
     name: str
     identifier: str
@@ -72,7 +71,6 @@ class SimulatedCluster:
     vms: dict[str, SimulatedVm] = field(default_factory=dict)
 
     def add_vm(self, spec: VmSpec, *, addresses: tuple[str, ...]) -> SimulatedVm:
-        """Add a VM with a certificate that expires as `spec` says."""
         number = len(self.vms)
         made = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.identifier}/{number}/{spec.name}")
         vm = SimulatedVm(spec.uuid or str(made), spec.name, spec.os, addresses, spec.powered_on, spec.controller_vm)
@@ -91,7 +89,7 @@ class SimulatedCluster:
         return vm
 
     def vm_named(self, name: str) -> SimulatedVm:
-        """Give the first VM of that name; raises LookupError."""
+        """The first VM of that name; raises LookupError."""
         for vm in self.vms.values():
             if vm.name == name:
                 return vm
@@ -99,7 +97,7 @@ class SimulatedCluster:
         raise LookupError(message)
 
     def delete_vm_tools_entity(self, vm_uuid: str) -> str:
-        """Delete the entity and with it the mounted ISO; gives the word of the result."""
+        """Deletes the entity and the mounted ISO; returns the word of the result."""
         vm = self.vms.get(vm_uuid)
         if vm is None or vm.entity is None:
             return NOT_FOUND
@@ -109,7 +107,7 @@ class SimulatedCluster:
         return NO_ERROR
 
     def create_vm_tools_entity(self, vm_uuid: str) -> str:
-        """Make a new entity with a new `ngt_uuid`, a new certificate and the default capabilities."""
+        """Makes a new entity with a new `ngt_uuid`, a new certificate and the default capabilities."""
         vm = self.vms.get(vm_uuid)
         if vm is None:
             return NOT_FOUND
@@ -123,7 +121,7 @@ class SimulatedCluster:
         return NO_ERROR
 
     def mount_guest_tools(self, vm_uuid: str) -> str:
-        """Mount the ISO with the entity's certificate, which is the old one for as long as the entity lives."""
+        """Mounts the ISO with the entity's certificate, which is the old one for as long as the entity lives."""
         vm = self.vms.get(vm_uuid)
         if vm is None or vm.entity is None:
             return NOT_FOUND
@@ -135,20 +133,18 @@ class SimulatedCluster:
         return NO_ERROR
 
     def refresh_vm_tools_entity(self, vm_uuids: tuple[str, ...], threshold_days: float | None) -> list[str]:
-        """Reissue certificates, of **every** VM with an entity where `vm_uuids` is empty; a word for each VM."""
+        """Reissues certificates, of **every** VM with an entity where `vm_uuids` is empty; one word for each VM."""
         asked = vm_uuids or tuple(vm.uuid for vm in self.vms.values() if vm.entity is not None)
         return [self._refresh(vm_uuid, threshold_days) for vm_uuid in asked]
 
     def set_vss_snapshot(self, vm_uuid: str, *, enabled: bool) -> str:
-        """Switch application-consistent snapshots on or off."""
         return self._set_capability(vm_uuid, "vss_snapshot", enabled=enabled)
 
     def set_file_level_restore(self, vm_uuid: str, *, enabled: bool) -> str:
-        """Switch self-service restore on or off."""
         return self._set_capability(vm_uuid, "file_level_restore", enabled=enabled)
 
     def restart_agent(self, vm_uuid: str) -> None:
-        """Restart the agent (or the VM): it copies what is on the mounted ISO, at once or after its delay."""
+        """Restarts the agent (or the VM): it copies the files of the mounted ISO, at once or after its delay."""
         vm = self.vms[vm_uuid]
         self._note(Effect.AGENT_RESTARTED, vm)
         if vm.iso is not None:
@@ -156,14 +152,13 @@ class SimulatedCluster:
         self.settle(vm_uuid)
 
     def switch_power(self, vm_uuid: str, *, on: bool) -> None:
-        """Switch a VM off, or on, which starts its agent too."""
+        """A VM that is switched on starts its agent too."""
         vm = self.vms[vm_uuid]
         was_on, vm.powered_on = vm.powered_on, on
         if on and not was_on:
             self.restart_agent(vm_uuid)
 
     def communication_link_active(self, vm: SimulatedVm) -> bool:
-        """Tell whether cluster and agent talk to each other now."""
         if vm.entity is None or not vm.powered_on or not vm.agent_answers:
             return False
         if self.traits.serial_port or vm.link_whatever_the_certificate:
@@ -172,7 +167,7 @@ class SimulatedCluster:
         return mine and vm.installed is not None and vm.installed.not_after > self.clock()
 
     def settle(self, vm_uuid: str = "") -> None:
-        """Let happen what was due by now, to one VM or to all: slow agents pick up, agents that are heard report."""
+        """Carries out the effects that are due, for one VM or all: slow agents pick up, connected agents report."""
         now = self.clock()
         for vm in [self.vms[vm_uuid]] if vm_uuid in self.vms else self.vms.values():
             if vm.pickup_at <= now and vm.powered_on and vm.agent_answers:
@@ -195,7 +190,7 @@ class SimulatedCluster:
         entity.reported_os = vm.os
 
     def _issue(self, vm: SimulatedVm, ngt_uuid: str) -> ClientCertificate:
-        """Dates have whole seconds; no two certificates of a VM have one date, as real ones are issued days apart."""
+        """Each certificate of a VM has another date, in whole seconds, as real ones are issued days apart."""
         earlier = max((held.not_before for held in (vm.installed, vm.iso) if held is not None), default=0)
         return issue(ngt_uuid, not_before=max(self.clock(), earlier + 1))
 
@@ -226,5 +221,5 @@ class SimulatedCluster:
 
 
 def make_cluster(spec: ClusterSpec, number: int, *, clock: Callable[[], float], journal: Journal) -> SimulatedCluster:
-    """Make the cluster of `spec` without VMs; `number` tells the clusters of a site apart."""
+    """A cluster without VMs; `number` distinguishes the clusters of a site."""
     return SimulatedCluster(spec.name, f"00058df6-b289-00c6-0000-{number:012x}", spec.traits, clock, journal)

@@ -1,4 +1,4 @@
-"""What the tools print, as the recordings have it: log lines, protobuf text, ncli's records and its JSON."""
+"""The output of the tools, as in the recordings: log lines, protobuf text, ncli's records and its JSON."""
 
 import json
 import secrets
@@ -17,7 +17,6 @@ _BLOCK = "17sm6c100126"
 
 
 def cvm_hostname(number: int) -> str:
-    """Give the host name of the CVM `number`, counted from 0."""
     return f"ntnx-{_BLOCK}-{chr(ord('a') + number % 26)}-cvm"
 
 
@@ -36,7 +35,7 @@ class _Call:
 
 
 def log_lines(generation: LogLines, *, hostname: str, address: str, now: float) -> str:
-    """Give the lines that `nutanix_guest_tools_cli` writes to stderr before its answer."""
+    """The lines that `nutanix_guest_tools_cli` writes to stderr before its answer."""
     high, low = secrets.randbelow(0xFFFF), secrets.randbelow(0xFFF)
     call = _Call(
         now=datetime.fromtimestamp(now, UTC),
@@ -102,13 +101,13 @@ _LOG_LINES: dict[LogLines, Callable[[_Call, str], Iterable[str]]] = {
 
 
 def results(words: Iterable[str], *, one_line: bool = False) -> str:
-    """Give the answer lines `result_vec: …`, one for each word, or all on one line."""
+    """The answer lines `result_vec: …`, one for each word, or all on one line."""
     lines = (f"result_vec: {word}" for word in words)
     return " ".join(lines) + "\n" if one_line else "".join(f"{line}\n" for line in lines)
 
 
 def vm_info_vec(cluster: SimulatedCluster, vm: SimulatedVm) -> str:
-    """Give a VM's block in the answer of `query_vm_tools_entities`; nothing for a VM without an entity."""
+    """A VM's block in the answer of `query_vm_tools_entities`; empty for a VM without an entity."""
     entity = vm.entity
     if entity is None:
         return ""
@@ -138,7 +137,7 @@ def vm_info_vec(cluster: SimulatedCluster, vm: SimulatedVm) -> str:
 
 
 def ncli_ngt(cluster: SimulatedCluster, vm: SimulatedVm) -> list[tuple[str, str]]:
-    """Give the record of `ncli ngt get`."""
+    """The record of `ncli ngt get`."""
     entity = vm.entity
     return [
         ("VM Id", f"{cluster.identifier}::{vm.uuid}"),
@@ -152,7 +151,7 @@ def ncli_ngt(cluster: SimulatedCluster, vm: SimulatedVm) -> list[tuple[str, str]
 
 
 def ncli_vm(cluster: SimulatedCluster, vm: SimulatedVm) -> list[tuple[str, str]]:
-    """Give the record of `ncli vm list`."""
+    """The record of `ncli vm list`."""
     return [
         ("Id", f"{cluster.identifier}::{vm.uuid}"),
         ("Uuid", f"{vm.uuid}  "),
@@ -171,18 +170,18 @@ def ncli_vm(cluster: SimulatedCluster, vm: SimulatedVm) -> list[tuple[str, str]]
 
 
 def ncli_records(records: Iterable[list[tuple[str, str]]]) -> str:
-    """Give records as ncli prints them: four blanks, the key padded to 26, a colon, the value."""
+    """Records as ncli prints them: four blanks, the key padded to 26, a colon, the value."""
     blocks = ["".join(f"    {key:26}:{f' {value}' if value else ''}\n" for key, value in one) for one in records]
     return "\n".join(blocks) or "    [None]\n"
 
 
 def json_answer(content: object, *, status: int = 0) -> str:
-    """Give ncli's one line of JSON; with another status than 0 `content` is the message."""
+    """Ncli's one line of JSON; with another status than 0 `content` is the message."""
     return json.dumps({"data": content, "status": status}, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def json_vm(cluster: SimulatedCluster, vm: SimulatedVm) -> dict[str, Any]:
-    """Give one VM of `ncli vm ls --json=true`, with the whole NGT state."""
+    """One VM of `ncli vm ls --json=true`, with the whole NGT state."""
     padding = cluster.traits.listing_padding_bytes
     return {
         "vmId": f"{cluster.identifier}::{vm.uuid}",
@@ -202,7 +201,7 @@ def json_vm(cluster: SimulatedCluster, vm: SimulatedVm) -> dict[str, Any]:
 
 
 def json_ngt(cluster: SimulatedCluster, vm: SimulatedVm) -> dict[str, Any]:
-    """Give one VM's NGT state as it stands in ncli's JSON."""
+    """One VM's NGT state in ncli's JSON."""
     entity = vm.entity
     return {
         "vmId": f"{cluster.identifier}::{vm.uuid}",
@@ -227,7 +226,7 @@ _ESCAPES = {ord('"'): '\\"', ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\
 
 
 def _quoted(text: str) -> str:
-    """Quote a string by the rules of protobuf's text format: other than printable ASCII as octal bytes."""
+    """Quotes by the rules of protobuf's text format: bytes other than printable ASCII in octal."""
     escaped = "".join(
         _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}")  # noqa: PLR2004 - ASCII's bounds.
         for byte in text.encode()

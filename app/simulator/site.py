@@ -1,4 +1,4 @@
-"""A whole simulated site: it listens, says where, writes the keys, and gives the configuration that fits it."""
+"""A whole simulated site: it listens, writes the keys, and gives the configuration that fits it."""
 
 import errno
 import ipaddress
@@ -28,10 +28,10 @@ _ATTEMPTS = 20
 
 
 class Site:
-    """The clusters, CVMs and guests of a `SiteSpec`, and everything that can be ordered from them.
+    """The clusters, CVMs and guests of a `SiteSpec`, and the orders that they take.
 
-    `cvms` and `guests` are the machines, by cluster and number and by VM UUID. A CVM is named `c1-cvm0` in the journal,
-    a guest by its VM's UUID.
+    `cvms` and `guests` are the machines, by cluster and number and by VM UUID. The journal names a CVM `c1-cvm0` and a
+    guest by the UUID of its VM.
     """
 
     def __init__(self, spec: SiteSpec, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -68,7 +68,7 @@ class Site:
     async def running(
         cls, spec: SiteSpec, directory: Path, *, clock: Callable[[], float] = time.time
     ) -> AsyncIterator[Self]:
-        """Run a site whose files are in `directory` until the context is left; then nothing of it runs any more."""
+        """Runs a site with its files in `directory` until the context ends; then it leaves no process behind."""
         site = cls(spec, directory, clock=clock)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(site.stop)
@@ -76,7 +76,7 @@ class Site:
             yield site
 
     async def start(self) -> None:
-        """Write the keys and let every machine listen that is switched on."""
+        """Writes the keys and starts every machine that is switched on."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.client_key_path.touch(mode=0o600)
         self.client_key_path.chmod(0o600)
@@ -90,18 +90,17 @@ class Site:
         self.write_known_hosts()
 
     async def stop(self) -> None:
-        """End everything that the site started."""
         await self.tool_port.stop()
         for host in self._hosts():
             await host.down()
         await self._shells.kill_all()
 
     def vm(self, vm_uuid: str) -> SimulatedVm:
-        """Give a VM of any cluster; raises LookupError."""
+        """A VM of any cluster; raises LookupError."""
         return self.cluster_of(vm_uuid).vms[vm_uuid]
 
     def cluster_of(self, vm_uuid: str) -> SimulatedCluster:
-        """Give the cluster that a VM lives on; raises LookupError."""
+        """The cluster of a VM; raises LookupError."""
         for cluster in self.clusters.values():
             if vm_uuid in cluster.vms:
                 return cluster
@@ -109,7 +108,7 @@ class Site:
         raise LookupError(message)
 
     def vm_named(self, name: str) -> SimulatedVm:
-        """Give the first VM of that name on any cluster; raises LookupError."""
+        """The first VM of that name on any cluster; raises LookupError."""
         for cluster in self.clusters.values():
             for vm in cluster.vms.values():
                 if vm.name == name:
@@ -118,7 +117,7 @@ class Site:
         raise LookupError(message)
 
     def host(self, name: str) -> SimulatedHost:
-        """Give a CVM or a guest by its name in the journal; raises LookupError."""
+        """A CVM or a guest by its name in the journal; raises LookupError."""
         for host in self._hosts():
             if host.name == name:
                 return host
@@ -126,7 +125,7 @@ class Site:
         raise LookupError(message)
 
     def state_of(self, vm_uuid: str) -> dict[str, object]:
-        """Give what tests look at in the end: `renewed` is true when the guest has its entity's last certificate."""
+        """The facts that tests check at the end: `renewed` is true when the guest has its entity's last certificate."""
         cluster, vm = self.cluster_of(vm_uuid), self.vm(vm_uuid)
         cluster.settle(vm_uuid)
         entity, installed = vm.entity, vm.installed
@@ -146,32 +145,30 @@ class Site:
         }
 
     def order(self, fault: ToolFault) -> None:
-        """Let `fault` happen to the next calls that it fits."""
+        """`fault` happens to the next calls that it fits."""
         self.faults.order(fault)
 
     async def switch_power(self, vm_uuid: str, *, on: bool) -> None:
-        """Switch a VM on or off: a VM that is off refuses connections, one that comes up starts its agent."""
+        """A VM that is off refuses connections; a VM that comes up starts its agent."""
         guest = self.guests.get(vm_uuid)
         if guest is not None:
             await (guest.up() if on else guest.down())
         self.cluster_of(vm_uuid).switch_power(vm_uuid, on=on)
 
     async def restart_vm(self, vm_uuid: str) -> None:
-        """Reboot a VM."""
         await self.switch_power(vm_uuid, on=False)
         await self.switch_power(vm_uuid, on=True)
 
     def write_known_hosts(self) -> None:
-        """Pin every machine's own host key."""
         self.known_hosts_path.write_text("".join(host.known_hosts_line for host in self._hosts()))
 
     def settings_toml(
         self, *, clusters: Mapping[str, Mapping[str, object]] | None = None, guests: bool = True, **for_all: object
     ) -> str:
-        """Give the clusters' part of the service's configuration file.
+        """The clusters' part of the service's configuration file.
 
-        `for_all` holds keys for every cluster (`restart_agent="manual"`), `clusters` those of one; a table such as
-        `commands` is a mapping. Without `guests` the service is told of no way into a guest.
+        `for_all` holds keys for every cluster (`restart_agent="manual"`), `clusters` those of one cluster; a table such
+        as `commands` is a mapping. Without `guests` the configuration has no access to guests.
         """
         own = clusters or {}
         return "\n".join(self._cluster_toml(name, {**for_all, **own.get(name, {})}, guests) for name in self.clusters)
@@ -259,7 +256,7 @@ class Site:
         )
 
     def _listening(self) -> dict[SimulatedHost, socket.socket]:
-        """Choose a port that is free on every address, and listen there for each machine that is switched on."""
+        """Chooses a port that is free on every address, and listens there for each machine that is switched on."""
         for _ in range(_ATTEMPTS):
             with closing(listening_socket("127.0.0.1", 0)) as probe:
                 port = probe.getsockname()[1]
@@ -286,5 +283,5 @@ def _toml(value: object) -> str:
         return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    # JSON's strings, numbers and booleans are TOML's too.
+    # JSON and TOML write strings, numbers and booleans alike.
     return json.dumps(value, ensure_ascii=False)

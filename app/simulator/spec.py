@@ -1,4 +1,4 @@
-"""What a simulated site is made of, as values: write one down, or take `demo_site` or `uniform_site`."""
+"""The values that describe a simulated site; `demo_site` and `uniform_site` give ready ones."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,7 +19,7 @@ class LogLines(StrEnum):
 
 
 class Refresh(StrEnum):
-    """What `refresh_vm_tools_entity` does on a cluster."""
+    """The effect of `refresh_vm_tools_entity` on a cluster."""
 
     ABSENT = "absent"
     REISSUES = "reissues"
@@ -27,7 +27,7 @@ class Refresh(StrEnum):
 
 
 class ReportedExpiry(StrEnum):
-    """Which certificate `client_cert_expiry_date` tells of."""
+    """The certificate that `client_cert_expiry_date` is taken from."""
 
     INSTALLED = "installed"
     ISSUED = "issued"
@@ -36,7 +36,7 @@ class ReportedExpiry(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How the software of one cluster behaves.
+    """The behaviour of the software of one cluster.
 
     `mounted_flag_is_stale`: the flag stays true after the ISO was ejected, as a recorded screen shows.
     `listing_padding_bytes`: added to each VM of a JSON listing; a real record takes about 5 KB.
@@ -54,10 +54,10 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class VmSpec:
-    """One VM as it is at the start.
+    """One VM at the start.
 
-    `expires_in_days` is what is left of its certificate, negative for one that has expired. `clone_of` names the VM
-    whose certificate and `ngt_uuid` the guest carries. `addresses` are chosen by the site where none are given.
+    `expires_in_days` is the time left of its certificate, negative after its expiry. `clone_of` names the VM whose
+    certificate and `ngt_uuid` the guest carries. The site chooses `addresses` where none are given.
     """
 
     name: str
@@ -85,7 +85,7 @@ class ClusterSpec:
 
 @dataclass(frozen=True, slots=True)
 class SiteSpec:
-    """A whole site. `latency_s` is what each tool takes, by its name; `REAL_LATENCY_S` is what real ones take.
+    """A whole site. `latency_s` is the time that each tool takes, by its name; `REAL_LATENCY_S` is that of real tools.
 
     Guests that are not reachable have addresses and no server, so that a site may have tens of thousands.
     """
@@ -99,7 +99,7 @@ REAL_LATENCY_S = {"nutanix_guest_tools_cli": 0.1, "ncli": 2.0}
 
 
 def demo_site() -> SiteSpec:
-    """One cluster that has one VM of each sort."""
+    """One cluster with one VM of each sort."""
     vms = (
         VmSpec("web01", file_level_restore=True),
         VmSpec("web02"),
@@ -118,10 +118,10 @@ def demo_site() -> SiteSpec:
 
 
 WAVES = (-20.0, 5.0, 25.0, 60.0, 200.0, 400.0, 700.0, 950.0)
-"""Days until the certificates of a large site expire: they were issued in waves, so they expire in waves."""
+"""The days until the certificates of a large site expire: certificates that were issued in waves expire in waves."""
 
 
-def uniform_site(  # noqa: PLR0913 - what differs between sites whose VMs are all alike
+def uniform_site(  # noqa: PLR0913 - the parameters of a site whose VMs are all alike
     *,
     vms: int,
     cvms: int = 3,
@@ -133,7 +133,7 @@ def uniform_site(  # noqa: PLR0913 - what differs between sites whose VMs are al
 ) -> SiteSpec:
     """Clusters named `c1`, `c2` and so on, with `vms` Linux VMs each, named `vm0001`, `vm0002` and so on.
 
-    `waves` are the days that are left of their certificates, of one VM after the other.
+    Their certificates take the remaining days of `waves` in turn.
     """
     named = tuple(VmSpec(f"vm{number:04}", expires_in_days=waves[number % len(waves)]) for number in range(1, vms + 1))
     made = (ClusterSpec(f"c{number}", cvms, named, traits or Traits()) for number in range(1, clusters + 1))

@@ -1,4 +1,4 @@
-"""The simulated site as a process of its own, for trying the service by hand and for tests that kill the service."""
+"""The simulated site as a process: to try the service by hand, and for tests that kill the service."""
 
 import asyncio
 import json
@@ -14,19 +14,16 @@ CONTROL_FILE = "simulated.json"
 
 
 async def run_standalone(directory: Path, vms: int, cvms: int, clusters: int, announce: Callable[[str], None]) -> None:
-    """Run `clusters` clusters alike with `vms` VMs and `cvms` CVMs each, or the demo's site where `vms` is 0.
-
-    See `run_site`.
-    """
+    """Runs `clusters` equal clusters with `vms` VMs and `cvms` CVMs each, or the demo site where `vms` is 0."""
     spec = uniform_site(vms=vms, cvms=cvms, clusters=clusters) if vms else demo_site()
     await run_site(directory, spec, announce)
 
 
 async def run_site(directory: Path, spec: SiteSpec, announce: Callable[[str], None]) -> None:
-    """Run a site until cancelled.
+    """Runs a site until cancelled.
 
     Its configuration for the service is announced and written to `simulated.toml` in `directory`; the control port and
-    the VMs' names stand in `simulated.json`, which is written last, when everything listens.
+    the VMs' names are in `simulated.json`, which is written last, when everything listens.
     """
     async with Site.running(spec, directory) as site:
         control = Control(site)
@@ -51,7 +48,7 @@ async def run_site(directory: Path, spec: SiteSpec, announce: Callable[[str], No
 
 
 def _write_whole(path: Path, content: object) -> None:
-    # Whoever waits for the file must never see half of it.
+    # A process that waits for the file must never read half of it.
     unfinished = path.with_suffix(".new")
     unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=2))
     unfinished.replace(path)

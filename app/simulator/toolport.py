@@ -1,8 +1,8 @@
-"""The tools as programs: tiny shell scripts that send their argv to a loopback port and print what comes back.
+"""The tools as programs: small shell scripts that send their arguments to a loopback port and print the answer.
 
-They are found behind a CVM's own profile alone, need no Python, and work behind any SSH server. A request is
+They are on PATH only after the profile of a CVM, need no Python, and work behind any SSH server. A request is
 NUL-terminated words (exec number, host, tool, count, arguments), an answer one line `status stderr-length
-stdout-length` and then the bytes. What a call does is done even when the tool was killed meanwhile, as on a cluster.
+stdout-length` and then the bytes. A call has its effect even when the tool was killed meanwhile, as on a cluster.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ exec /bin/bash -c "${SSH_ORIGINAL_COMMAND//\/etc\/profile/@profile@}"
 
 
 class ToolPort:
-    """The loopback port that all tools of a site talk to.
+    """The loopback port of all tools of a site.
 
     `cut` breaks the connection that brought the text of an exec number.
     """
@@ -59,19 +59,18 @@ class ToolPort:
 
     @property
     def tools_directory(self) -> Path:
-        """The folder with the tools, which a profile puts on PATH."""
         return self.directory / "tools"
 
     def profile_for(self, host: str) -> Path:
-        """The file that stands for `/etc/profile` on that CVM."""
+        """The file that takes the place of `/etc/profile` on that CVM."""
         return self.directory / f"profile.{host}"
 
     def forced_command_for(self, host: str) -> Path:
-        """A program for the `ForceCommand` of a real `sshd`: it runs what was sent with that CVM's profile."""
+        """A program for the `ForceCommand` of a real `sshd`: it runs the text with that CVM's profile."""
         return self.directory / f"shell.{host}"
 
     def add_cvm(self, host: str, cluster: SimulatedCluster, number: int, faults: HostFaults) -> None:
-        """Make the profile of one CVM, the `number`th of `cluster`."""
+        """Writes the profile of one CVM, the `number`th of `cluster`."""
         self._cvms[host] = (cluster, number, faults)
         profile = self.profile_for(host)
         profile.write_text(_PROFILE.replace("@host@", host).replace("@tools@", str(self.tools_directory)))
@@ -80,7 +79,7 @@ class ToolPort:
         )
 
     async def start(self) -> None:
-        """Listen, and write the tools."""
+        """Listens, and writes the tools."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.tools_directory.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ class ToolPort:
             _write_program(self.tools_directory / tool, _SCRIPT.replace("@port@", str(port)).replace("@tool@", tool))
 
     async def stop(self) -> None:
-        """Stop listening, and drop the calls that still go on."""
+        """Stops listening, and cancels the running calls."""
         if self._server is not None:
             self._server.close()
         for call in self._calls:

@@ -1,8 +1,9 @@
-"""The tools of a CVM: what `nutanix_guest_tools_cli` and `ncli` do to a cluster for an argv, and what they print."""
+"""The tools of a CVM: the effect of `nutanix_guest_tools_cli` and `ncli` on a cluster, and their output."""
 
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from app.simulator import render
 from app.simulator.faults import Does, ToolFault
@@ -20,7 +21,7 @@ GARBAGE = "\x1b[?1049h%%% \ufffd\ufffd Segmentation fault (core dumped) }}{\n"
 
 @dataclass(frozen=True, slots=True)
 class ToolCommand:
-    """One run of a tool: its argv on a CVM of a cluster. `number` counts the CVMs of the cluster from 0."""
+    """One run of a tool on a CVM. `number` counts the CVMs of the cluster from 0."""
 
     tool: str
     arguments: tuple[str, ...]
@@ -29,29 +30,27 @@ class ToolCommand:
 
     @property
     def sub_command(self) -> str:
-        """The name that faults and questions to the journal use: `create_vm_tools_entity`, `ngt get`."""
+        """Its name for faults and for the journal: `create_vm_tools_entity`, `ngt get`."""
         length = 2 if self.tool == NCLI else 1
         return " ".join(_words(self.arguments)[:length])
 
     @property
     def vm_uuids(self) -> tuple[str, ...]:
-        """The VMs that the argv names."""
         return uuids_in(" ".join(self.arguments))
 
     @property
     def wants_json(self) -> bool:
-        """Whether ncli is to answer in JSON."""
         return any(argument.lstrip("-") == "json=true" for argument in self.arguments)
 
     @property
     def text(self) -> str:
-        """The argv as one would type it."""
+        """The command as a person would type it."""
         return shlex.join((self.tool, *self.arguments))
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What a run of a tool printed, and its exit status."""
+    """The output and the exit status of a run of a tool."""
 
     stdout: str = ""
     stderr: str = ""
@@ -59,7 +58,7 @@ class ToolOutput:
 
 
 def run(call: ToolCommand, *, fault: ToolFault | None = None, gateway_down: bool = False) -> ToolOutput:
-    """Run a tool: change the cluster and give what is printed. A cut line or a delay is not its business."""
+    """Changes the cluster and returns the output. `ToolPort` cuts and delays."""
     for vm_uuid in call.vm_uuids or ("",):
         call.cluster.settle(vm_uuid)
     refusal = _ncli_refusal(call, gateway_down=gateway_down) if call.tool == NCLI else _guest_tools_refusal(call)
@@ -114,16 +113,8 @@ def _log_lines(call: ToolCommand) -> str:
     )
 
 
-def _delete(call: ToolCommand) -> str:
-    return render.results([call.cluster.delete_vm_tools_entity(vm_uuid) for vm_uuid in call.vm_uuids])
-
-
-def _create(call: ToolCommand) -> str:
-    return render.results([call.cluster.create_vm_tools_entity(vm_uuid) for vm_uuid in call.vm_uuids])
-
-
-def _mount(call: ToolCommand) -> str:
-    return render.results([call.cluster.mount_guest_tools(vm_uuid) for vm_uuid in call.vm_uuids])
+def _for_each_vm(act: Callable[[SimulatedCluster, str], str]) -> Callable[[ToolCommand], str]:
+    return lambda call: render.results([act(call.cluster, vm_uuid) for vm_uuid in call.vm_uuids])
 
 
 def _refresh(call: ToolCommand) -> str:
@@ -142,10 +133,10 @@ def _master_location(call: ToolCommand) -> str:
 
 
 _GUEST_TOOLS: dict[str, Callable[[ToolCommand], str]] = {
-    "create_vm_tools_entity": _create,
-    "delete_vm_tools_entity": _delete,
+    "create_vm_tools_entity": _for_each_vm(SimulatedCluster.create_vm_tools_entity),
+    "delete_vm_tools_entity": _for_each_vm(SimulatedCluster.delete_vm_tools_entity),
     "get_master_location": _master_location,
-    "mount_guest_tools": _mount,
+    "mount_guest_tools": _for_each_vm(SimulatedCluster.mount_guest_tools),
     "query_vm_tools_entities": _query,
     "refresh_vm_tools_entity": _refresh,
 }
@@ -184,26 +175,6 @@ def _ngt_mount(call: ToolCommand) -> ToolOutput:
     return _ngt_changed(call, call.cluster.mount_guest_tools(_one(call)))
 
 
-def _enable(call: ToolCommand) -> ToolOutput:
-    return _applications(call, enabled=True)
-
-
-def _disable(call: ToolCommand) -> ToolOutput:
-    return _applications(call, enabled=False)
-
-
-_NCLI: dict[str, Callable[[ToolCommand], ToolOutput]] = {
-    "vm list": _vm_list,
-    "vm ls": _vm_list,
-    "ngt get": _ngt_get,
-    "ngt list": _ngt_list,
-    "ngt ls": _ngt_list,
-    "ngt mount": _ngt_mount,
-    "ngt enable-applications": _enable,
-    "ngt disable-applications": _disable,
-}
-
-
 def _applications(call: ToolCommand, *, enabled: bool) -> ToolOutput:
     setters = {
         "vss_snapshot": call.cluster.set_vss_snapshot,
@@ -214,6 +185,30 @@ def _applications(call: ToolCommand, *, enabled: bool) -> ToolOutput:
         return _ncli_error(call, f"Invalid value for application-names: {','.join(names)}")
     words = [setters[name](_one(call), enabled=enabled) for name in names]
     return _ngt_changed(call, next((word for word in words if word != NO_ERROR), NO_ERROR))
+
+
+_NCLI: dict[str, Callable[[ToolCommand], ToolOutput]] = {
+    "vm list": _vm_list,
+    "vm ls": _vm_list,
+    "ngt get": _ngt_get,
+    "ngt list": _ngt_list,
+    "ngt ls": _ngt_list,
+    "ngt mount": _ngt_mount,
+    "ngt enable-applications": partial(_applications, enabled=True),
+    "ngt disable-applications": partial(_applications, enabled=False),
+}
+
+
+_NCLI: dict[str, Callable[[ToolCommand], ToolOutput]] = {
+    "vm list": _vm_list,
+    "vm ls": _vm_list,
+    "ngt get": _ngt_get,
+    "ngt list": _ngt_list,
+    "ngt ls": _ngt_list,
+    "ngt mount": _ngt_mount,
+    "ngt enable-applications": partial(_applications, enabled=True),
+    "ngt disable-applications": partial(_applications, enabled=False),
+}
 
 
 def _ngt_changed(call: ToolCommand, word: str) -> ToolOutput:
