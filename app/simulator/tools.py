@@ -199,18 +199,6 @@ _NCLI: dict[str, Callable[[ToolCommand], ToolOutput]] = {
 }
 
 
-_NCLI: dict[str, Callable[[ToolCommand], ToolOutput]] = {
-    "vm list": _vm_list,
-    "vm ls": _vm_list,
-    "ngt get": _ngt_get,
-    "ngt list": _ngt_list,
-    "ngt ls": _ngt_list,
-    "ngt mount": _ngt_mount,
-    "ngt enable-applications": partial(_applications, enabled=True),
-    "ngt disable-applications": partial(_applications, enabled=False),
-}
-
-
 def _ngt_changed(call: ToolCommand, word: str) -> ToolOutput:
     if word == NO_ERROR:
         return _ngt_answer(call, [call.cluster.vms[_one(call)]])
