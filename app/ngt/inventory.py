@@ -1,6 +1,6 @@
-"""What a look at a cluster says of its VMs: the listing and the tools' entities together, and whose certificate it is.
+"""The rules that combine a cluster's listing with its VM tools entities, and that assign a certificate to a VM.
 
-What was not said is None. The entity's word counts before the listing's, which can be stale.
+An unknown fact is None. The entity's value counts before that of the listing, which can be stale.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -8,30 +8,29 @@ from collections.abc import Collection, Iterable, Mapping
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import NgtState, PowerState, VmRecord, VmToolsEntity, VmUuid
 
-_NOT_SAID = NgtState(None, None, None, None, None)
+_UNKNOWN = NgtState(None, None, None, None, None)
 _NO_ENTITY = VmToolsEntity(VmUuid(""), None, None, None, None, None, None, None, None, None)
 
 
 def ngt_state_of(vm: VmRecord, entity: VmToolsEntity | None) -> NgtState:
-    """The state of the VM's NGT by both; without an entity by the listing alone."""
-    listed, told = vm.ngt or _NOT_SAID, entity or _NO_ENTITY
+    listed, shown = vm.ngt or _UNKNOWN, entity or _NO_ENTITY
     return NgtState(
-        enabled=_first(told.enabled, listed.enabled),
-        iso_mounted=_first(told.iso_mounted, listed.iso_mounted),
-        vss_snapshot=_first(told.vss_snapshot, listed.vss_snapshot),
-        file_level_restore=_first(told.file_level_restore, listed.file_level_restore),
-        link_active=_first(told.link_active, listed.link_active),
+        enabled=_first(shown.enabled, listed.enabled),
+        iso_mounted=_first(shown.iso_mounted, listed.iso_mounted),
+        vss_snapshot=_first(shown.vss_snapshot, listed.vss_snapshot),
+        file_level_restore=_first(shown.file_level_restore, listed.file_level_restore),
+        link_active=_first(shown.link_active, listed.link_active),
     )
 
 
 def refuse_empty_query(
-    vms: Iterable[VmRecord], entities: Mapping[VmUuid, VmToolsEntity], others: int, known: Collection[VmUuid]
+    vms: Iterable[VmRecord], entities: Mapping[VmUuid, VmToolsEntity], other_count: int, known: Collection[VmUuid]
 ) -> None:
-    """That no VM has an entity is believed only where ncli does not say otherwise, and where none was `known` before.
+    """Refuses a query without any entity, unless ncli agrees or no VM was `known` to have one.
 
     Raises Fault `unexpected-output`.
     """
-    if entities or others:
+    if entities or other_count:
         return
     for vm in vms:
         enabled = vm.ngt.enabled if vm.ngt is not None else None
@@ -41,7 +40,7 @@ def refuse_empty_query(
 
 
 def is_worth_asking(vm: VmRecord, *, has_entity: bool | None) -> bool:
-    """Whether the guest may have a certificate to show: it is not known to be off, or to be without an entity."""
+    """The guest may have a certificate: the VM is not known to be off, and not known to have no entity."""
     return vm.power in {PowerState.ON, PowerState.UNKNOWN} and has_entity is not False
 
 
@@ -56,5 +55,5 @@ def owner_of(named: str | None, entities: Mapping[VmUuid, str | None]) -> VmUuid
     return next((vm_uuid for vm_uuid, entity in entities.items() if entity is not None and entity == named), None)
 
 
-def _first(told: bool | None, listed: bool | None) -> bool | None:  # noqa: FBT001 - facts that may be unknown
-    return listed if told is None else told
+def _first(shown: bool | None, listed: bool | None) -> bool | None:  # noqa: FBT001 - facts that may be unknown
+    return listed if shown is None else shown

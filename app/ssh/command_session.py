@@ -1,6 +1,6 @@
-"""One command on one channel: sent once, its output counted while it comes, its channel closed and never signalled.
+"""One command on one channel: sent once, its output limited while it arrives, its channel closed and never signalled.
 
-asyncssh's own `run` would leave the channel open when it is cancelled while opening, and cannot bound what is read.
+asyncssh's own `run` leaves the channel open when it is cancelled while opening, and cannot limit the output.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from app.ssh.policy import CommandEnd, CommandVerdict, classify
 
 
 class _AbandonedError(Exception):
-    """Nobody waits any more for a channel that opens only now, so nothing is sent on it."""
+    """The channel opened after its command was abandoned, so nothing is sent on it."""
 
 
 class CommandSession(asyncssh.SSHClientSession[bytes]):
-    """Collects what one command prints on a channel.
+    """The output of one command on a channel.
 
-    asyncssh calls `connection_made` when the server has opened the channel and sends the request to execute right after
-    it, in the same turn of the loop. So that is the line between "certainly not executed" and "perhaps".
+    asyncssh calls `connection_made` when the server has opened the channel and sends the request to execute directly
+    after it, in the same turn of the loop. This call separates "certainly not executed" from "perhaps".
     """
 
     def __init__(self, max_output_bytes: int, drain_s: float) -> None:
@@ -61,10 +61,10 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
         return self._ended_at_s - self._sent_at_s if self._sent_at_s is not None else 0.0
 
     async def open(self, ssh: asyncssh.SSHClientConnection, text: str) -> None:
-        """Opens the channel, sends the text and returns when the server has said yes or no to it.
+        """Opens the channel, sends the text and returns when the server has accepted or refused it.
 
-        Never raises for what the server does; `run` tells. To be awaited in a task of its own that is not cancelled: a
-        channel that the server opens after a cancellation would stay open.
+        Never raises for the behaviour of the server; `run` reports it. It must run in a task of its own that is not
+        cancelled: a channel that the server opens after a cancellation would stay open.
         """
         if self._abandoned:
             return
@@ -81,7 +81,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
                 encoding=None,
             )
         except (asyncssh.Error, OSError, _AbandonedError) as cause:
-            # A closed channel and a "no" to the request raise the same error; only the second leaves the channel open.
+            # A closed channel and a refused request raise the same error; only the second leaves the channel open.
             self._exec_refused = self.sent and not self._closed and isinstance(cause, asyncssh.ChannelOpenError)
             self.refusal = str(cause)
             self._end()
@@ -89,7 +89,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
     async def run(self, open_by_s: float, timeout_s: float) -> CommandVerdict:
         """Waits for the channel until `open_by_s` of the loop's clock, then `timeout_s` for the command.
 
-        Whatever happens, a cancellation included, the channel is closed afterwards or never used.
+        In any case, also after a cancellation, the channel is then closed, or never used.
         """
         try:
             await asyncio.wait({self._begun}, timeout=max(0.0, open_by_s - self._loop.time()))
@@ -145,7 +145,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
             self._exited = True
             self._arm_drain()
 
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: FBT001 - Its form.
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: FBT001 - asyncssh fixes the signature.
         if not self._ended.done():
             self._exited = True
             self._arm_drain()
@@ -166,7 +166,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
         self.abandon()
 
     def abandon(self) -> None:
-        """Waits no longer: the channel is closed, or never used if it opens later on."""
+        """Stops waiting: the channel is closed, or never used if it opens later."""
         self._abandoned = True
         self._end()
         if self._channel is not None and not self._closed:

@@ -1,4 +1,4 @@
-"""The guest's side: read its certificate, restart its agent. The private key beside it is never read."""
+"""Reads a guest's certificate and restarts its agent. The private key beside the certificate is never read."""
 
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ def _certificate_of(host: Host, answer: CommandResult) -> tuple[Certificate | No
 
 
 async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> CommandResult:
-    """Restarts the agent's service. Raises a Fault `agent-restart-failed` with what the guest said.
+    """Restarts the agent's service. Raises a Fault `agent-restart-failed` with the guest's message.
 
     A restart whose answer was lost may be repeated: it raises `guest-not-reached`.
     """
@@ -76,8 +76,8 @@ async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout
     return answer
 
 
-# What is a fault of a CVM in the pool's words is one of the guest here; the rest keeps its own name.
-_OF_GUEST = {
+# The pool's faults of a CVM are faults of the guest here; the other codes stay.
+_GUEST_CODES = {
     FaultCode.CVM_UNREACHABLE: FaultCode.GUEST_NOT_REACHED,
     FaultCode.CVM_SHELL_DISABLED: FaultCode.GUEST_NOT_REACHED,
     FaultCode.ANSWER_LOST: FaultCode.GUEST_NOT_REACHED,
@@ -87,15 +87,15 @@ _OF_GUEST = {
 
 
 async def _run(pool: Pool, host: Host, text: str, timeout_s: float) -> CommandResult:
-    # Windows does not tell upper from lower case in a file's name.
+    # File names on Windows ignore case.
     if "client-key" in text.lower():
         message = "a guest command must never name client-key.pem"
         raise ValueError(message)
     try:
         answer = await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=_MAX_BYTES)
     except Fault as fault:
-        raise Fault(_OF_GUEST.get(fault.code, fault.code), f"guest {host.name}: {fault.message}") from fault
+        raise Fault(_GUEST_CODES.get(fault.code, fault.code), f"guest {host.name}: {fault.message}") from fault
     if "PRIVATE KEY" in answer.stdout or "PRIVATE KEY" in answer.stderr:
-        message = f"guest {host.name}: the command printed a private key, so its output was thrown away: {text!r}"
+        message = f"guest {host.name}: the command printed a private key, so its output was discarded: {text!r}"
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
     return answer

@@ -1,7 +1,7 @@
-"""What the pool is asked for and what it answers: hosts, limits, answers and the two ways to get none.
+"""The values of the SSH pool: hosts, limits, results, and the two faults of a command without an answer.
 
-A command without an answer was either certainly not executed (`NotSent`) or may have been (`Unanswered`).
-Nothing in between exists, because the first may be repeated and the second may not.
+Such a command was either certainly not executed (`NotSent`) or may have been (`Unanswered`). The first may be repeated
+and the second may not.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ SSH_PORT = 22
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where and as whom to log in. Equal hosts share one connection.
+    """The address and the login of a machine. Equal hosts share one connection.
 
-    `known_hosts` is always needed: no host is trusted by default. `sessions` is how many commands run at a time on the
-    one connection, 1 or more.
+    `known_hosts` is required: no host is trusted by default. `sessions` is the number of concurrent commands on the one
+    connection, at least 1.
     """
 
     address: str
@@ -30,12 +30,12 @@ class Host:
 
     @property
     def name(self) -> str:
-        """`address`, or `address:port` when the port is not 22; an IPv6 address with a port stands in brackets."""
+        """`address`, or `address:port` when the port is not 22; an IPv6 address with a port is in brackets."""
         return host_name(self.address, self.port)
 
 
 def host_name(address: str, port: int) -> str:
-    """How a host is called in configuration, logs and metrics."""
+    """The name of a host in configuration, logs and metrics."""
     if port == SSH_PORT:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
@@ -43,14 +43,13 @@ def host_name(address: str, port: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How long the pool waits for what, in seconds.
+    """The time limits of the pool, in seconds.
 
-    `keepalive_interval_s` times `keepalive_count` is how long a silent server is believed. `channel_wait_s` bounds the
-    wait for a free session, whether this service or the server is short of them. A host that could not be reached is
-    left alone for `hold_down_first_s`, twice as long after each further failure, at most `hold_down_most_s`. After a
-    refused login nobody logs in there for `refused_login_hold_s`: hardened clusters lock an account after three.
-    `drain_s` is how long a command that has exited may stay silent before its open output is given up, as a daemon
-    that it started can hold that output for ever.
+    A silent server is given up after `keepalive_interval_s` times `keepalive_count`. `channel_wait_s` limits the wait
+    for a free session, of this service or of the server. After a failed connection the host is left alone for
+    `hold_down_first_s`, twice as long after each further failure, at most `hold_down_most_s`; after a refused login for
+    `refused_login_hold_s`, because hardened clusters lock an account after three refusals. `drain_s` is the silence
+    after an exit that ends a command whose output a daemon keeps open.
     """
 
     connect_timeout_s: float = 10.0
@@ -66,16 +65,16 @@ class PoolLimits:
 
 
 GUEST_LIMITS = PoolLimits(idle_close_s=5.0)
-"""For guests: there may be hundreds, each asked seldom, so their connections are closed soon after use."""
+"""The limits for guests: there may be hundreds, so their connections close soon after use."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command printed and how it ended.
+    """The output of a command, and its exit.
 
-    Bytes that are not UTF-8 became U+FFFD. `exit_status` is None when a signal ended the command. `duration_s` counts
-    from sending. `host_key` is the SHA256 fingerprint of the host's key; `connection` is the number of the connection
-    it came over, which no other connection of this pool has.
+    Bytes that are not UTF-8 become U+FFFD. `exit_status` is None when a signal ended the command. `duration_s` counts
+    from sending. `host_key` is the SHA256 fingerprint of the host's key; `connection` is the number of the connection,
+    unique in this pool.
     """
 
     stdout: str
@@ -91,8 +90,8 @@ class NotSent(Fault):
 
 
 class ConnectionReplaced(NotSent):
-    """The connection that the text was bound to is gone; nothing was sent on another one."""
+    """The connection that the text was bound to has ended; nothing was sent on another one."""
 
 
 class Unanswered(Fault):
-    """The text may have been executed, be it in part or later on; there is no complete answer."""
+    """The text may have been executed, in part or later; its answer is missing or incomplete."""

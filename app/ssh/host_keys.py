@@ -1,6 +1,6 @@
-"""Host keys before there is trust: ask a machine for its keys, and pin one that was named by its fingerprint.
+"""Host keys before there is trust: reads the keys of a machine, and pins one that was named by its fingerprint.
 
-Nothing here logs in, and nothing is trusted that was not given: a fingerprint has to come over another way.
+It never logs in. The fingerprint must come over another channel.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ async def scan_host_keys(address: str, port: int, *, timeout_s: float) -> tuple[
             async with asyncio.timeout(timeout_s):
                 key = await asyncssh.get_server_host_key(address, port, server_host_key_algs=[algorithm], config=None)
         except (asyncssh.Error, ConnectionResetError) as without:
-            # OpenSSH hangs up when it has no key of the kind, before asyncssh can say what was missing.
+            # OpenSSH closes the connection when it has no key of the kind, before asyncssh can report it.
             cause = str(without)
             continue
         except (OSError, ValueError) as unreachable:
@@ -50,7 +50,7 @@ async def scan_host_keys(address: str, port: int, *, timeout_s: float) -> tuple[
 
 
 def pin(known_hosts: Path, key: HostKey) -> bool:
-    """Adds the key's line to the file, which is made if need be; False when it stands there already. Raises OSError."""
+    """Adds the key's line to the file, and creates the file; False when the file already has it. Raises OSError."""
     present = known_hosts.read_text(encoding="utf-8") if known_hosts.exists() else ""
     if key.line in present.splitlines():
         return False

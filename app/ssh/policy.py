@@ -1,6 +1,6 @@
-"""What the pool decides, as plain functions of what it knows: no clock, no I/O, no async.
+"""The decisions of the pool, as plain functions: no clock, no I/O, no async.
 
-The time is always given, in seconds of any clock that only goes forward.
+Times are in seconds of any monotonic clock.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.ngt.errors import FaultCode
 from app.ssh.host import PoolLimits
 
 Stamp = tuple[int, ...]
-"""Modification times of the files that a login depends on, in nanoseconds; 0 for a file that is not there."""
+"""Modification times of the files of a login, in nanoseconds; 0 for a missing file."""
 
 _ANSWERS_PER_WIDENING = 16
 _FIRST_PAUSE_S = 0.05
@@ -18,7 +18,7 @@ _LONGEST_PAUSE_S = 1.0
 
 
 class FailureKind(StrEnum):
-    """At which point a connection did not come to be."""
+    """The step at which a connection failed."""
 
     LOCAL = "local"
     CONNECT = "connect"
@@ -28,7 +28,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailure:
-    """Why a connection did not come to be; `message` is one sentence that names the host."""
+    """A failed connection; `message` is one sentence that names the host."""
 
     kind: FailureKind
     code: FaultCode
@@ -37,7 +37,7 @@ class ConnectFailure:
 
 @dataclass(frozen=True, slots=True)
 class HoldDown:
-    """A host that is left alone until `until_s`, or until a file of its login changes."""
+    """The host is left alone until `until_s`, or until a file of its login changes."""
 
     failure: ConnectFailure
     failures: int
@@ -48,7 +48,7 @@ class HoldDown:
 def back_off(
     failure: ConnectFailure, before: HoldDown | None, now_s: float, stamp: Stamp, limits: PoolLimits
 ) -> HoldDown:
-    """How long to leave a host alone that just failed, after what was held before."""
+    """The hold after a failure and the `before` hold."""
     failures = 1 + (before.failures if before else 0)
     return HoldDown(failure, failures, now_s + _hold_s(failure.kind, failures, limits), stamp)
 
@@ -64,32 +64,31 @@ def _hold_s(kind: FailureKind, failures: int, limits: PoolLimits) -> float:
 
 
 def still_holds(hold: HoldDown | None, now_s: float, stamp: Stamp) -> bool:
-    """Whether the host must not be dialled now."""
     return hold is not None and now_s < hold.until_s and stamp == hold.stamp
 
 
 def bound_after_refusal(others_in_use: int) -> int:
-    """How many sessions to have at a time after the server refused one more than `others_in_use`."""
+    """The number of sessions after the server refused one more than `others_in_use`."""
     return max(1, others_in_use)
 
 
 def bound_after_answer(bound: int, sessions: int, answers_since_change: int) -> int:
-    """A refusal may have been of the moment, as a closed session is still counted for a while: widen again slowly."""
+    """Widens slowly: the refusal may have been temporary, because a server counts a closed session for a while."""
     return min(bound + 1, sessions) if answers_since_change >= _ANSWERS_PER_WIDENING else bound
 
 
 def pause_after_refusal_s(refusals: int) -> float:
-    """How long to wait after the `refusals`-th refusal in a row, 1 or more."""
+    """The wait after the `refusals`-th refusal in a row, 1 or more."""
     return float(min(_FIRST_PAUSE_S * 2.0 ** min(refusals - 1, 30), _LONGEST_PAUSE_S))
 
 
 @dataclass(frozen=True, slots=True)
 class CommandEnd:
-    """What is known of a command when nothing more is waited for.
+    """The state of a command at the end of the wait.
 
-    `sent` is true from the moment on at which the request to execute may have left. `exec_refused` is the server's own
-    no to that request. `exited` is true when the exit status or the ending signal came. `output_complete` is true when
-    the server closed its output, or kept silent for long after the exit.
+    `sent` is true from the moment at which the request to execute may have left. `exec_refused` means that the server
+    refused that request. `exited` is true after the exit status or the ending signal. `output_complete` is true after
+    the server closed its output, or was silent for long after the exit.
     """
 
     sent: bool
@@ -101,7 +100,7 @@ class CommandEnd:
 
 
 class CommandVerdict(Enum):
-    """What an ending means."""
+    """The meaning of a `CommandEnd`."""
 
     ANSWERED = "answered"
     NOT_SENT = "not sent"
@@ -112,7 +111,7 @@ class CommandVerdict(Enum):
 
 
 def classify(ending: CommandEnd) -> CommandVerdict:
-    """The first of these that is true decides; what may have been executed is never called NOT_SENT."""
+    """The first condition that is true decides; a command that may have been executed is never NOT_SENT."""
     if not ending.sent:
         return CommandVerdict.NOT_SENT
     if ending.exec_refused:

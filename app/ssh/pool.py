@@ -1,7 +1,7 @@
-"""One connection per host for the whole process, and every command over it.
+"""One connection per host for the whole process, shared by all commands.
 
-A command is `NotSent` while it is certain that nothing of it was executed, and `Unanswered` from the moment on at which
-it may have been. The pool never sends a text twice, never sends a signal, and never logs in again after a refusal.
+A command is `NotSent` while it is certain that it was not executed, and `Unanswered` as soon as it may have been. The
+pool never sends a text twice, never sends a signal, and never logs in again after a refusal.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _CLOSE_WAIT_S = 5.0
 
 
 class Reachable(StrEnum):
-    """UNKNOWN until the first connection was tried, and after an idle one was closed."""
+    """UNKNOWN until the first connection, and after an idle connection was closed."""
 
     UP = "up"
     DOWN = "down"
@@ -44,10 +44,10 @@ class Reachable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """One host as metrics show it. The counts are since the start of the process.
+    """One host in the metrics. `host_key_mismatches` counts since the start of the process.
 
-    `checked_s`: this machine's monotonic clock when it was last known to be so; a live connection is known to be one.
-    `fault`: why it is left alone.
+    `checked_s`: this machine's monotonic clock at the last check; a live connection is checked now. `fault`: the reason
+    why the host is held back.
     """
 
     host: Host
@@ -60,7 +60,7 @@ class HostState:
 
 @dataclass(slots=True)
 class _HostEntry:
-    """What the pool remembers of one host."""
+    """The pool's record of one host."""
 
     host: Host
     connection: HostConnection | None = None
@@ -91,13 +91,13 @@ class Pool:
     async def run(
         self, host: Host, text: str, *, timeout_s: float, max_output_bytes: int, only_on: int | None = None
     ) -> CommandResult:
-        """Sends the text once, as it is, to the login shell of `host`, and answers what it printed.
+        """Sends the text once, unchanged, to the login shell of `host`, and returns its output.
 
-        `timeout_s` counts from sending; waiting for a connection or a session has the pool's own limits. The output of
-        both streams together may have `max_output_bytes`. With `only_on` the text goes over the connection of that
-        number or not at all (`ConnectionReplaced`). Any exit status is an answer.
+        `timeout_s` counts from sending; the wait for a connection or a session has the pool's own limits. Both streams
+        together may have `max_output_bytes`. With `only_on` the text goes over the connection of that number or not at
+        all (`ConnectionReplaced`). Any exit status is an answer.
 
-        Raises `NotSent` or `Unanswered`. When cancelled, the channel is closed and what runs there goes on.
+        Raises `NotSent` or `Unanswered`. A cancellation closes the channel, and the command on the host continues.
         """
         entry = self._hosts.setdefault(host, _HostEntry(host))
         for _ in range(_CONNECTIONS_PER_RUN):
@@ -111,18 +111,18 @@ class Pool:
         raise NotSent(FaultCode.CVM_UNREACHABLE, f"{host.name} closed the connection before the command was sent")
 
     def retire(self, host: Host) -> None:
-        """The next command logs in anew; running ones end on the old connection."""
+        """The next command logs in again; running commands end on the old connection."""
         entry = self._hosts.get(host)
         if entry is not None and entry.connection is not None:
             connection, entry.connection = entry.connection, None
             connection.retire()
 
     def state(self) -> tuple[HostState, ...]:
-        """All hosts that were ever asked for, in that order."""
+        """All hosts that were ever used, in order of first use."""
         return tuple(self._state_of(entry) for entry in self._hosts.values())
 
     async def close(self) -> None:
-        """Closes all connections. Commands that wait become `NotSent`, those that were sent `Unanswered`."""
+        """Closes all connections. Waiting commands become `NotSent`, sent ones `Unanswered`."""
         self._closed = True
         tasks = [entry.dialling for entry in self._hosts.values() if entry.dialling is not None]
         for task in tasks:
@@ -155,7 +155,7 @@ class Pool:
                 return _answer(connection, command)
             if verdict is not CommandVerdict.NOT_SENT:
                 _raise_for(verdict, connection, timeout_s, max_output_bytes)
-            # asyncssh tells the channels of a connection's end one turn of the loop before it tells us.
+            # asyncssh reports the end of a connection to its channels one turn of the loop before it reports it here.
             await asyncio.sleep(0)
             if connection.lost is not None:
                 return None
@@ -169,7 +169,7 @@ class Pool:
         raise AssertionError("the count does not end")
 
     async def _connection(self, entry: _HostEntry) -> HostConnection:
-        """The one live connection, made if there is none; all who ask meanwhile wait for the same login."""
+        """The one live connection, made if there is none; concurrent callers wait for the same login."""
         if self._closed:
             raise NotSent(FaultCode.DRAINING, "the service is stopping")
         if entry.connection is not None and entry.connection.usable:
@@ -213,7 +213,7 @@ class Pool:
         if connection.retired:
             return
         if connection.answers == 0:
-            # A server that lets in and hangs up at once would otherwise be logged in to for every command.
+            # Otherwise every command would log in to a server that hangs up directly after the login.
             message = f"{connection.host.name} closed the connection before it had answered anything"
             failure = ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
             self._hold_back(entry, failure, stamp_of(connection.host))
@@ -270,7 +270,7 @@ def _raise_for(
     name = connection.host.name
     match verdict:
         case CommandVerdict.EXEC_REFUSED:
-            message = f"{name} let us in but refuses to run a command"
+            message = f"{name} accepts the login but refuses to run a command"
             raise NotSent(FaultCode.CVM_SHELL_DISABLED, message)
         case CommandVerdict.TIME_LIMIT:
             raise Unanswered(FaultCode.COMMAND_TIMEOUT, f"a command on {name} gave no answer within {timeout_s:g} s")

@@ -1,4 +1,4 @@
-"""A guest's `client-cert.pem` to facts. Public parts alone: text with a private key in it is refused unread."""
+"""The facts of a guest's `client-cert.pem`. Text with a private key in it is refused unread."""
 
 import re
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def _read(pem: str) -> tuple[Certificate, Sequence[x509.Certificate]]:
 
 
 def _leaf_of(chain: Sequence[x509.Certificate]) -> x509.Certificate:
-    """Not every authority marks its own certificate as that of one: what has issued another is no leaf either."""
+    """Some authorities do not mark their own certificate, so the issuer of another certificate is not a leaf either."""
     issuers = [certificate.issuer for certificate in chain if certificate.issuer != certificate.subject]
     unmarked = [certificate for certificate in chain if not _is_ca(certificate)]
     leaves = [certificate for certificate in unmarked if certificate.subject not in issuers]

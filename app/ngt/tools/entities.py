@@ -14,7 +14,7 @@ from app.ngt.tools.text import answer_lines, excerpt, printable, unexpected
 from app.ngt.vocabulary import NO_ERROR, VmToolsEntity, VmUuid, parse_vm_uuid
 
 LAST_UNIX_SECOND = 253_402_300_799
-"""The end of the year 9999; a larger number is no date."""
+"""The end of the year 9999; a larger number is not a date."""
 
 _ENTITY = "vm_info_vec"
 _ENTITY_HEAD = re.compile(rf"{_ENTITY}(?<![\w.]{_ENTITY})\s*+:?\s*+[{{<]")
@@ -44,7 +44,7 @@ def find_entities(text: str, wanted: Collection[VmUuid] | None) -> EntitiesFound
 
 
 def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmToolsEntity, ...], int]:
-    """The entities that may be wanted (None: all), and how many were skipped that are certainly others."""
+    """The entities that may be wanted (None: all), and the number of skipped entities, which certainly are not."""
     answer = "\n".join(answer_lines(text))
     messages: list[Message] = []
     skipped = 0
@@ -72,14 +72,14 @@ def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmTo
 
 
 def _is_of_another(message: str, wanted: frozenset[VmUuid]) -> bool:
-    """Whether its one UUID of a VM is spelt out and not wanted; all else is read to know."""
+    """Its only VM UUID is written in full and not wanted; any other message must be read."""
     if message.count("vm_uuid") != 1 or (spelt := _SPELT_UUID.search(message)) is None:
         return False
     return spelt[1].lower() not in wanted
 
 
 def _refuse_outside(outside: str, *, entities_found: bool) -> None:
-    """Refuse what stands around the entities where it says that the list is torn or that the query failed."""
+    """Refuses text around the entities that shows a torn list or a failed query."""
     if error := read_ncli_error(outside):
         raise unexpected(f"the query for VM tools entities failed: {excerpt(error)}")
     failed = [word for word in read_results(outside) if word != NO_ERROR]
@@ -90,7 +90,7 @@ def _refuse_outside(outside: str, *, entities_found: bool) -> None:
     if ends_torn or _ENTITY in outside or outside.count("{") != outside.count("}"):
         raise unexpected("the list of VM tools entities is torn")
     if not entities_found and not all(results_of_line(line) for line in lines):
-        raise unexpected(f"this is no list of VM tools entities: {excerpt(outside)}")
+        raise unexpected(f"this is not a list of VM tools entities: {excerpt(outside)}")
 
 
 def _entity(message: Message) -> VmToolsEntity | None:
@@ -123,7 +123,7 @@ def _flag(message: Message, name: str) -> bool | None:
 
 
 def _unix_seconds(message: Message, name: str) -> int | None:
-    """None also for 0, the value of a date that nobody set, and for what is no date."""
+    """None also for 0, which means that the date was never set, and for text that is not a date."""
     word = last_scalar(message, name) or ""
     seconds = int(word) if re.fullmatch(r"[0-9]{1,12}", word) else 0
     return seconds if 0 < seconds <= LAST_UNIX_SECOND else None

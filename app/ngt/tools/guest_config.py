@@ -6,7 +6,7 @@ from app.ngt.tools.text import printable
 
 
 def parse_guest_config(text: str) -> str | None:
-    """`ngt_uuid` of a guest's `ngt_config.json`, in lower case; None where the text has none."""
+    """`ngt_uuid` in lower case; None where the text has none."""
     start = text.find("{")
     try:
         config = json.loads(text[start : text.rfind("}") + 1]) if start >= 0 else None

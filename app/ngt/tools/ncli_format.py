@@ -1,7 +1,7 @@
-"""The two forms of what ncli prints, record by record: its text, and the JSON that newer ones print with `-json=true`.
+"""The two forms of ncli's output, record by record: text, and the JSON that newer versions print with `-json=true`.
 
-Half an answer never looks like a whole one: torn JSON, a torn last record and any reported error are faults.
-An answer may be one line of many megabytes, so its records are read one after the other and nothing of it is copied.
+Torn JSON, a torn last record and any reported error are faults, so that half an answer never looks like a whole one. An
+answer may be one line of many megabytes, so its records are read in turn and nothing of it is copied.
 """
 
 import json
@@ -14,26 +14,26 @@ from app.ngt.tools.text import answer_lines, excerpt, unexpected
 
 _GATEWAY_DOWN = "could not connect to nutanix gateway"
 _NOTHING_FOUND = "[None]"
-# The first blank and colon part key and value; values hold colons of their own. The blank may be U+00A0 in copied text.
+# The first blank and colon separate key and value, which may hold colons. The blank may be U+00A0 in copied text.
 _SEPARATOR = re.compile(r"\s:")
 _ERROR_LINE = re.compile(r"\s*+Error\s*+:\s*+(?P<message>.*\S)\s*+")
-# The words of a whole line that is being looked at are found without a copy of the text in lower case.
+# These find the error without a copy of the text in lower case.
 _GATEWAY_WORDS = ("ateway", "ATEWAY")
 _BLANKS = re.compile(r"[\s\ufeff]*+")
 _JSON_BLANKS = re.compile(r"[ \t\n\r]*+")
 _DECODER = json.JSONDecoder()
 _ABSENT = object()
 EXCERPT_CHARACTERS = 4000
-"""So much of a long answer is looked through for what a fault shows of it."""
+"""The length of the part of a long answer that the excerpt in a fault is taken from."""
 
 Json = dict[str, Any]
 _Record = TypeVar("_Record")
 
 
 def read_ncli_records(text: str) -> tuple[dict[str, str], ...]:
-    """The records of ncli's text form, keys and values without the blanks around them; `[None]` gives none.
+    """The records of ncli's text form, without the blanks around keys and values; `[None]` gives none.
 
-    Records are parted by blank lines. A key that comes again begins a new record too, so that two never become one.
+    Blank lines separate records. A repeated key begins a new record too, so that two records never become one.
     """
     records: list[dict[str, str]] = [{}]
     for line in answer_lines(text):
@@ -51,7 +51,7 @@ def read_ncli_records(text: str) -> tuple[dict[str, str], ...]:
 
 
 def read_ncli_error(text: str) -> str | None:
-    """What stands behind `Error:`, or the message of a JSON answer whose status is not 0; None where neither is."""
+    """The text after `Error:`, or the message of a JSON answer whose status is not 0; None where there is neither."""
     for line in answer_lines(text):
         if error := _ERROR_LINE.fullmatch(line):
             return error["message"]
@@ -63,8 +63,8 @@ def read_ncli_error(text: str) -> str | None:
 
 
 def is_gateway_down(text: str) -> bool:
-    """Whether ncli reports that it could not connect to the Nutanix gateway: another CVM may well answer."""
-    # The words alone are looked for first: this is asked of every answer, and most are long and say something else.
+    """Ncli could not connect to the Nutanix gateway of its CVM; another CVM may answer."""
+    # A fast search comes first, because most answers are long and have no error.
     return _has_gateway_words(text) and _GATEWAY_DOWN in (read_ncli_error(text) or "").lower()
 
 
@@ -79,7 +79,6 @@ def _has_gateway_words(text: str) -> bool:
 
 
 def read_json(text: str) -> Json | None:
-    """The last line that begins as a JSON object does; None where there is none."""
     last = next((line for line in reversed(answer_lines(text)) if line.lstrip().startswith("{")), None)
     if last is None:
         return None
@@ -93,7 +92,7 @@ def read_json(text: str) -> Json | None:
 
 
 def find_json(text: str, begin: int, end: int) -> tuple[int, int] | None:
-    """Begin and end of the last line that begins as a JSON object does; lines end with LF."""
+    """Begin and end of the last line that begins with a JSON object; lines end with LF."""
     while True:
         line_begin = text.rfind("\n", begin, end) + 1 or begin
         blanks = _BLANKS.match(text, line_begin, end)
@@ -106,7 +105,7 @@ def find_json(text: str, begin: int, end: int) -> tuple[int, int] | None:
 
 
 def read_json_records(text: str, begin: int, end: int, read: Callable[[Json], _Record]) -> list[_Record]:
-    """The records of the JSON object that stands there, each handed to `read` and then forgotten."""
+    """The records of the JSON object at that place, each passed to `read` and not kept."""
     shown = excerpt(text[begin : min(end, begin + EXCERPT_CHARACTERS)])
     try:
         status, data, position = _read_json_answer(text, begin, read)
@@ -124,7 +123,7 @@ def read_json_records(text: str, begin: int, end: int, read: Callable[[Json], _R
 
 
 def _read_json_answer(text: str, begin: int, read: Callable[[Json], _Record]) -> tuple[object, object, int]:
-    """`status`, `data` with its records read, and the place after the object. ValueError where it is torn."""
+    """`status`, `data` with its records read, and the place after the object. ValueError for a torn object."""
     members: dict[str, object] = {"data": _ABSENT}
     position = begin
     while position == begin or text[position : position + 1] == ",":
@@ -176,14 +175,14 @@ def _after_blanks(text: str, position: int) -> int:
     return blanks.end()
 
 
-def whole_records(text: str) -> tuple[dict[str, str], ...]:
+def read_text_records(text: str) -> tuple[dict[str, str], ...]:
     if error := read_ncli_error(text):
         raise _refusal(error)
     records = read_ncli_records(text)
     lines = [line for line in answer_lines(text) if line.strip()]
     if not records and not any(line.strip() == _NOTHING_FOUND for line in lines):
         raise unexpected(f"ncli's answer is neither JSON nor a list of records: {excerpt(text)}")
-    # A torn listing ends within a key, or has fewer of the keys that all the others have alike.
+    # A torn listing ends within a key, or its last record lacks keys that all other records have.
     torn_line = lines[-1][:1].isspace() and not _SEPARATOR.search(lines[-1]) and lines[-1].strip() != _NOTHING_FOUND
     shapes = [tuple(record) for record in records if "Id" in record]
     shorter = len(shapes) > 1 and len(set(shapes[:-1])) == 1 and len(shapes[-1]) < len(shapes[0])

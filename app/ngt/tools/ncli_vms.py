@@ -1,4 +1,4 @@
-"""What ncli says of VMs and of their NGT, as facts, whichever form it comes in."""
+"""The VMs and the state of their NGT in a listing of ncli, in either form."""
 
 import ipaddress
 import re
@@ -10,12 +10,12 @@ from app.ngt.tools.ncli_format import (
     Json,
     find_json,
     read_json_records,
-    whole_records,
+    read_text_records,
 )
 from app.ngt.tools.text import excerpt, printable, unexpected
 from app.ngt.vocabulary import NgtState, PowerState, VmRecord, VmUuid, parse_vm_uuid
 
-# The default name of a controller VM, for listings that do not say which they are.
+# The default name of a controller VM, for listings without that flag.
 _CONTROLLER_VM_NAME = re.compile(r"NTNX-.+-CVM", re.IGNORECASE)
 _POWER_STATES = {
     "on": PowerState.ON,
@@ -29,17 +29,17 @@ _FLAGS = {"true": True, "false": False}
 
 
 def read_vm_listing(text: str, begin: int = 0, end: int | None = None) -> tuple[VmRecord, ...]:
-    """The VMs of `ncli vm list`, as JSON or as text; the text form mostly says nothing of power and NGT.
+    """The VMs of `ncli vm list`, as JSON or as text; the text form mostly lacks power and NGT.
 
-    `begin` and `end` are where the listing stands within the text. A record without a UUID is left out, and so is an
-    address that is none. GATEWAY_DOWN where ncli says so; UNEXPECTED_OUTPUT for any other error, for half a listing and
-    for what is no listing.
+    `begin` and `end` are the place of the listing within the text. Records without a UUID and malformed addresses are
+    omitted. GATEWAY_DOWN where ncli reports it; UNEXPECTED_OUTPUT for any other error, for a torn listing and for text
+    that is not a listing.
     """
     if "\r" in text:
         text, begin, end = text[begin:end].replace("\r\n", "\n").replace("\r", "\n"), 0, None
     place = find_json(text, begin, len(text) if end is None else end)
     if place is None:
-        records = [_record_of_text(raw) for raw in whole_records(text[begin:end])]
+        records = [_record_of_text(raw) for raw in read_text_records(text[begin:end])]
     else:
         records = read_json_records(text, *place, _record_of_json)
     found = tuple(record for record in records if record is not None)
@@ -112,7 +112,7 @@ def _ngt_of_text(raw: Mapping[str, str]) -> NgtState | None:
 
 
 def _find_uuid(uuid: object, composed_id: object) -> VmUuid | None:
-    """The UUID, or else the part behind `::` of `cluster::VM`, by which older listings name a VM."""
+    """The UUID, or else the part after `::` of `cluster::VM`, the id of older listings."""
     for word in (_text(uuid), _text(composed_id).rpartition("::")[2]):
         try:
             return parse_vm_uuid(word)

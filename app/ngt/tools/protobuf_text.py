@@ -1,6 +1,6 @@
 """Protobuf text format to nested dictionaries, without a schema: every field is a list, every scalar its text.
 
-Time is linear in the text's length. What is not wholly understood is refused, never repaired.
+The parser takes linear time, and refuses text that it does not wholly understand.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import TypeAlias
 Message: TypeAlias = "dict[str, list[str | Message]]"
 
 MAX_DEPTH = 100
-"""Messages inside messages; the limit that protobuf's own readers have."""
+"""The depth of nested messages, as in protobuf's own readers."""
 
 _CLOSING = {"{": "}", "<": ">"}
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+')"""
@@ -47,9 +47,9 @@ _LAST_CODE_POINT = 0x10FFFF
 
 
 def read_message(text: str, after_bracket: int) -> tuple[Message, int]:
-    """Read the message whose opening bracket ends at `after_bracket`; also give the place after its closing bracket.
+    """Reads the message whose opening bracket ends at `after_bracket`; returns it and the place after its end.
 
-    ValueError where the text ends early or is not protobuf text, with the line number (from 1) in its message.
+    ValueError for text that ends early or is not protobuf text, with the line number (from 1) in its message.
     """
     message: Message = {}
     stack = [(message, _CLOSING[text[after_bracket - 1]])]
@@ -82,22 +82,22 @@ def read_message(text: str, after_bracket: int) -> tuple[Message, int]:
 
 
 def skip_message(text: str, after_bracket: int) -> int | None:
-    """The place after the closing bracket of the message whose opening bracket ends at `after_bracket`, without values.
+    """The place after the closing bracket of that message, without its values: many times faster than `read_message`.
 
-    None where only `read_message` can tell; what is skipped is what it would have read. Many times faster.
+    None where only `read_message` can find it.
     """
     plain = _PLAIN_MESSAGE.match(text, after_bracket) if text[after_bracket - 1] == "{" else None
     return None if plain is None else plain.end()
 
 
 def last_scalar(message: Message, name: str) -> str | None:
-    """The last one counts where a field that is not repeated comes again, as protobuf's own readers have it."""
+    """The last value of a field that is not repeated counts, as in protobuf's own readers."""
     scalars = [value for value in message.get(name, ()) if isinstance(value, str)]
     return scalars[-1] if scalars else None
 
 
 def merged_message(message: Message, name: str) -> Message:
-    """Messages of one name are merged, as protobuf's own readers do; an absent one is empty."""
+    """Messages of one name are merged, as in protobuf's own readers; an absent message is empty."""
     merged: Message = {}
     for value in message.get(name, ()):
         if not isinstance(value, str):
@@ -117,7 +117,7 @@ def _unquote(strings: str) -> str:
     only = _ONE_STRING.fullmatch(strings.rstrip())
     if only and "\\" not in strings:
         return only[0][1:-1]
-    # Escapes stand for bytes of UTF-8, so a character can be spread over several of them.
+    # Escapes are bytes of UTF-8, so one character can take several escapes.
     raw = b"".join(
         _ESCAPE.sub(_escaped_bytes, one[0][1:-1].encode(errors="replace")) for one in _ONE_STRING.finditer(strings)
     )

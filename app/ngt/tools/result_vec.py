@@ -17,19 +17,19 @@ _RESULT = re.compile(
 def read_results(text: str) -> tuple[ResultWord, ...]:
     """All members of `result_vec`, in order, from the lines that hold nothing else.
 
-    The word in the middle of a log line does not count. Members that are not known, also bare numbers, are handed on.
+    A word within a log line does not count. Unknown members and bare numbers are returned too.
     """
     return tuple(word for line in answer_lines(text) for word in results_of_line(line))
 
 
 def is_success(results: Iterable[ResultWord], expected: int = 1) -> bool:
-    """Whether there are as many results as VMs were asked for (`expected`, at least 1) and all are `kNoError`."""
+    """There are as many results as VMs (`expected`, at least 1) and all are `kNoError`."""
     words = tuple(results)
     return len(words) == expected >= 1 and all(word == NO_ERROR for word in words)
 
 
 def results_of_line(line: str) -> list[ResultWord]:
-    """The members on a line that begins with `result_vec` and holds nothing else; of any other line, none."""
+    """The members on a line that begins with `result_vec` and holds nothing else; none for any other line."""
     found: list[str] = []
     position = 0
     while result := _RESULT.match(line, position):

@@ -10,6 +10,6 @@ _CLI = "nutanix_guest_tools_cli"
 
 
 def read_usage(text: str) -> frozenset[str]:
-    """The sub-commands that a usage text names: its words in lower case with an underscore that are not arguments."""
+    """The words of the usage text in lower case with an underscore that are not arguments."""
     words = (word for line in answer_lines(text) for word in _SUB_COMMAND.findall(_ARGUMENT.sub(" ", line)))
     return frozenset(words) - {_CLI}
