@@ -9,36 +9,18 @@ import ipaddress
 import re
 import string
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
+from app.events import EVENTS, TEMPLATE_FACTS, import_facts
 from app.settings.allowed_addresses import IpNetwork, refusal
-from app.settings.event_facts import FACTS, facts_of
 from app.settings.field_types import Seconds
 from app.settings.table import Table
 
 Profile = Literal["standard", "github-hash", "servicenow_table", "servicenow_import"]
-
-
-class Event(StrEnum):
-    """What webhooks are told of."""
-
-    SUCCEEDED = "ngt.renewal.succeeded"
-    FAILED = "ngt.renewal.failed"
-    CANCELLED = "ngt.renewal.cancelled"
-    SKIPPED = "ngt.renewal.skipped"
-    UNVERIFIED = "ngt.renewal.unverified"
-    ACTION_REQUIRED = "ngt.renewal.action_required"
-    STRANDED = "ngt.renewal.stranded"
-    EXPIRING = "ngt.certificate.expiring"
-    EXPIRED = "ngt.certificate.expired"
-    DIGEST = "ngt.certificate.digest"
-    AUTO_RENEW_STOPPED = "ngt.auto_renew.stopped"
-    TEST = "webhook.test"
 
 
 _SECRETS_NEEDED: dict[str, tuple[int, ...]] = {"standard": (1, 2), "github-hash": (1,)}
@@ -91,14 +73,14 @@ def _fields_of_templates(fields: Mapping[str, str]) -> Mapping[str, str]:
         except ValueError:
             raise ValueError(f"the template of {field} has a brace without its other; write {{{{ for one") from None
         for _, name, form, conversion in parsed:
-            if name is not None and (name not in FACTS or form or conversion):
+            if name is not None and (name not in TEMPLATE_FACTS or form or conversion):
                 raise ValueError(f"the template of {field} names {{{name}}}, which is no fact of an event")
     return fields
 
 
 def _patterns_of_events(patterns: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in patterns:
-        if not fnmatch.filter(Event, pattern):
+        if not fnmatch.filter(EVENTS, pattern):
             raise ValueError(f"there is no event {pattern!r}")
     return patterns
 
@@ -254,7 +236,7 @@ def _fields_of_profile(profile: Profile, event: str) -> dict[str, str]:
         case "servicenow_table":
             return {"work_notes": "{work_notes}"}
         case "servicenow_import":
-            return {f"u_{fact}": f"{{{fact}}}" for fact in sorted(facts_of(event))}
+            return {f"u_{fact}": f"{{{fact}}}" for fact in sorted(import_facts(event))}
         case _:
             return {}
 

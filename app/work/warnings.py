@@ -6,7 +6,7 @@ from dataclasses import asdict
 import structlog
 
 from app.ngt.errors import Fault
-from app.store.warnings.announce import CertificateWarnings, Told
+from app.store.warnings import CertificateWarnings, Told
 
 log = structlog.get_logger(__name__)
 

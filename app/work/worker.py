@@ -32,7 +32,7 @@ from app.store.postgres.database import Database, read_clock
 from app.store.postgres.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
 from app.store.postgres.retention import KeptDays, Removed, prune
 from app.store.scans.claims import ScanClaims
-from app.store.warnings.announce import CertificateWarnings
+from app.store.warnings import CertificateWarnings
 from app.store.webhooks.deliveries import Deliveries
 from app.store.webhooks.outbox import Outbox
 from app.telemetry import Metrics

@@ -8,6 +8,7 @@ from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValida
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from app import events as webhook_events
 from app.api.application import create_api
 from app.api.auto_renew import schemas as auto_renew_schemas
 from app.api.callers.authorization import SCOPES
@@ -16,9 +17,7 @@ from app.api.documents.openapi_30 import SOMEWHERE, plain_document
 from app.api.http import schemas as answer_schemas
 from app.api.inventory import schemas as vm_schemas
 from app.api.scans import schemas as scan_schemas
-from app.api.webhooks import events as webhook_events
-from app.settings.event_facts import FACTS, facts_of
-from app.settings.webhooks import Event
+from app.events import EVENTS, TEMPLATE_FACTS, CertificateEventType, RenewalEventType, ServiceEventType, import_facts
 from tests.contract.documents import (
     BOTH,
     COMPLETE,
@@ -223,23 +222,23 @@ def test_no_webhook_shares_its_tag_with_an_operation() -> None:
 @pytest.mark.parametrize(
     ("model", "event"),
     [
-        (webhook_events.RenewalFacts, Event.SUCCEEDED),
-        (webhook_events.CertificateFacts, Event.EXPIRING),
-        (webhook_events.CertificateFacts, Event.EXPIRED),
-        (webhook_events.DigestFacts, Event.DIGEST),
-        (webhook_events.AutoRenewStoppedFacts, Event.AUTO_RENEW_STOPPED),
+        (webhook_events.RenewalFacts, RenewalEventType.SUCCEEDED),
+        (webhook_events.CertificateFacts, CertificateEventType.EXPIRING),
+        (webhook_events.CertificateFacts, CertificateEventType.EXPIRED),
+        (webhook_events.DigestFacts, ServiceEventType.DIGEST),
+        (webhook_events.AutoRenewStoppedFacts, ServiceEventType.AUTO_RENEW_STOPPED),
     ],
 )
-def test_the_facts_of_an_event_are_those_that_a_configuration_may_name(model: type[BaseModel], event: Event) -> None:
+def test_the_facts_of_an_event_are_those_that_a_configuration_may_name(model: type[BaseModel], event: str) -> None:
     # A list has no text that a field could hold: its text is a fact of its own.
     texts = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is not list}
-    assert texts == facts_of(event) - {"event", "record"}
-    assert facts_of(event) | {"work_notes"} <= FACTS
+    assert texts == import_facts(event) - {"event", "record"}
+    assert import_facts(event) | {"work_notes"} <= TEMPLATE_FACTS
 
 
 def test_every_event_has_a_webhook_with_the_body_that_names_it() -> None:
     document = read(COMPLETE)
-    assert document["webhooks"].keys() == set(Event)
+    assert document["webhooks"].keys() == set(EVENTS)
     for event, item in document["webhooks"].items():
         assert item["post"]["tags"] == ["events"]
         name = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from app.events import EVENTS
 from app.settings import Settings, SettingsError, load_settings
-from app.settings.webhooks import Event
 from tests.work.webhooks.authority import Authority
 from tests.work.webhooks.conftest import SIGNING_SECRET, SecretFile
 from tests.work.webhooks.samples import target
@@ -58,7 +58,7 @@ def faults(folder: Path, text: str, **environ: str) -> tuple[str, ...]:
 def test_a_target_knows_its_name_and_is_told_of_everything_unless_said_otherwise(folder: Path) -> None:
     told = load(folder, STANDARD).webhooks["told"]
     assert (told.name, told.profile, told.callback_only, told.accepts_record) == ("told", "standard", False, False)
-    assert all(told.wants(event, cluster) for event in Event for cluster in ("c1", None))
+    assert all(told.wants(event, cluster) for event in EVENTS for cluster in ("c1", None))
     assert not told.record_is_valid("CHG0030123")
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.api.webhooks.events import DigestFacts
+from app.events import DigestFacts
 from app.store.postgres.database import Database
-from app.store.warnings.announce import Told
+from app.store.warnings import Told
 from app.work.webhooks.profiles import standard_body
 from tests.store.conftest import new_vm
 from tests.work.webhooks.certificates import NOW, Certificates, days, of

@@ -4,10 +4,8 @@ import json
 
 import pytest
 
-from app.api.webhooks.events import CertificateEventType, RenewalEventType, RenewalFacts
+from app.events import EVENTS, TEMPLATE_FACTS, CertificateEventType, RenewalEventType, RenewalFacts, ServiceEventType
 from app.ngt.errors import Fault, FaultCode
-from app.settings.event_facts import FACTS
-from app.settings.webhooks import Event
 from app.store.inventory.vms import Vms
 from app.store.postgres.database import Database
 from app.store.records.claims import FenceLost
@@ -212,7 +210,7 @@ async def test_the_facts_are_those_that_the_openapi_document_describes(runner: R
     await runner.end(job.id, "failed", remaining_action="mount the ISO")
     for row in await deliveries(database):
         RenewalFacts.model_validate(row["facts"], extra="forbid")
-        assert row["facts"].keys() <= FACTS
+        assert row["facts"].keys() <= TEMPLATE_FACTS
         assert None not in row["facts"].values()
     facts = row["facts"]
     assert facts["old_not_after"] == "2026-12-01T00:00:00Z"
@@ -222,7 +220,13 @@ async def test_the_facts_are_those_that_the_openapi_document_describes(runner: R
 
 
 def test_the_events_are_those_that_the_openapi_document_describes() -> None:
-    assert {*RenewalEventType, *CertificateEventType, Event.DIGEST, Event.AUTO_RENEW_STOPPED, Event.TEST} == set(Event)
+    assert {
+        *RenewalEventType,
+        *CertificateEventType,
+        ServiceEventType.DIGEST,
+        ServiceEventType.AUTO_RENEW_STOPPED,
+        ServiceEventType.TEST,
+    } == set(EVENTS)
 
 
 async def test_a_body_stays_small_whatever_a_cluster_said(runner: Runner, database: Database) -> None:

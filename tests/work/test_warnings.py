@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.api.webhooks.events import CertificateFacts
+from app.events import CertificateFacts
 from app.settings.callers.scopes import Scope
 from app.store.postgres.database import Database
 from app.store.records.callers import Caller
-from app.store.warnings.announce import Told
+from app.store.warnings import Told
 from app.store.webhooks.deliveries import Deliveries
 from app.work.warnings import CertificateWarner
 from tests.store.conftest import new_vm

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import CertificateDate, Count, Id, Instant, Lines, ResponseModel, Text, Word, example
+from app.field_types import CertificateDate, Count, Id, Instant, Lines, ResponseModel, Text, Word, example
 
 MOST_SHOWN = 1000
 """So many VMs or openings of each kind are shown; all are counted."""

@@ -12,7 +12,8 @@ from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import NOTE_PATTERN, ClusterName
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import from_record, json_answer
+from app.api.http.responses import json_answer
+from app.field_types import from_record
 from app.ngt.errors import FaultCode as C
 from app.settings import ClusterSettings
 from app.store.records.clusters import ClusterRecord

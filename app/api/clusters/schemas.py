@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Count, Instant, ResponseModel, Text, Word, example
+from app.field_types import Count, Instant, ResponseModel, Text, Word, example
 
 
 class Cluster(ResponseModel):

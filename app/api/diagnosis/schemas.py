@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Id, Instant, ResponseModel, Text, Word, example
+from app.field_types import Id, Instant, ResponseModel, Text, Word, example
 
 
 class DiagnosisFinding(ResponseModel):

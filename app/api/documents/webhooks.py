@@ -2,18 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api.webhooks.events import (
-    AutoRenewStopped,
-    CertificateDigest,
-    CertificateEvent,
-    CertificateEventType,
-    RenewalEvent,
-    RenewalEventType,
-    WebhookTest,
-)
+from app.events import EVENTS, EventDeclaration
 
 Json = dict[str, Any]
 
@@ -21,29 +12,6 @@ Json = dict[str, Any]
 EVENT_TAG: Json = {
     "name": "events",
     "description": "What this service sends to the targets that its operator configured, signed as Standard Webhooks.",
-}
-
-_DIGEST = "ngt.certificate.digest"
-_AUTO_RENEW_STOPPED = "ngt.auto_renew.stopped"
-_TEST = "webhook.test"
-# Each event with the name of its operation, what it says, and its body.
-_EVENTS: dict[str, tuple[str, str, type[BaseModel]]] = {
-    RenewalEventType.SUCCEEDED: ("onRenewalSucceeded", "A certificate was renewed, and that is proved", RenewalEvent),
-    RenewalEventType.FAILED: ("onRenewalFailed", "A renewal failed", RenewalEvent),
-    RenewalEventType.CANCELLED: ("onRenewalCancelled", "A renewal was cancelled", RenewalEvent),
-    RenewalEventType.SKIPPED: ("onRenewalSkipped", "Nothing had to be done", RenewalEvent),
-    RenewalEventType.UNVERIFIED: ("onRenewalUnverified", "A renewal ended without a proof", RenewalEvent),
-    RenewalEventType.ACTION_REQUIRED: ("onRenewalActionRequired", "A job waits for a person", RenewalEvent),
-    RenewalEventType.STRANDED: ("onRenewalStranded", "A VM may have lost its tools entity", RenewalEvent),
-    CertificateEventType.EXPIRING: ("onCertificateExpiring", "A certificate comes to its end", CertificateEvent),
-    CertificateEventType.EXPIRED: ("onCertificateExpired", "A certificate has expired", CertificateEvent),
-    _DIGEST: ("onCertificateDigest", "The certificates of a cluster, once a day", CertificateDigest),
-    _AUTO_RENEW_STOPPED: (
-        "onAutoRenewStopped",
-        "Automatic renewals of a cluster were stopped after failures",
-        AutoRenewStopped,
-    ),
-    _TEST: ("onWebhookTest", "An operator tries the webhook", WebhookTest),
 }
 
 _DESCRIPTION = (
@@ -72,20 +40,20 @@ _HEADERS: list[Json] = [
 
 def webhooks() -> tuple[Json, Json]:
     """The `webhooks` of the document, and the schemas that they refer to."""
-    models = sorted({model for _, _, model in _EVENTS.values()}, key=lambda model: model.__name__)
+    models = sorted({event.body for event in EVENTS.values()}, key=lambda model: model.__name__)
     _, made = models_json_schema(
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )
-    return {event: {"post": _operation(*row)} for event, row in _EVENTS.items()}, made["$defs"]
+    return {name: {"post": _operation(event)} for name, event in EVENTS.items()}, made["$defs"]
 
 
-def _operation(name: str, summary: str, model: type[BaseModel]) -> Json:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+def _operation(event: EventDeclaration) -> Json:
+    schema = {"$ref": f"#/components/schemas/{event.body.__name__}"}
     return {
         "tags": [EVENT_TAG["name"]],
-        "summary": summary,
+        "summary": event.summary,
         "description": _DESCRIPTION,
-        "operationId": name,
+        "operationId": event.operation_id,
         "parameters": _HEADERS,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {

@@ -1,7 +1,7 @@
 """How a VM is shown, and which VMs a caller may see."""
 
-from app.api.http.responses import from_record
 from app.api.inventory.schemas import CertificateObservation, Vm, VmNgt
+from app.field_types import from_record
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.records.inventory import KnownNgt, KnownVm

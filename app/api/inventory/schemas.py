@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import MISSING, AfterValidator, Field, PlainSerializer, WithJsonSchema
 
-from app.api.http.field_types import CertificateDate, Count, DaysLeft, Id, Instant, ResponseModel, Text, Word, example
+from app.field_types import CertificateDate, Count, DaysLeft, Id, Instant, ResponseModel, Text, Word, example
 
 LONGEST_CURSOR = 2048
 """Characters of a cursor of VMs, which may hold the beginning of a name in any script."""

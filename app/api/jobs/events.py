@@ -19,11 +19,12 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import preferred_media_type, read_last_event_id
-from app.api.http.responses import from_record, json_answer, or_missing
+from app.api.http.responses import json_answer, or_missing
 from app.api.http.waiting import WaitSlotDep
 from app.api.jobs.responses import get_visible_job
 from app.api.jobs.routes import JobId
 from app.api.jobs.schemas import JobEnd, JobEvent, JobEventList
+from app.field_types import from_record
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.store.jobs.events import JobEventRecord

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from fastapi import Response
 
-from app.api.http.responses import from_record, json_answer
+from app.api.http.responses import json_answer
 from app.api.jobs.schemas import Job, Links, Plan, Step
+from app.field_types import from_record
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs.commands import Jobs
 from app.store.records.callers import Caller

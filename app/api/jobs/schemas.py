@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import MISSING, AfterValidator, Field
 
-from app.api.http.field_types import CertificateDate, Count, Id, Instant, Lines, ResponseModel, Text, Word, example
+from app.field_types import CertificateDate, Count, Id, Instant, Lines, ResponseModel, Text, Word, example
 
 
 class Step(ResponseModel):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Count, Instant, ResponseModel, Text, Word
+from app.field_types import Count, Instant, ResponseModel, Text, Word
 
 
 class Check(ResponseModel):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from app.api.http.responses import from_record
 from app.api.scans.schemas import Scan
+from app.field_types import from_record
 from app.ngt.errors import RULES, FaultCode
 from app.store.records.scans import ScanRecord
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import MISSING, Field
 
-from app.api.http.field_types import Count, Id, Instant, ResponseModel, Text, Word, example
+from app.field_types import Count, Id, Instant, ResponseModel, Text, Word, example
 
 _SCAN: dict[str, Any] = {
     "id": "0199c1f2-8c20-7d11-9a00-1f3f0c9a0b6e",

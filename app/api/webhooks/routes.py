@@ -13,8 +13,9 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import from_record, json_answer, or_missing
+from app.api.http.responses import json_answer, or_missing
 from app.api.webhooks.schemas import Delivery, DeliveryList, Webhook, WebhookList
+from app.field_types import from_record
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.settings import WebhookTarget

@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import RowMapping, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.events import ServiceEventType
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
-from app.settings.webhooks import Event
 from app.store.postgres.database import Database
 from app.store.postgres.pages import PageCursor
 from app.store.postgres.tables import DELIVERY, WEBHOOK_TARGET
@@ -124,7 +124,7 @@ class Deliveries:
             "targets": list(rooms),
             "rooms": [room.free for room in rooms.values()],
             "leases_s": [room.lease_s for room in rooms.values()],
-            "test": Event.TEST,
+            "test": ServiceEventType.TEST,
         }
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_CLAIM, values)).mappings()
@@ -137,7 +137,7 @@ class Deliveries:
             await connection.execute(_DELIVERED, _fenced(claimed, http_status=http_status))
             if delivery.record is not None:
                 await connection.execute(_SUPERSEDE, {"id": delivery.id})
-            if delivery.event == Event.TEST:
+            if delivery.event == ServiceEventType.TEST:
                 await connection.execute(_ENABLE, {"target": delivery.target})
 
     async def failed(
@@ -154,7 +154,7 @@ class Deliveries:
         async with self._database.transaction() as connection:
             await connection.execute(_DISABLE, {"target": delivery.target, "because": error})
             await connection.execute(_REFUSED, {"id": delivery.id, "http_status": http_status, "error": error})
-            await connection.execute(_END_DISABLED, {"id": delivery.id, "test": Event.TEST})
+            await connection.execute(_END_DISABLED, {"id": delivery.id, "test": ServiceEventType.TEST})
 
     async def let_go(self, claimed: ClaimedDelivery) -> None:
         """Nobody knows whether it was sent, so whoever comes next sends it, and at once."""
@@ -165,12 +165,12 @@ class Deliveries:
         """Ends what was written for a disabled target, and what is overdue for one that is not among `targets`."""
         values = {"after_s": _REMOVED_AFTER_S, "targets": list(targets)}
         async with self._database.transaction() as connection:
-            disabled = await connection.execute(_END_DISABLED, {"id": None, "test": Event.TEST})
+            disabled = await connection.execute(_END_DISABLED, {"id": None, "test": ServiceEventType.TEST})
             return disabled.rowcount + (await connection.execute(_END_REMOVED, values)).rowcount
 
     async def begin_test(self, target: str) -> DeliveryRecord:
         """A new `webhook.test` for the target, also for a disabled one. It is sent once and not repeated."""
-        test = INSERT_DELIVERY.values(delivery_row(target, Event.TEST, _TEST_FACTS)).returning(DELIVERY)
+        test = INSERT_DELIVERY.values(delivery_row(target, ServiceEventType.TEST, _TEST_FACTS)).returning(DELIVERY)
         async with self._database.transaction() as connection:
             return _record((await connection.execute(test)).mappings().one())
 
@@ -245,7 +245,7 @@ async def _why_not_replayable(connection: AsyncConnection, row: RowMapping, targ
     if row["target"] not in targets:
         return f"the webhook target {row['target']!r} is not configured"
     disabled = select(WEBHOOK_TARGET.c.disabled_at).where(WEBHOOK_TARGET.c.name == row["target"])
-    if row["event"] != Event.TEST and await connection.scalar(disabled) is not None:
+    if row["event"] != ServiceEventType.TEST and await connection.scalar(disabled) is not None:
         return f"the webhook target {row['target']!r} is disabled until a test of it succeeds"
     return None
 

@@ -5,7 +5,6 @@ A delivery holds the facts as they were at its event; whoever sends it needs not
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +12,11 @@ from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
+from app.events import AutoRenewStoppedFacts, EventType, RenewalEventType, RenewalFacts, ServiceEventType
+from app.field_types import from_record
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.renewal.progress import PERSON_WAITS, WaitReason
-from app.settings.webhooks import Event, WebhookTarget
+from app.settings.webhooks import WebhookTarget
 from app.store.postgres.tables import DELIVERY, JOB
 from app.store.records.claims import AutoStop
 from app.store.records.jobs import Callback, JobRecord, NewRenewal
@@ -34,11 +35,11 @@ MOST_CALLBACKS = 100
 """So many requests with a callback of their own may lead to one job."""
 
 _EVENT_OF_OUTCOME = {
-    "renewed": Event.SUCCEEDED,
-    "unverified": Event.UNVERIFIED,
-    "already_valid": Event.SKIPPED,
-    "failed": Event.FAILED,
-    "cancelled": Event.CANCELLED,
+    "renewed": RenewalEventType.SUCCEEDED,
+    "unverified": RenewalEventType.UNVERIFIED,
+    "already_valid": RenewalEventType.SKIPPED,
+    "failed": RenewalEventType.FAILED,
+    "cancelled": RenewalEventType.CANCELLED,
 }
 _STRANDED = (
     "The VM's tools entity was deleted and is not known to be there again, so NGT may be off for it; "
@@ -53,8 +54,6 @@ WHERE e.job_id = :id AND e.version < job.version AND e.attempt = job.attempt
   AND e.status = 'waiting' AND e.wait_reason = ANY(:reasons)
 ORDER BY e.version DESC LIMIT 1
 """)
-# With every character written as \uXXXX a body of these stays below 20 kB.
-_MOST_CHARACTERS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Outbox:
 
     async def tell_of_stranding(self, connection: AsyncConnection, job_id: UUID) -> None:
         """The job's VM has just become stranded."""
-        await self._tell(connection, job_id, Event.STRANDED)
+        await self._tell(connection, job_id, RenewalEventType.STRANDED)
 
     async def tell_of_wait(self, connection: AsyncConnection, job_id: UUID, reason: str | None) -> None:
         """The job has just been put back; a wait for a person is told once, when it begins."""
@@ -78,10 +77,10 @@ class Outbox:
             return
         reasons = sorted(PERSON_WAITS | _ENDS_THE_WAIT)
         if await connection.scalar(_WAITED_FOR, {"id": job_id, "reasons": reasons}) != reason:
-            await self._tell(connection, job_id, Event.ACTION_REQUIRED)
+            await self._tell(connection, job_id, RenewalEventType.ACTION_REQUIRED)
 
     async def tell_of_cluster(
-        self, connection: AsyncConnection, cluster: str, happened: Sequence[tuple[Event, dict[str, Any]]]
+        self, connection: AsyncConnection, cluster: str, happened: Sequence[tuple[EventType, dict[str, Any]]]
     ) -> None:
         """It happened there, and to no job: every standing target that wants it is told, in this order."""
         rows = [
@@ -97,17 +96,17 @@ class Outbox:
         if not self.targets:
             return
         row = (await connection.execute(select(JOB).where(JOB.c.id == job_id))).mappings().one()
-        facts = _facts_of_auto_stop(job_record(row), stop)
-        await self.tell_of_cluster(connection, stop.cluster, [(Event.AUTO_RENEW_STOPPED, facts)])
+        facts = _auto_stop_facts(job_record(row), stop)
+        await self.tell_of_cluster(connection, stop.cluster, [(ServiceEventType.AUTO_RENEW_STOPPED, facts)])
 
-    async def _tell(self, connection: AsyncConnection, job_id: UUID, event: Event) -> None:
+    async def _tell(self, connection: AsyncConnection, job_id: UUID, event: EventType) -> None:
         if not self.targets:
             return
         row = (await connection.execute(select(JOB).where(JOB.c.id == job_id))).mappings().one()
         job = job_record(row)
         if job.validate_only:
             return
-        facts = facts_of(job, _STRANDED if event is Event.STRANDED else job.message)
+        facts = renewal_facts(job, _STRANDED if event is RenewalEventType.STRANDED else job.message)
         rows = [
             delivery_row(
                 callback.target, event, facts | own, job_id=job.id, cluster=job.cluster, record=callback.record
@@ -118,7 +117,7 @@ class Outbox:
             await connection.execute(INSERT_DELIVERY, rows)
 
     def _receivers(
-        self, job: JobRecord, callbacks: list[dict[str, Any]], event: Event
+        self, job: JobRecord, callbacks: list[dict[str, Any]], event: EventType
     ) -> Iterator[tuple[Callback, dict[str, Any]]]:
         """Who is told, each with the facts of its own request. One that was called back by name is not told twice."""
         called: dict[Callback, dict[str, Any]] = {}
@@ -131,7 +130,7 @@ class Outbox:
             if name not in named:
                 yield Callback(name, None), {}
 
-    def _standing(self, event: Event, cluster: str | None) -> Iterator[str]:
+    def _standing(self, event: EventType, cluster: str | None) -> Iterator[str]:
         for name, target in self.targets.items():
             if not target.callback_only and target.wants(event, cluster):
                 yield name
@@ -145,8 +144,8 @@ def stored_callback(new: NewRenewal) -> dict[str, Any] | None:
     if new.callback is None:
         return None
     own = {"correlation_id": new.correlation_id, "change_number": new.change_number}
-    stored = {"target": new.callback.target, "record": new.callback.record, "facts": known_facts(own)}
-    return known_facts(stored)
+    stored = {"target": new.callback.target, "facts": {name: fact for name, fact in own.items() if fact is not None}}
+    return stored if new.callback.record is None else {**stored, "record": new.callback.record}
 
 
 async def add_callback(connection: AsyncConnection, job: RowMapping, new: NewRenewal) -> None:
@@ -165,7 +164,7 @@ async def add_callback(connection: AsyncConnection, job: RowMapping, new: NewRen
 
 def delivery_row(
     target: str,
-    event: Event,
+    event: EventType,
     facts: dict[str, Any],
     *,
     job_id: UUID | None = None,
@@ -184,64 +183,38 @@ def delivery_row(
     }
 
 
-def facts_of(job: JobRecord, message: str) -> dict[str, Any]:
-    """The `data` of an event of the job as it is now; what is not known is left out."""
+def renewal_facts(job: JobRecord, message: str) -> dict[str, Any]:
+    """The `data` of an event of the job as it is now."""
     rule = RULES[FaultCode(job.error_code)] if job.error_code in RULES else None
-    return known_facts(
-        {
-            "job_id": str(job.id),
-            "status": job.status.value,
-            "outcome": job.outcome,
-            "message": cut_fact(message),
-            "vm_uuid": job.vm_uuid,
-            "vm_name": cut_fact(job.vm_name),
-            "cluster": job.cluster,
-            "error_code": job.error_code,
-            "error_message": cut_fact(job.error_message),
-            "error_action": None if rule is None else rule.told(),
-            "wait_reason": job.wait_reason,
-            "remaining_action": cut_fact(job.remaining_action),
-            "old_not_after": fact_time(job.results.old_not_after, "seconds"),
-            "new_not_after": fact_time(job.results.new_not_after, "seconds"),
-            "verified_by": job.results.verified_by,
-            "correlation_id": job.correlation_id,
-            "change_number": job.change_number,
-            "automatic": job.automatic_rule is not None,
-            "automatic_rule": cut_fact(job.automatic_rule),
-            "created_at": fact_time(job.created_at, "milliseconds"),
-            "started_at": fact_time(job.started_at, "milliseconds"),
-            "finished_at": fact_time(job.finished_at, "milliseconds"),
-            "link": f"/jobs/{job.id}",
-        }
+    results = job.results
+    facts = from_record(
+        RenewalFacts,
+        job,
+        job_id=job.id,
+        message=message,
+        error_action=None if rule is None else rule.told(),
+        old_not_after=results.old_not_after,
+        new_not_after=results.new_not_after,
+        verified_by=results.verified_by,
+        automatic=job.automatic_rule is not None,
+        link=f"/jobs/{job.id}",
     )
+    return facts.model_dump(mode="json")
 
 
-def _facts_of_auto_stop(job: JobRecord, stop: AutoStop) -> dict[str, Any]:
-    """Of the job that failed last what says why."""
-    named = ("job_id", "vm_uuid", "vm_name", "error_code", "error_message", "error_action")
-    of_job = {name: fact for name, fact in facts_of(job, job.message).items() if name in named}
-    said = f"No more automatic renewals begin on {stop.cluster}: {stop.reason}"
-    return {
-        **of_job,
-        "cluster": stop.cluster,
-        "message": cut_fact(said),
-        "action": f"Mend the cause, then POST /clusters/{stop.cluster}/auto-renew/resume.",
-        "failures_in_a_row": stop.failures_in_a_row,
-        "stopped_at": fact_time(stop.stopped_at, "milliseconds"),
-        "link": f"/clusters/{stop.cluster}/auto-renew/plan",
-    }
-
-
-def known_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are known: an unknown one is absent, never null."""
-    return {name: value for name, value in facts.items() if value is not None}
-
-
-def cut_fact(said: str | None, longest: int = _MOST_CHARACTERS) -> str | None:
-    """Short enough that the body of an event stays small; what was cut says so."""
-    return said if said is None or len(said) <= longest else said[: longest - 1] + "…"
-
-
-def fact_time(time: datetime | None, to: str) -> str | None:
-    """As the API writes times, in `seconds` or `milliseconds`."""
-    return None if time is None else time.isoformat(timespec=to).removesuffix("+00:00") + "Z"
+def _auto_stop_facts(job: JobRecord, stop: AutoStop) -> dict[str, Any]:
+    """The stop, and the job that failed last."""
+    rule = RULES[FaultCode(job.error_code)] if job.error_code in RULES else None
+    facts = from_record(
+        AutoRenewStoppedFacts,
+        job,
+        cluster=stop.cluster,
+        message=f"No more automatic renewals begin on {stop.cluster}: {stop.reason}",
+        action=f"Fix the cause, then POST /clusters/{stop.cluster}/auto-renew/resume.",
+        failures_in_a_row=stop.failures_in_a_row,
+        stopped_at=stop.stopped_at,
+        job_id=job.id,
+        error_action=None if rule is None else rule.told(),
+        link=f"/clusters/{stop.cluster}/auto-renew/plan",
+    )
+    return facts.model_dump(mode="json")

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
+from app.events import ServiceEventType
 from app.ngt.errors import Fault
 from app.settings import WebhookTarget
-from app.settings.webhooks import Event
 from app.store.webhooks.deliveries import Capacity, ClaimedDelivery, Deliveries
 from app.telemetry import Metrics
 from app.work.webhooks.sender import DeliveryResult, Sender
@@ -146,7 +146,7 @@ class Deliverer:
             await self._deliveries.disable(claimed, sent.http_status, error)
             log.error("the webhook's target is disabled: it wants no more events; a test enables it", error=error)
             return "disabled"
-        delays_s = () if claimed.delivery.event == Event.TEST else self._retry_delays_s
+        delays_s = () if claimed.delivery.event == ServiceEventType.TEST else self._retry_delays_s
         again_in_s = next_in_s(claimed.delivery.attempts, sent, delays_s, random.random())  # noqa: S311 - no secret
         await self._deliveries.failed(claimed, sent.http_status, error, again_in_s=again_in_s)
         if again_in_s is None:

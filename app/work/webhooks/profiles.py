@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 from standardwebhooks import Webhook
 
-from app.settings.event_facts import FACTS
+from app.events import TEMPLATE_FACTS
 from app.settings.webhooks import WebhookTarget
 from app.store.records.webhooks import DeliveryRecord
 from app.work.webhooks.work_notes import work_notes
@@ -114,7 +114,7 @@ def _as_servicenow_texts(delivery: DeliveryRecord, public_url: str | None) -> Ma
     facts = {**delivery.facts, "event": delivery.event, "record": delivery.record}
     if isinstance(link := facts.get("link"), str) and link.startswith("/") and public_url is not None:
         facts["link"] = public_url.rstrip("/") + link
-    shown = {name: _servicenow_text(name, facts.get(name)) for name in FACTS}
+    shown = {name: _servicenow_text(name, facts.get(name)) for name in TEMPLATE_FACTS}
     return shown | {"work_notes": work_notes(shown)}
 
 

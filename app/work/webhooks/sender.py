@@ -18,8 +18,9 @@ from urllib.parse import urlencode
 
 import httpx
 
+from app.events import ServiceEventType
 from app.settings.secret_files import SecretRefusedError, read_secret_file, read_signing_file
-from app.settings.webhooks import Event, WebhookTarget, is_sys_id
+from app.settings.webhooks import WebhookTarget, is_sys_id
 from app.store.records.webhooks import DeliveryRecord
 from app.work.webhooks.addresses import AddressRefusedError, CheckedTransport, Resolve, system_addresses
 from app.work.webhooks.credentials import Credentials, TokenRefusedError
@@ -94,7 +95,7 @@ class Sender:
         client = self._clients.get(target.name) or self._open(target)
         sys_id = ""
         if target.needs_record:
-            if delivery.record is None and delivery.event == Event.TEST:
+            if delivery.record is None and delivery.event == ServiceEventType.TEST:
                 return _sent(target, await self._exchange(target, client, _one_of_the_table(target)))
             sys_id = await self._sys_id(target, delivery.record or "", client)
         message = message_for(

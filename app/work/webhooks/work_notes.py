@@ -2,30 +2,30 @@
 
 from collections.abc import Iterator, Mapping
 
-from app.settings.webhooks import Event
+from app.events import CertificateEventType, RenewalEventType, ServiceEventType
 
 # What an event means for a person; what is in braces are facts, and `vm` says which VM it is.
 _HAPPENED: Mapping[str, str] = {
-    Event.SUCCEEDED: "The NGT client certificate of {vm} was renewed.",
-    Event.FAILED: "The NGT client certificate of {vm} was not renewed: the job failed.",
-    Event.CANCELLED: "The renewal of the NGT client certificate of {vm} was cancelled.",
-    Event.SKIPPED: "The NGT client certificate of {vm} was left as it is.",
-    Event.UNVERIFIED: (
+    RenewalEventType.SUCCEEDED: "The NGT client certificate of {vm} was renewed.",
+    RenewalEventType.FAILED: "The NGT client certificate of {vm} was not renewed: the job failed.",
+    RenewalEventType.CANCELLED: "The renewal of the NGT client certificate of {vm} was cancelled.",
+    RenewalEventType.SKIPPED: "The NGT client certificate of {vm} was left as it is.",
+    RenewalEventType.UNVERIFIED: (
         "The steps of a renewal were done for {vm}, but nothing proves that its NGT agent has the new certificate."
     ),
-    Event.ACTION_REQUIRED: "The renewal of the NGT client certificate of {vm} waits for a person.",
-    Event.STRANDED: (
+    RenewalEventType.ACTION_REQUIRED: "The renewal of the NGT client certificate of {vm} waits for a person.",
+    RenewalEventType.STRANDED: (
         "The VM tools entity of {vm} may be missing, so that NGT may be off there. "
         "The service goes on trying to create it, and starts nothing new on that cluster before it has."
     ),
-    Event.EXPIRING: "The NGT client certificate of {vm} comes to its end.",
-    Event.EXPIRED: "The NGT client certificate of {vm} has expired.",
-    Event.DIGEST: "This is the daily digest of NGT client certificates.",
-    Event.AUTO_RENEW_STOPPED: (
+    CertificateEventType.EXPIRING: "The NGT client certificate of {vm} comes to its end.",
+    CertificateEventType.EXPIRED: "The NGT client certificate of {vm} has expired.",
+    ServiceEventType.DIGEST: "This is the daily digest of NGT client certificates.",
+    ServiceEventType.AUTO_RENEW_STOPPED: (
         "Automatic renewal of NGT client certificates was stopped on a cluster, because too many in a row failed; "
         "the last one was that of {vm}."
     ),
-    Event.TEST: "This is a test of the way to this record. Nothing happened to any VM.",
+    ServiceEventType.TEST: "This is a test of the way to this record. Nothing happened to any VM.",
 }
 _PROVED_BY = {
     "guest_certificate": "The new certificate was read in the guest.",
@@ -34,8 +34,8 @@ _PROVED_BY = {
     "link_only": "Only the communication link is known to be active.",
 }
 # Whose message would say the same again.
-_SAID_ALREADY = frozenset({Event.SUCCEEDED, Event.STRANDED, Event.TEST})
-_ENDED_WELL = frozenset({Event.SUCCEEDED, Event.SKIPPED})
+_SAID_ALREADY = frozenset({RenewalEventType.SUCCEEDED, RenewalEventType.STRANDED, ServiceEventType.TEST})
+_ENDED_WELL = frozenset({RenewalEventType.SUCCEEDED, RenewalEventType.SKIPPED})
 
 
 def work_notes(facts: Mapping[str, str]) -> str:
@@ -56,7 +56,7 @@ def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
     also += [f"cluster {facts['cluster']}"] if facts["cluster"] else []
     shown = vm + (f" ({', '.join(also)})" if also else "")
     yield _HAPPENED.get(event, f"The event {event} happened to {{vm}}.").replace("{vm}", shown)
-    if event == Event.FAILED:
+    if event == RenewalEventType.FAILED:
         said = facts["error_message"] or facts["message"]
         code = f" (error code {facts['error_code']})" if facts["error_code"] else ""
         if said or code:
@@ -82,7 +82,7 @@ def _until_when(facts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _what_to_do(facts: Mapping[str, str]) -> Iterator[str]:
-    if facts["event"] == Event.TEST:
+    if facts["event"] == ServiceEventType.TEST:
         return
     todo = [facts[name] for name in ("error_action", "remaining_action", "action") if facts[name]]
     if todo:

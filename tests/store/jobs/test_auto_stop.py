@@ -5,7 +5,7 @@ import json
 import pytest
 from sqlalchemy import update
 
-from app.api.webhooks.events import AutoRenewStoppedFacts
+from app.events import AutoRenewStoppedFacts
 from app.ngt.errors import Fault, FaultCode
 from app.store.clusters.state import Clusters
 from app.store.jobs.queries import JobFilter

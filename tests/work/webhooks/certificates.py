@@ -13,7 +13,7 @@ from app.settings import Warnings, WebhookTarget
 from app.store.clusters.state import Clusters
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_WARNING, CLUSTER, JOB, VM
-from app.store.warnings.announce import CertificateWarnings, Told
+from app.store.warnings import CertificateWarnings, Told
 from app.store.webhooks.outbox import Outbox
 from tests.store.conftest import new_vm
 from tests.work.webhooks.rows import Row, deliveries

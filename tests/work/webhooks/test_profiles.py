@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.api.webhooks.events import CertificateDigest, CertificateEvent
-from app.settings.webhooks import Event
+from app.events import EVENTS, CertificateDigest, CertificateEvent
 from app.work.webhooks.profiles import fields_of, hub_signature, message_for, standard_body, standard_signature
 from tests.docs.pages import PAGES, blocks, rows, words
 from tests.work.webhooks.samples import DELIVERY_ID, HAPPENED_AT, JOB_ID, SENT_AT, delivery, target
@@ -235,7 +234,7 @@ def test_the_notes_of_a_wait_say_what_the_person_is_to_do() -> None:
     assert "waits for a person. The service says: Restart the agent in VM 'web01': sudo systemctl" in told
 
 
-@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("event", EVENTS)
 def test_the_notes_of_every_event_are_sentences_also_when_little_is_known(event: str) -> None:
     for facts in (SAMPLE, {"job_id": JOB_ID, "vm_uuid": SAMPLE["vm_uuid"]}, {}):
         notes = fields_of(_table(), delivery(event, facts=facts), None)["work_notes"]
@@ -294,4 +293,4 @@ def test_the_bodies_of_the_page_are_what_is_sent() -> None:
 
 def test_the_page_has_every_event() -> None:
     (before, *_) = PAGES["webhooks.md"].partition("## For those who receive")
-    assert {words(row[0])[0] for row in rows(before)} == set(Event)
+    assert {words(row[0])[0] for row in rows(before)} == set(EVENTS)

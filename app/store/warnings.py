@@ -13,32 +13,37 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.events import CertificateEventType, CertificateFacts, DigestFacts, ExpiringVm, ServiceEventType
+from app.field_types import from_record
 from app.ngt.vocabulary import VmUuid
-from app.ngt.warnings import (
+from app.ngt.warnings.due import (
     EXPIRED,
     SAME_CERTIFICATE_DAYS,
     DueWarning,
     KnownCertificate,
     WarningRules,
+    days_left,
     due_warnings,
     latest_time_of_day,
     start_of_day,
 )
-from app.settings import Warnings
-from app.settings.webhooks import Event
-from app.store.postgres.advisory_locks import CLUSTER_WARNINGS
-from app.store.postgres.database import Database
-from app.store.warnings.facts import (
-    FIRST_TO_EXPIRE,
+from app.ngt.warnings.messages import (
     DatedVm,
     DigestCounts,
     LastScans,
-    certificate_facts,
-    digest_facts,
+    digest_action,
+    digest_message,
+    expiry_line,
+    warning_action,
+    warning_message,
 )
+from app.settings import Warnings
+from app.store.postgres.advisory_locks import CLUSTER_WARNINGS
+from app.store.postgres.database import Database
 from app.store.webhooks.outbox import Outbox
 
 _ROWS_AT_ONCE = 500
+_FIRST_TO_EXPIRE = 10
 _BEGIN = text("SELECT pg_try_advisory_xact_lock(:lock, hashtext(:cluster)), clock_timestamp()")
 _DATED = """v.vm_uuid, v.name, v.not_after, v.certificate_source, v.certificate_observed_at, v.serial,
   v.awaiting_pickup_since IS NOT NULL AS new_certificate_issued"""
@@ -144,8 +149,8 @@ class CertificateWarnings:
         vms = {row["vm_uuid"]: _dated_vm(row) for row in rows}
         told = [
             (
-                Event.EXPIRED if warning.days_before == EXPIRED else Event.EXPIRING,
-                certificate_facts(cluster, vms[warning.vm_uuid], warning, now),
+                CertificateEventType.EXPIRED if warning.days_before == EXPIRED else CertificateEventType.EXPIRING,
+                _certificate_facts(cluster, vms[warning.vm_uuid], warning, now),
             )
             for warning in remembered
             if warning.own_event
@@ -170,11 +175,47 @@ class CertificateWarnings:
         values = {"cluster": cluster, "now": now}
         counted = {**values, "since": row["previous_digest_at"]}
         counts = DigestCounts(**(await connection.execute(_COUNT, counted)).mappings().one())
-        first = (await connection.execute(_FIRST, {**values, "most": FIRST_TO_EXPIRE})).mappings()
+        first = (await connection.execute(_FIRST, {**values, "most": _FIRST_TO_EXPIRE})).mappings()
         scans = LastScans(row["scanned_at"], row["scan_fault_code"], row["scan_fault"], row["scan_fault_at"])
-        facts = digest_facts(cluster, counts, [_dated_vm(vm) for vm in first], scans, row["previous_digest_at"])
-        await self._outbox.tell_of_cluster(connection, cluster, [(Event.DIGEST, facts)])
+        facts = _digest_facts(cluster, counts, [_dated_vm(vm) for vm in first], scans, row["previous_digest_at"])
+        await self._outbox.tell_of_cluster(connection, cluster, [(ServiceEventType.DIGEST, facts)])
         return True
+
+
+def _certificate_facts(cluster: str, vm: DatedVm, due: DueWarning, now: datetime) -> dict[str, Any]:
+    facts = from_record(
+        CertificateFacts,
+        vm,
+        message=warning_message(vm, due, now),
+        action=warning_action(cluster, vm),
+        vm_name=vm.name,
+        cluster=cluster,
+        days_left=days_left(vm.not_after, now),
+        days_before=due.days_before,
+        link=f"/vms/{vm.vm_uuid}",
+    )
+    return facts.model_dump(mode="json")
+
+
+def _digest_facts(
+    cluster: str, counts: DigestCounts, first: Sequence[DatedVm], scans: LastScans, previous_digest_at: datetime | None
+) -> dict[str, Any]:
+    facts = from_record(
+        DigestFacts,
+        counts,
+        message=digest_message(cluster, counts, scans),
+        action=digest_action(cluster, counts, scans),
+        cluster=cluster,
+        expiring_first=[from_record(ExpiringVm, vm, vm_name=vm.name) for vm in first],
+        expiring_first_text="; ".join(map(expiry_line, first)) or None,
+        previous_digest_at=previous_digest_at,
+        last_whole_scan_at=scans.whole_at,
+        scan_failed_at=scans.fault_at if scans.fault_code else None,
+        scan_error_code=scans.fault_code,
+        scan_error_message=scans.fault if scans.fault_code else None,
+        link=f"/vms?cluster={cluster}&sort=not_after",
+    )
+    return facts.model_dump(mode="json")
 
 
 async def _remember(

@@ -1,15 +1,28 @@
-"""What a webhook's body says: flat and thin. Whoever needs more reads the job or the VM, with a key of its own."""
+"""The events that webhooks send: the name, the facts and the body of each, once. The API has everything else."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_origin
 
-from pydantic import MISSING, Field
+from pydantic import MISSING, BaseModel, Field
 
-from app.api.http.field_types import CertificateDate, Count, DaysLeft, Id, Instant, ResponseModel, Text, Word, example
+from app.field_types import (
+    CertificateDate,
+    Count,
+    DaysLeft,
+    EventName,
+    EventText,
+    Id,
+    Instant,
+    ResponseModel,
+    Text,
+    Word,
+    example,
+)
 
 
 class RenewalEventType(StrEnum):
-    """What became of a renewal."""
+    """The result of a renewal, or a wait for a person."""
 
     SUCCEEDED = "ngt.renewal.succeeded"
     FAILED = "ngt.renewal.failed"
@@ -20,21 +33,39 @@ class RenewalEventType(StrEnum):
     STRANDED = "ngt.renewal.stranded"
 
 
+class CertificateEventType(StrEnum):
+    """How near a certificate is to its end."""
+
+    EXPIRING = "ngt.certificate.expiring"
+    EXPIRED = "ngt.certificate.expired"
+
+
+class ServiceEventType(StrEnum):
+    """Events that have a body of their own."""
+
+    DIGEST = "ngt.certificate.digest"
+    AUTO_RENEW_STOPPED = "ngt.auto_renew.stopped"
+    TEST = "webhook.test"
+
+
+EventType = RenewalEventType | CertificateEventType | ServiceEventType
+
+
 class RenewalFacts(ResponseModel):
     """The job when the event happened; a later delivery of the same event says the same."""
 
     job_id: Id
     status: Annotated[Word, Field(description="As in the job")]
     outcome: Annotated[Word | MISSING, Field(description="As in the job, once it is done")] = MISSING
-    message: Annotated[Text, Field(description="For a person")]
+    message: Annotated[EventText, Field(description="For a person")]
     vm_uuid: Id
-    vm_name: Text | MISSING = MISSING
+    vm_name: EventText | MISSING = MISSING
     cluster: Word | MISSING = MISSING
     error_code: Word | MISSING = MISSING
-    error_message: Text | MISSING = MISSING
+    error_message: EventText | MISSING = MISSING
     error_action: Annotated[Text | MISSING, Field(description="What to do, and who can do it")] = MISSING
     wait_reason: Annotated[Word | MISSING, Field(description="What the job waits for")] = MISSING
-    remaining_action: Annotated[Text | MISSING, Field(description="What is left to do by hand")] = MISSING
+    remaining_action: Annotated[EventText | MISSING, Field(description="What is left to do by hand")] = MISSING
     old_not_after: CertificateDate | MISSING = MISSING
     new_not_after: CertificateDate | MISSING = MISSING
     verified_by: Annotated[
@@ -43,7 +74,7 @@ class RenewalFacts(ResponseModel):
     correlation_id: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     change_number: Annotated[Word | MISSING, Field(description="As the request gave it")] = MISSING
     automatic: Annotated[bool, Field(description="Nobody asked: the service started the job by a rule")]
-    automatic_rule: Annotated[Text | MISSING, Field(description="By which rule, in a sentence")] = MISSING
+    automatic_rule: Annotated[EventText | MISSING, Field(description="By which rule, in a sentence")] = MISSING
     created_at: Instant
     started_at: Instant | MISSING = MISSING
     finished_at: Instant | MISSING = MISSING
@@ -82,20 +113,13 @@ class RenewalEvent(ResponseModel):
     data: RenewalFacts
 
 
-class CertificateEventType(StrEnum):
-    """How near a certificate is to its end."""
-
-    EXPIRING = "ngt.certificate.expiring"
-    EXPIRED = "ngt.certificate.expired"
-
-
 class CertificateFacts(ResponseModel):
     """A VM's certificate when the event happened."""
 
     message: Annotated[Text, Field(description="For a person")]
     action: Annotated[Text, Field(description="What to do next")]
     vm_uuid: Id
-    vm_name: Text | MISSING = MISSING
+    vm_name: EventText | MISSING = MISSING
     cluster: Word
     not_after: Annotated[CertificateDate, Field(description="When it expires, or has expired")]
     days_left: Annotated[DaysLeft, Field(description="Rounded down; negative when it has expired")]
@@ -148,7 +172,7 @@ class ExpiringVm(ResponseModel):
     """A VM whose certificate is among the next to expire."""
 
     vm_uuid: Id
-    vm_name: Annotated[Word | MISSING, Field(description="Cut after 100 characters")] = MISSING
+    vm_name: Annotated[EventName | MISSING, Field(description="Cut after 100 characters")] = MISSING
     not_after: CertificateDate
     certificate_source: Annotated[Word, Field(description="As in the event of a single certificate")]
 
@@ -182,7 +206,7 @@ class DigestFacts(ResponseModel):
     last_whole_scan_at: Annotated[Instant, Field(description="How old the dates may be")]
     scan_failed_at: Annotated[Instant | MISSING, Field(description="When the last scan, if it was not whole")] = MISSING
     scan_error_code: Word | MISSING = MISSING
-    scan_error_message: Text | MISSING = MISSING
+    scan_error_message: EventText | MISSING = MISSING
     link: Annotated[Word, Field(description="The path of the cluster's VMs, by their dates")]
 
 
@@ -229,7 +253,7 @@ class CertificateDigest(ResponseModel):
         }
     )
 
-    type: Literal["ngt.certificate.digest"]
+    type: Literal[ServiceEventType.DIGEST]
     timestamp: Annotated[Instant, Field(description="When it was made")]
     data: DigestFacts
 
@@ -238,15 +262,15 @@ class AutoRenewStoppedFacts(ResponseModel):
     """The cluster, and the last of the jobs that failed."""
 
     cluster: Word
-    message: Annotated[Text, Field(description="For a person")]
+    message: Annotated[EventText, Field(description="For a person")]
     action: Annotated[Text, Field(description="How automatic renewals are started again")]
     failures_in_a_row: Count
     stopped_at: Instant
     job_id: Id
     vm_uuid: Id
-    vm_name: Text | MISSING = MISSING
+    vm_name: EventText | MISSING = MISSING
     error_code: Word | MISSING = MISSING
-    error_message: Text | MISSING = MISSING
+    error_message: EventText | MISSING = MISSING
     error_action: Annotated[Text | MISSING, Field(description="What to do, and who can do it")] = MISSING
     link: Annotated[Word, Field(description="The path of the cluster's plan")]
 
@@ -275,7 +299,7 @@ class AutoRenewStopped(ResponseModel):
         }
     )
 
-    type: Literal["ngt.auto_renew.stopped"]
+    type: Literal[ServiceEventType.AUTO_RENEW_STOPPED]
     timestamp: Annotated[Instant, Field(description="When it happened")]
     data: AutoRenewStoppedFacts
 
@@ -297,6 +321,66 @@ class WebhookTest(ResponseModel):
         }
     )
 
-    type: Literal["webhook.test"]
+    type: Literal[ServiceEventType.TEST]
     timestamp: Annotated[Instant, Field(description="When it was asked for")]
     data: WebhookTestFacts
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeclaration:
+    """An event: the operation and summary of the OpenAPI document, its body and its facts."""
+
+    operation_id: str
+    summary: str
+    body: type[BaseModel]
+    facts: type[ResponseModel]
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The names of the facts that a template may use: all but lists."""
+        fields = self.facts.model_fields.items()
+        return frozenset(name for name, field in fields if get_origin(field.annotation) is not list)
+
+
+def _of_renewal(operation_id: str, summary: str) -> EventDeclaration:
+    return EventDeclaration(operation_id, summary, RenewalEvent, RenewalFacts)
+
+
+EVENTS: dict[str, EventDeclaration] = {
+    RenewalEventType.SUCCEEDED: _of_renewal("onRenewalSucceeded", "A certificate was renewed, and that is proved"),
+    RenewalEventType.FAILED: _of_renewal("onRenewalFailed", "A renewal failed"),
+    RenewalEventType.CANCELLED: _of_renewal("onRenewalCancelled", "A renewal was cancelled"),
+    RenewalEventType.SKIPPED: _of_renewal("onRenewalSkipped", "Nothing had to be done"),
+    RenewalEventType.UNVERIFIED: _of_renewal("onRenewalUnverified", "A renewal ended without a proof"),
+    RenewalEventType.ACTION_REQUIRED: _of_renewal("onRenewalActionRequired", "A job waits for a person"),
+    RenewalEventType.STRANDED: _of_renewal("onRenewalStranded", "A VM may have lost its tools entity"),
+    CertificateEventType.EXPIRING: EventDeclaration(
+        "onCertificateExpiring", "A certificate comes to its end", CertificateEvent, CertificateFacts
+    ),
+    CertificateEventType.EXPIRED: EventDeclaration(
+        "onCertificateExpired", "A certificate has expired", CertificateEvent, CertificateFacts
+    ),
+    ServiceEventType.DIGEST: EventDeclaration(
+        "onCertificateDigest", "The certificates of a cluster, once a day", CertificateDigest, DigestFacts
+    ),
+    ServiceEventType.AUTO_RENEW_STOPPED: EventDeclaration(
+        "onAutoRenewStopped",
+        "Automatic renewals of a cluster were stopped after failures",
+        AutoRenewStopped,
+        AutoRenewStoppedFacts,
+    ),
+    ServiceEventType.TEST: EventDeclaration(
+        "onWebhookTest", "An operator tries the webhook", WebhookTest, WebhookTestFacts
+    ),
+}
+
+_OF_EACH_DELIVERY = frozenset({"event", "record"})
+
+TEMPLATE_FACTS = frozenset().union(*(event.texts for event in EVENTS.values()), _OF_EACH_DELIVERY, {"work_notes"})
+"""The names that a template may use. A missing fact is empty; `work_notes` is made of the others."""
+
+
+def import_facts(event: str) -> frozenset[str]:
+    """The columns of an import for this event, whether their facts are known or not. A test has those of a renewal."""
+    facts = EVENTS[RenewalEventType.SUCCEEDED if event == ServiceEventType.TEST else event].texts
+    return facts | _OF_EACH_DELIVERY

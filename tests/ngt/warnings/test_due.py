@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ngt.vocabulary import VmUuid
-from app.ngt.warnings import (
+from app.ngt.warnings.due import (
     KnownCertificate,
     WarningRules,
     days_left,
