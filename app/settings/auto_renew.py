@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, field_validator
 
 from app.ngt.auto_renew.plan import AutoRules
-from app.ngt.renewal.progress import RestartAgent
+from app.ngt.renewal.request import RestartAgent
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
 from app.ngt.windows import Window, openings
 from app.settings.field_types import CronLine, TimeZoneName

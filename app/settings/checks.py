@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from app.ngt.renewal.progress import RestartAgent
+from app.ngt.renewal.request import RestartAgent
 from app.settings.clusters import ClusterSettings, split_address
 from app.settings.guests import GuestSettings
 from app.settings.secret_files import (

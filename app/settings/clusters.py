@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from app.ngt.renewal.progress import Mode, RestartAgent
+from app.ngt.renewal.request import Mode, RestartAgent
 from app.settings.auto_renew import AutoRenew
 from app.settings.commands import CommandSettings
 from app.settings.field_types import LAST_PORT, NOT_EMPTY, Seconds

@@ -9,7 +9,7 @@ from app.ngt.auto_renew.capacity import capacity
 from app.ngt.auto_renew.messages import rule_of
 from app.ngt.auto_renew.plan import AutoRules, Planned, plan_renewals, present_opening
 from app.ngt.errors import Fault
-from app.ngt.renewal.progress import RenewalRequest
+from app.ngt.renewal.request import RenewalRequest
 from app.settings import AutoRenew, ClusterSettings
 from app.settings.callers.scopes import Scope
 from app.store.auto_renew import AutoRenewals, PlannerLock

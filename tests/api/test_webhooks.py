@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from app.ngt.renewal.progress import RestartAgent
+from app.ngt.renewal.request import RestartAgent
 from app.settings import ClusterSettings, Settings
 from app.settings.callers.scopes import Scope
 from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem, serving

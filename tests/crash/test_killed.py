@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import psutil
 
+from app.ngt.renewal.change import CHANGING_STEPS
 from app.ngt.renewal.machine import PROCEDURE
-from app.ngt.renewal.progress import Mode, StepName
+from app.ngt.renewal.progress import StepName
+from app.ngt.renewal.request import Mode
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Kind, Record
 from app.simulator.model import SimulatedVm
@@ -31,7 +33,7 @@ _EFFECTS = {
     StepName.RESTART_AGENT: (Effect.AGENT_RESTARTED, ""),
     StepName.RESTORE_CAPABILITIES: (Effect.CAPABILITY, "ngt enable-applications"),
 }
-_CHANGES = tuple(step.name for step in PROCEDURE if step.changes)
+_CHANGES = tuple(step for step in PROCEDURE if step in CHANGING_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Situation:
 
 def _killed_at_every_point() -> list[Situation]:
     made = [
-        _after_effect(step.name) if point is Point.AFTER_EFFECT else Situation(step.name, point)
+        _after_effect(step) if point is Point.AFTER_EFFECT else Situation(step, point)
         for step in PROCEDURE
         for point in Point
     ]

@@ -13,7 +13,8 @@ from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertific
 from app.ngt.diagnosis.findings import FINDINGS, CallKind, Finding, FindingCode, Severity
 from app.ngt.diagnosis.rules import diagnose
 from app.ngt.errors import FaultCode
-from app.ngt.renewal.progress import Failure, Mode, RestartAgent, WaitReason
+from app.ngt.renewal.progress import Failure, WaitReason
+from app.ngt.renewal.request import Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, parse_vm_uuid
 
 VM = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
-from app.ngt.renewal.progress import RenewalRequest
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys

@@ -9,7 +9,8 @@ from sqlalchemy import func
 
 from app.ngt.diagnosis.facts import ClusterFacts, KnownCertificateDates
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.renewal.progress import Before, EntityStage, GuestSighting, Progress, RenewalRequest, Sighting, WaitReason
+from app.ngt.renewal.progress import Before, EntityStage, GuestSighting, Progress, Sighting, WaitReason
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmToolsEntity, VmUuid
 from app.store.diagnosis import DiagnosisFacts, StoredFacts
 from app.store.jobs.commands import Jobs

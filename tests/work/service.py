@@ -15,7 +15,7 @@ from uuid import UUID
 
 import procrastinate
 
-from app.ngt.renewal.progress import RenewalRequest
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import Settings, load_settings
 from app.settings.callers.scopes import Scope

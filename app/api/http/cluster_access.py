@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.renewal.progress import RestartAgent
+from app.ngt.renewal.request import RestartAgent
 from app.settings import ClusterSettings, Settings
 from app.store.records.callers import Caller
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.api.http.parameters import CHANGE_NUMBER_PATTERN, ChangeNumber, ClusterText, Note
-from app.ngt.renewal.progress import Mode, RestartAgent, WhenPoweredOff
+from app.ngt.renewal.request import Mode, RestartAgent, WhenPoweredOff
 
 # Of these members the job keeps a note; they do not say what is to be done to the VM.
 _NOTES = frozenset(

@@ -21,7 +21,7 @@ from app.api.jobs.schemas import Job
 from app.api.renewal.callback import callback_of
 from app.api.renewal.request import RenewRequest
 from app.ngt.errors import FaultCode as C
-from app.ngt.renewal.progress import RenewalRequest
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.progress_json import dump_request
 from app.store.records.callers import Caller

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from app.ngt.diagnosis.facts import Facts, JobFacts, VmFacts, was_reached
 from app.ngt.diagnosis.findings import CallKind, NextCall
 from app.ngt.errors import RULES
-from app.ngt.renewal.progress import PICKUP_WAITS, Mode, RestartAgent
+from app.ngt.renewal.progress import PICKUP_WAITS
+from app.ngt.renewal.request import Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, PowerState
 
-# A renewal that was proved so lately is not done again unless it is forced (`app.ngt.renewal.progress.Rules`).
+# A renewal that was proved so lately is not done again unless it is forced (`app.ngt.renewal.request.Rules`).
 _RENEWED_LATELY = timedelta(days=1)
 
 
@@ -37,7 +38,7 @@ def awaits_pickup(vm: VmFacts) -> bool:
 
 
 def _renewal(facts: Facts, now: datetime) -> tuple[tuple[str, str | bool], ...]:
-    """The members without which the renewal would be refused, as `app.ngt.renewal.refusals` would refuse it."""
+    """The members without which the renewal would be refused, as `app.ngt.renewal.before` would refuse it."""
     vm, cluster = facts.vm, facts.cluster
     off = vm.power is PowerState.OFF
     absent = vm.has_entity is False

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from app.ngt.errors import FaultCode
 from app.ngt.inventory import names_another_entity
-from app.ngt.renewal.progress import Failure, Mode, RestartAgent, WaitReason
+from app.ngt.renewal.progress import Failure, WaitReason
+from app.ngt.renewal.request import Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmUuid
 
 OLD_DAYS = 14

@@ -13,7 +13,6 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.renewal.progress import PERSON_WAITS, PICKUP_WAITS
-from app.ngt.renewal.standing import begin_retry, remaining_action, takes_slot
 from app.store.jobs.holds import find_hold
 from app.store.jobs.progress_json import dump_progress, load_progress
 from app.store.jobs.queries import JobQueries, get_job, with_steps
@@ -67,7 +66,7 @@ class Jobs(JobQueries):
                 message=message,
                 error_code=FaultCode.CANCELLED,
                 error_message=message,
-                remaining_action=remaining_action(load_progress(job["progress"])),
+                remaining_action=load_progress(job["progress"]).remaining_action,
                 wait_reason=None,
                 deadline_at=None,
                 due_at=None,
@@ -100,9 +99,9 @@ class Jobs(JobQueries):
             job = await lock_job(connection, job_id)
             if (reason := _why_not_retryable(job)) is not None:
                 raise Fault(FaultCode.JOB_NOT_RETRYABLE, f"Job {job_id} cannot be retried: {reason}.")
-            progress = begin_retry(load_progress(job["progress"]))
+            progress = load_progress(job["progress"]).begin_retry()
             attempt = job["attempt"] + 1
-            hold = await find_hold(connection) if takes_slot(progress) and job["changing_since"] is None else None
+            hold = await find_hold(connection) if progress.takes_slot and job["changing_since"] is None else None
             queued = update_job(
                 job_id,
                 **_REVOKE_LEASE,
@@ -116,7 +115,7 @@ class Jobs(JobQueries):
                 remaining_action=None,
                 attempt=attempt,
                 progress=dump_progress(progress),
-                takes_slot=takes_slot(progress),
+                takes_slot=progress.takes_slot,
                 due_at=func.now(),
                 finished_at=None,
             )

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from app.ngt.renewal.progress import Progress, PushedCertificate, RenewalRequest, Sighting
+from app.ngt.renewal.progress import Progress, PushedCertificate, Sighting
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 
 _PROGRESS = TypeAdapter(Progress)

@@ -90,7 +90,7 @@ class JobRow(SQLModel, table=True):
     # Who is told of this job besides the standing webhooks: a list, since each request that joined may name its own.
     callback: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB))
 
-    # What the procedure knows: `app.ngt.renewal.machine.Progress`.
+    # What the procedure knows: `app.ngt.renewal.progress.Progress`.
     progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
     # Who runs it, and when to look at it next. A null `due_at` waits for the watch or a caller.
@@ -233,7 +233,7 @@ class VmRow(SQLModel, table=True):
     guest_fault_code: str | None = Field(sa_column=_text())
     guest_fault: str | None = Field(sa_column=_text())
     guest_fault_at: datetime | None = Field(sa_column=_time())
-    # What the watch saw, as `app.ngt.renewal.machine.Sighting`; `changed_at` moves only when it differs.
+    # What the watch saw, as `app.ngt.renewal.progress.Sighting`; `changed_at` moves only when it differs.
     sighting: dict[str, Any] | None = Field(sa_column=Column(JSONB))
     observed_at: datetime | None = Field(sa_column=_time())
     changed_at: datetime | None = Field(sa_column=_time())

@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """The answer to a step: its verdict, as `app.ngt.renewal.transitions.Verdict`, and the words to show."""
+    """The answer to a step: its verdict, as `app.ngt.renewal.steps.Verdict`, and the words to show."""
 
     name: str
     verdict: str

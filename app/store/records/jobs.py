@@ -34,7 +34,7 @@ class Callback:
 class NewRenewal:
     """A renewal to store.
 
-    `request` is `app.ngt.renewal.machine.RenewalRequest` as JSON, with every default filled in;
+    `request` is `app.ngt.renewal.request.RenewalRequest` as JSON, with every default filled in;
     `asked` is what the caller literally asked for, by which two requests are compared for joining. `automatic_rule` is
     the rule by which the service asks by itself.
     """

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.ngt.renewal.progress import Rules
+from app.ngt.renewal.request import Rules
 from app.ngt.tools.command_lines import Tools
 from app.settings import ClusterSettings, GuestSettings, Limits, split_address
 from app.ssh.host import Host

@@ -12,29 +12,28 @@ from typing import assert_never
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
-from app.ngt.renewal.machine import (
+from app.ngt.renewal.progress import CvmClock, Failure, FoundVm, GuestSighting, Progress, Sighting, StepName
+from app.ngt.renewal.request import Rules
+from app.ngt.renewal.steps import (
     Action,
-    FindVm,
-    Finish,
-    LookAtEntity,
-    MakeChange,
-    ReadBefore,
-    RestartTheAgent,
-    Verify,
-    Wait,
-)
-from app.ngt.renewal.progress import CvmClock, Failure, FoundVm, GuestSighting, Progress, Rules, Sighting, StepName
-from app.ngt.renewal.transitions import (
     AgentRestarted,
     Answer,
     BeforeRead,
     Changed,
     ChangeLost,
     Failed,
+    FindVm,
+    Finish,
+    LookAtEntity,
     Looked,
+    MakeChange,
+    ReadBefore,
+    RestartTheAgent,
     Transition,
     Verified,
+    Verify,
     VmFound,
+    Wait,
 )
 from app.ngt.tools.change_command import ChangeCommand, build_change, read_change
 from app.ngt.vocabulary import PowerState, VmRecord

@@ -3,11 +3,10 @@
 from dataclasses import asdict
 from datetime import timedelta
 
-from app.ngt.renewal.machine import calls_of
-from app.ngt.renewal.progress import Mode, Progress, ProvedBy, RestartAgent, Rules, StepName
-from app.ngt.renewal.proof import can_be_proved, expiry_date, known_not_after
-from app.ngt.renewal.refusals import refuse
-from app.ngt.renewal.standing import mode_of, restart_by_hand, restart_of
+from app.ngt.renewal.before import can_be_proved, expiry_date, known_not_after, refuse
+from app.ngt.renewal.change import calls_of, issuing_step
+from app.ngt.renewal.progress import Progress, ProvedBy, StepName
+from app.ngt.renewal.request import RestartAgent, Rules
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource
 from app.store.records.inventory import Observation
 from app.store.records.jobs import PlanRecord, Results
@@ -24,12 +23,11 @@ def results_of(p: Progress, rules: Rules) -> Results:
     """Everything that is known by now."""
     old = p.before.guest.certificate if p.before is not None and p.before.guest is not None else None
     entity_before = p.before.sighting.entity if p.before is not None else None
-    latest = p.after or p.seen or p.between
-    entity_now = latest.entity if latest is not None else None
+    entity_now = p.latest
     proof = p.proof
     renewed = proof is not None and proof.by is not ProvedBy.LINK_ONLY
     return Results(
-        mode=mode_of(p, rules) if p.cluster is not None else None,
+        mode=p.mode(rules) if p.cluster is not None else None,
         old_not_before=old.not_before if old is not None else None,
         old_not_after=known_not_after(p) or (old.not_after if old is not None else None),
         old_serial=old.serial if old is not None else None,
@@ -69,9 +67,8 @@ def certificate_of(p: Progress) -> Observation | None:
 def _plan(p: Progress, rules: Rules) -> PlanRecord:
     """The exact commands in order, what the guest will need, and every reason for which it would be refused."""
     assert p.vm is not None
-    change = StepName.REFRESH_ENTITY if mode_of(p, rules) is Mode.REFRESH else StepName.RECREATE_ENTITY
-    calls = (*calls_of(p, rules, change), *calls_of(p, rules, StepName.MOUNT_ISO))
-    by_ssh = restart_of(p, rules) is RestartAgent.SSH and p.vm.guest_address is not None
+    calls = (*calls_of(p, rules, issuing_step(p, rules)), *calls_of(p, rules, StepName.MOUNT_ISO))
+    by_ssh = p.restart_agent(rules) is RestartAgent.SSH and p.vm.guest_address is not None
     refusals = refuse(p, rules)
     proof = "nothing: the outcome would be unverified"
     if p.before is not None and p.before.guest is not None:
@@ -83,7 +80,7 @@ def _plan(p: Progress, rules: Rules) -> PlanRecord:
     return PlanRecord(
         commands=tuple(call.line for call in calls),
         guest_address=p.vm.guest_address,
-        restart=f"over SSH: {p.vm.restart_command}" if by_ssh else restart_by_hand(p),
+        restart=f"over SSH: {p.vm.restart_command}" if by_ssh else p.restart_by_hand,
         proof=proof,
         refusal_codes=tuple(refusal.code for refusal in refusals),
         refusals=tuple(refusal.message for refusal in refusals),

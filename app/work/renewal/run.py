@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.ngt.renewal import machine as procedure
-from app.ngt.renewal import standing
-from app.ngt.renewal.machine import Action, Finish, LookAtEntity, MakeChange, Wait, next_action
-from app.ngt.renewal.progress import EntityStage, Progress, ProvedBy, Rules
-from app.ngt.renewal.transitions import Resumed, Transition, advance
+from app.ngt.renewal.change import begin
+from app.ngt.renewal.machine import PROCEDURE, advance, next_action
+from app.ngt.renewal.progress import EntityStage, Progress, ProvedBy
+from app.ngt.renewal.request import Rules
+from app.ngt.renewal.steps import Action, Finish, LookAtEntity, MakeChange, Resumed, Transition, Wait
 from app.settings import AutoRenew, Limits
 from app.store.jobs.claims import JobClaims
 from app.store.records.claims import Claim, FenceLost, Held, NewExchange, Outcome, ProgressColumns, Release, StepIntent
@@ -125,7 +125,7 @@ class Renewals:
         """For a change: the progress with its intent, and the exact text that will be sent."""
         if not isinstance(action, MakeChange):
             return progress, None
-        begun = procedure.begin(progress, action, rules, clock.now(), f"ngtr-{uuid4().hex[:20]}")
+        begun = begin(progress, action, rules, clock.now(), f"ngtr-{uuid4().hex[:20]}")
         return begun, self._acts.sending(begun, action, rules, clock)
 
     async def _commit(
@@ -141,7 +141,7 @@ class Renewals:
         assert not isinstance(action, Wait | Finish)
         intent = StepIntent(
             name=action.step,
-            percent=procedure.percent_of(begun, action.step),
+            percent=PROCEDURE[action.step],
             started_at=now,
             cvm=begun.clock.cvm if begun.clock is not None else None,
             may_be_held=isinstance(action, MakeChange) and begun.entity is EntityStage.UNTOUCHED,
@@ -185,7 +185,7 @@ class Renewals:
             message=finish.message,
             error_code=failure.code if failure is not None else None,
             error_message=failure.message if failure is not None else None,
-            remaining_action=standing.remaining_action(progress) if failure is not None else None,
+            remaining_action=progress.remaining_action if failure is not None else None,
             proven=_counts_for_cluster(progress, rules),
             pause_after_unproven=self._limits.unproven_in_a_row,
             certificate=certificate_of(progress),
@@ -204,10 +204,10 @@ class Renewals:
         return ProgressColumns(
             progress=progress,
             results=dump_results(results_of(progress, self._rules(progress.cluster))),
-            takes_slot=standing.takes_slot(progress),
-            stranded=standing.is_stranded(progress),
-            changing=standing.has_begun_to_change(progress),
-            awaits_pickup=progress.entity is EntityStage.ISSUED and progress.proof is None,
+            takes_slot=progress.takes_slot,
+            stranded=progress.is_stranded,
+            changing=progress.has_begun_to_change,
+            awaits_pickup=progress.awaits_pickup,
             done=deed.done if deed is not None else None,
             sent=deed.sent if deed is not None else (),
         )

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from app.ngt.renewal.progress import RestartAgent
+from app.ngt.renewal.request import RestartAgent
 from app.settings import Callers, ClusterSettings, Oidc, Settings
 from app.settings.callers.scopes import Scope
 from tests.api.callers.issuer import AUDIENCE, OidcIssuer, oidc_issuer, private_key, public_jwk

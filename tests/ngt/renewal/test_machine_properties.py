@@ -10,43 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ngt.errors import FaultCode
-from app.ngt.renewal.machine import (
-    FindVm,
-    Finish,
-    LookAtEntity,
-    MakeChange,
-    ReadBefore,
-    RestartTheAgent,
-    Verify,
-    Wait,
-    begin,
-    next_action,
-)
-from app.ngt.renewal.progress import (
-    CvmClock,
-    EntityStage,
-    Failure,
-    FoundVm,
-    GuestSighting,
-    Intent,
-    Progress,
-    RenewalRequest,
-    Rules,
-    Sighting,
-)
-from app.ngt.renewal.standing import is_stranded
-from app.ngt.renewal.transitions import (
+from app.ngt.renewal.change import begin
+from app.ngt.renewal.machine import advance, next_action
+from app.ngt.renewal.progress import CvmClock, EntityStage, Failure, FoundVm, GuestSighting, Intent, Progress, Sighting
+from app.ngt.renewal.request import RenewalRequest, Rules
+from app.ngt.renewal.steps import (
     AgentRestarted,
     Answer,
     BeforeRead,
     Changed,
     ChangeLost,
     Failed,
+    FindVm,
+    Finish,
+    LookAtEntity,
     Looked,
+    MakeChange,
+    ReadBefore,
+    RestartTheAgent,
     Resumed,
     Verified,
+    Verify,
     VmFound,
-    advance,
+    Wait,
 )
 from app.ngt.tools.change_command import ChangeAnswer, ToolAnswer
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
@@ -188,7 +174,7 @@ def run(vm: Vm, mishaps: list[str], request: RenewalRequest) -> tuple[Finish, Pr
         answer: Answer | None
         match action:
             case Finish():
-                assert not is_stranded(p), "a job must not end while its VM is stranded"
+                assert not p.is_stranded, "a job must not end while its VM is stranded"
                 return action, p, now
             case Wait(until=until):
                 assert until is not None

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.ngt.errors import FaultCode
-from app.ngt.renewal.machine import RestartTheAgent, Verify, Wait, next_action
+from app.ngt.renewal.before import already_valid, can_be_proved, known_not_after
+from app.ngt.renewal.machine import advance, next_action
 from app.ngt.renewal.progress import (
     Before,
     EntityStage,
@@ -17,21 +18,11 @@ from app.ngt.renewal.progress import (
     Progress,
     ProvedBy,
     PushedCertificate,
-    RenewalRequest,
-    RestartAgent,
-    Rules,
     Sighting,
 )
-from app.ngt.renewal.proof import (
-    can_be_proved,
-    known_not_after,
-    link_only,
-    proof_by_expiry_date,
-    proof_by_guest,
-    proof_by_push,
-)
-from app.ngt.renewal.refusals import already_valid
-from app.ngt.renewal.transitions import Resumed, Verdict, Verified, advance
+from app.ngt.renewal.proof import link_only, proof_by_expiry_date, proof_by_guest, proof_by_push
+from app.ngt.renewal.request import RenewalRequest, RestartAgent, Rules
+from app.ngt.renewal.steps import RestartTheAgent, Resumed, Verdict, Verified, Verify, Wait
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, parse_vm_uuid
 
 UUID = parse_vm_uuid("20edafba-0644-4e57-a3cf-4abef2f69a5f")

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, RenewalRequest, WaitReason
+from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, WaitReason
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.jobs.claims import JobClaims
 from app.store.jobs.progress_json import dump_progress

@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from app.ngt.renewal.progress import (
-    Before,
-    EntityStage,
-    FoundVm,
-    GuestSighting,
-    Progress,
-    RenewalRequest,
-    Sighting,
-    WaitReason,
-)
+from app.ngt.renewal.progress import Before, EntityStage, FoundVm, GuestSighting, Progress, Sighting, WaitReason
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import Certificate, PowerState, VmUuid
 from app.store.inventory.pushed_certificates import PushedCertificates
 from app.store.jobs.claims import JobClaims

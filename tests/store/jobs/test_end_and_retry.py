@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select, text
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.renewal.progress import EntityStage, FoundVm, Progress, RenewalRequest
-from app.ngt.renewal.standing import takes_slot
+from app.ngt.renewal.progress import EntityStage, FoundVm, Progress
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.jobs.claims import JobClaims
 from app.store.jobs.commands import Jobs
@@ -39,7 +39,7 @@ def issued(vm_uuid: VmUuid) -> Progress:
 
 def state(progress: Progress, *, changing: bool = False) -> ProgressColumns:
     return ProgressColumns(
-        progress, {}, takes_slot=takes_slot(progress), stranded=False, awaits_pickup=False, changing=changing
+        progress, {}, takes_slot=progress.takes_slot, stranded=False, awaits_pickup=False, changing=changing
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, text, update
 
-from app.ngt.renewal.progress import RenewalRequest
+from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import AutoRenew, ClusterSettings, RenewWindow
 from app.store.auto_renew import AutoRenewals

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.ngt.renewal.progress import RestartAgent, WhenPoweredOff
+from app.ngt.renewal.request import RestartAgent, WhenPoweredOff
 from app.simulator.journal import Effect, Kind
 from app.simulator.spec import ClusterSpec, ReportedExpiry, SiteSpec, Traits, VmSpec, uniform_site
 from app.store.records.jobs import JobRecord

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.ngt.renewal.progress import Mode
+from app.ngt.renewal.request import Mode
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect
 from app.simulator.spec import ClusterSpec, LogLines, Refresh, SiteSpec, Traits, VmSpec, uniform_site
@@ -114,7 +114,7 @@ async def test_a_capability_that_cannot_be_put_back_is_reported(service: Service
     service.site.order(ToolFault(does=Does.REFUSE, sub_command="ngt enable-applications", times=None))
     job = await service.renewed("web01")
     assert job.outcome == "renewed", shown(job)
-    assert "file_level_restore was on before and could not be put back" in job.message
+    assert "file_level_restore was on before and was not restored" in job.message
     assert (job.results.file_level_restore_before, job.results.file_level_restore_after) == (True, False)
 
 

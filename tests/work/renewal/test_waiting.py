@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.renewal.progress import RestartAgent
+from app.ngt.renewal.request import RestartAgent
 from app.ngt.tools.certificate import parse_certificate
 from app.ngt.vocabulary import Certificate, VmUuid
 from app.simulator.certificates import issue, pem_of
