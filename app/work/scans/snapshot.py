@@ -1,25 +1,27 @@
-"""What a look at a cluster showed, and what its guests did, as it is stored: facts in, values of the store out."""
+"""The snapshot of a cluster: one listing and one query, however many VMs, as the values that the store takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import names_another_entity, ngt_state_of, owner_of
+from app.ngt.inventory import ngt_state_of, refuse_empty_query
 from app.ngt.vocabulary import CertificateSource, PowerState, VmRecord, VmToolsEntity, VmUuid
-from app.store.inventory.scan_results import GuestFault, ScannedVm, ScanResult
+from app.store.inventory.scan_results import Inventory, ScannedVm, ScanResult
 from app.store.records.inventory import Observation
 from app.store.scans.claims import ScanClaim
-from app.work.clusters.client import Listing, Query
+from app.work.clusters.client import ClusterClient, Listing, Query
 from app.work.clusters.database_clock import DatabaseClock
-from app.work.scans.guests import GuestRead
+
+# The scan of one VM accepts a listing that another caller has just read.
+_LISTING_MAX_AGE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """What the cluster showed. `entities`: the id of each VM's entity, of an earlier look where there was no answer."""
+    """The VMs of a cluster. `entities`: the id of each VM's entity, from an earlier scan where the query failed."""
 
-    seen: ScanResult
+    result: ScanResult
     vms: Sequence[VmRecord]
     entities: Mapping[VmUuid, str | None]
     query_fault: Fault | None
@@ -28,48 +30,63 @@ class ClusterSnapshot:
         return vm_uuid in self.entities if self.query_fault is None else None
 
 
-def with_entities(
-    listing: Listing, vms: Sequence[VmRecord], claim: ScanClaim, query: Query, clock: DatabaseClock
+class NothingSeen(Exception):
+    """The cluster showed nothing that can be stored."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+async def take_snapshot(
+    cluster: ClusterClient, claim: ScanClaim, inventory: Inventory, clock: DatabaseClock
 ) -> ClusterSnapshot:
-    """The VMs that the scan is about, as both the listing and the query show them."""
+    """Raises NothingSeen when the listing fails; a failed query gives a snapshot with its fault."""
+    try:
+        listing = await _listing_for(cluster, claim.vm_uuid)
+        vms = _scanned_vms(listing, claim)
+    except Fault as silent:
+        raise NothingSeen(silent) from silent
+    if not listing.vms and await inventory.has_vms(cluster.name):
+        message = f"ncli on {listing.cvm} lists no VM at all, not even a controller VM."
+        raise NothingSeen(Fault(FaultCode.UNEXPECTED_OUTPUT, message))
+    known = await inventory.known_entities(cluster.name)
+    absent = None if claim.vm_uuid is None else [] if vms else [claim.vm_uuid]
+    try:
+        query = await cluster.query([vm.vm_uuid for vm in vms])
+        refuse_empty_query(vms, query.entities, query.other_count, known)
+    except Fault as fault:
+        unknown = [_scanned_vm(vm, None, has_entity=None) for vm in vms]
+        result = ScanResult(clock.at(listing.asked_s), unknown, has_entities=False, absent=absent)
+        return ClusterSnapshot(result, vms, known, fault)
     found = query.entities
-    # The listing that one VM was found in may be older than the last look at it; what the query shows is not.
+    # The listing that has the one VM may be older than its last scan; the query is not.
     asked_s = query.asked_s if claim.vm_uuid is not None and vms else listing.asked_s
-    seen = ScanResult(
-        at=clock.at(asked_s),
-        vms=[_seen_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms],
-        has_entities=True,
-        absent=_absent_of(claim, vms),
-        dates=_dates(query, clock),
-    )
-    return ClusterSnapshot(seen, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None)
+    scanned = [_scanned_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms]
+    result = ScanResult(clock.at(asked_s), scanned, has_entities=True, absent=absent, dates=_dates(query, clock))
+    return ClusterSnapshot(result, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None)
 
 
-def without_entities(
-    listing: Listing,
-    vms: Sequence[VmRecord],
-    claim: ScanClaim,
-    fault: Fault,
-    known: Mapping[VmUuid, str],
-    clock: DatabaseClock,
-) -> ClusterSnapshot:
-    """The same where the query was not answered, with the entities that were `known` before."""
-    seen = ScanResult(
-        at=clock.at(listing.asked_s),
-        vms=[_seen_vm(vm, None, has_entity=None) for vm in vms],
-        has_entities=False,
-        absent=_absent_of(claim, vms),
-    )
-    return ClusterSnapshot(seen, vms, known, fault)
+async def _listing_for(cluster: ClusterClient, vm_uuid: VmUuid | None) -> Listing:
+    """One VM counts as absent only when a listing that was read for it omits it."""
+    if vm_uuid is not None:
+        listing = await cluster.listing(max_age_s=_LISTING_MAX_AGE_S)
+        if vm_uuid in listing.vms:
+            return listing
+    return await cluster.listing(max_age_s=0.0)
 
 
-def _absent_of(claim: ScanClaim, vms: Sequence[VmRecord]) -> Sequence[VmUuid] | None:
+def _scanned_vms(listing: Listing, claim: ScanClaim) -> list[VmRecord]:
+    """All guest VMs, or the one VM of the scan if it is listed. Raises Fault `controller-vm`."""
     if claim.vm_uuid is None:
-        return None
-    return [] if vms else [claim.vm_uuid]
+        return sorted((vm for vm in listing.vms.values() if not vm.controller_vm), key=lambda vm: vm.vm_uuid)
+    vm = listing.vms.get(claim.vm_uuid)
+    if vm is not None and vm.controller_vm:
+        raise Fault(FaultCode.CONTROLLER_VM, f"VM {vm.name!r} is a controller VM: it has no NGT certificate.")
+    return [] if vm is None else [vm]
 
 
-def _seen_vm(vm: VmRecord, entity: VmToolsEntity | None, *, has_entity: bool | None) -> ScannedVm:
+def _scanned_vm(vm: VmRecord, entity: VmToolsEntity | None, *, has_entity: bool | None) -> ScannedVm:
     state = ngt_state_of(vm, entity)
     return ScannedVm(
         vm_uuid=vm.vm_uuid,
@@ -95,23 +112,3 @@ def _dates(query: Query, clock: DatabaseClock) -> list[Observation]:
         for vm_uuid, entity in sorted(query.entities.items())
         if entity.client_cert_expiry_date is not None
     ]
-
-
-def observation_of(read: GuestRead) -> Observation:
-    """What a guest showed that showed a certificate."""
-    assert read.certificate is not None
-    return Observation(read.vm.vm_uuid, CertificateSource.GUEST_CERTIFICATE, read.at, **asdict(read.certificate))
-
-
-def guest_fault_of(read: GuestRead, entities: Mapping[VmUuid, str | None]) -> GuestFault | None:
-    """Why the certificate of the VM is not known, also where a guest showed one that is not this VM's."""
-    fault = read.fault
-    entity = entities.get(read.vm.vm_uuid)
-    named = f"the guest at {', '.join(read.vm.addresses)} names the VM tools entity {read.ngt_uuid}, and that"
-    if fault is None and names_another_entity(read.ngt_uuid, entity):
-        message = f"{named} of VM {read.vm.name!r} is {entity}: its certificate is another VM's, or an earlier one's"
-        fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
-    elif fault is None and entity is None and (owner := owner_of(read.ngt_uuid, entities)) is not None:
-        message = f"{named} is of VM {owner}: its certificate is not that of VM {read.vm.name!r}"
-        fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
-    return None if fault is None else GuestFault(read.vm.vm_uuid, fault.code, fault.message, read.at)

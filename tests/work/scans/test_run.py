@@ -305,7 +305,7 @@ async def test_a_query_that_fails_makes_the_scan_partial_and_keeps_what_was_know
     scan = await service.scanned()
     assert (scan.status, scan.outcome) == ("succeeded", "partial"), scan
     assert scan.error_code in {"unexpected-output", "command-timeout"}
-    assert "what was known of certificates stays" in scan.message
+    assert "stored certificate dates are unchanged" in scan.message
     assert (counts(scan), scan.counts.dates_seen, scan.counts.guests_failed) == ((2, 0, 1), None, 0)
     after = await vm_row(service, service.site.vm_named("renamed"))
     kept = ("has_entity", "ngt_uuid", "link_active", "vss_snapshot", "file_level_restore", "not_after")

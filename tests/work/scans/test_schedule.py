@@ -21,7 +21,7 @@ from app.store.records.callers import THIS_SERVICE
 from app.store.records.scans import ScanOrigin
 from app.store.scans.queries import ScanFilter, Scans
 from app.store.scans.schedule import TRY_AGAIN, ScanTurns
-from app.work.scans.schedule import offset_of, turns_at
+from app.work.scans.schedule import offset_of, scheduled_at
 from tests.work.conftest import Begin
 from tests.work.service import DONE_LIMIT_S
 
@@ -40,7 +40,7 @@ class Night:
 
     async def starts(self, now: datetime, scan: ScanSettings = NIGHTLY) -> bool:
         """Whether a scan is started at that time; it is then as old as that."""
-        started = await self._turns.start_due(turns_at(now, ["c1"], scan), now)
+        started = await self._turns.start_due(scheduled_at(now, ["c1"], scan), now)
         if started:
             async with self._database.transaction() as connection:
                 await connection.execute(SCAN.update().where(~SCAN.c.done).values(created_at=now))
@@ -72,14 +72,14 @@ async def night(database: Database, database_url: str) -> AsyncIterator[Night]:
     ],
 )
 def test_a_turn_is_the_last_moment_of_the_schedule(now: datetime, last: datetime) -> None:
-    (turn,) = turns_at(now, ["c1"], NIGHTLY)
+    (turn,) = scheduled_at(now, ["c1"], NIGHTLY)
     assert (turn.last, turn.before) == (last, last - DAY)
 
 
 def test_the_schedule_is_in_the_time_zone_that_was_given() -> None:
     berlin = ScanSettings(jitter_s=0, time_zone="Europe/Berlin")
     for day, hour in ((datetime(2026, 1, 15, 12, tzinfo=UTC), 1), (datetime(2026, 7, 15, 12, tzinfo=UTC), 0)):
-        (turn,) = turns_at(day, ["c1"], berlin)
+        (turn,) = scheduled_at(day, ["c1"], berlin)
         assert turn.last == day.replace(hour=hour)
 
 
@@ -91,7 +91,7 @@ def test_every_cluster_has_its_own_moment_within_the_jitter_and_always_the_same(
     quarters = [sum(offset // timedelta(minutes=15) == quarter for offset in offsets) for quarter in range(4)]
     assert min(quarters) > 25
     assert {offset_of(name, 0) for name in names} == {timedelta(0)}
-    for turn, offset in zip(turns_at(TWO + 12 * timedelta(hours=1), names, ScanSettings()), offsets, strict=True):
+    for turn, offset in zip(scheduled_at(TWO + 12 * timedelta(hours=1), names, ScanSettings()), offsets, strict=True):
         assert turn.last == TWO + offset
 
 
