@@ -13,7 +13,7 @@ _SCAN: dict[str, Any] = {
     "status": "succeeded",
     "done": True,
     "outcome": "complete",
-    "message": "1,200 VMs seen, 3 new, 1 gone; the cluster tells the certificate's date of 1,180",
+    "message": "1,200 VMs seen, 3 new, 1 gone; the cluster reports the expiry dates of 1,180 certificates",
     "joined": False,
     "vms_seen": 1200,
     "vms_new": 3,
