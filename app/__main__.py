@@ -23,7 +23,7 @@ from app.settings import Settings, SettingsError, load_settings, split_address
 from app.settings.callers.scopes import Scope
 from app.store.embedded.server import EmbeddedPostgresError, start_embedded
 from app.store.records.callers import KeyRecord
-from app.telemetry import configure_logging
+from app.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     from app.store.callers.api_keys import Keys

@@ -42,7 +42,7 @@ from app.store.postgres.queue import WakeUps, queue_app
 from app.store.scans.queries import Scans
 from app.store.webhooks.deliveries import Deliveries
 from app.store.webhooks.outbox import Outbox
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
 
 __all__ = [

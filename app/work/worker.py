@@ -35,7 +35,7 @@ from app.store.scans.claims import ScanClaims
 from app.store.warnings import CertificateWarnings
 from app.store.webhooks.deliveries import Deliveries
 from app.store.webhooks.outbox import Outbox
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.auto_renew import START_EVERY_S, AutoRenewal
 from app.work.clusters.client import ClusterClient
 from app.work.clusters.cvm_metrics import CvmMetrics

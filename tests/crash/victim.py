@@ -23,7 +23,8 @@ from app.settings import Settings, load_settings
 from app.store.jobs.commands import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
-from app.telemetry import Metrics, configure_logging
+from app.telemetry.logs import configure_logging
+from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
 
 

@@ -32,7 +32,7 @@ from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, NewRenewal, StepRecord
 from app.store.records.scans import ScanOrigin, ScanRecord
 from app.store.scans.queries import Scans
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
 
 LIMITS: dict[str, Any] = {

@@ -19,7 +19,7 @@ from app.api.callers.rate_limits import CallLimits, RateLimited
 from app.ngt.errors import Fault, FaultCode
 from app.store.callers.api_keys import Keys
 from app.store.records.callers import Caller
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 
 _KEY_ID = re.compile(r"[0-9A-Za-z]{8}")
 _JWT_DOTS = 2

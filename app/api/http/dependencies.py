@@ -23,7 +23,7 @@ from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.scans.queries import Scans
 from app.store.webhooks.deliveries import Deliveries
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 
 
 class Draining:

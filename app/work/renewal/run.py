@@ -21,7 +21,7 @@ from app.store.jobs.claims import JobClaims
 from app.store.records.claims import Claim, FenceLost, Held, NewExchange, Outcome, ProgressColumns, Release, StepIntent
 from app.store.records.jobs import JobStatus
 from app.store.records.rows import dump_results
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.renewal.actions import Actions, Deed, Performed

@@ -15,7 +15,7 @@ from app.events import ServiceEventType
 from app.ngt.errors import Fault
 from app.settings import WebhookTarget
 from app.store.webhooks.deliveries import Capacity, ClaimedDelivery, Deliveries
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.webhooks.sender import DeliveryResult, Sender
 
 log = structlog.get_logger(__name__)

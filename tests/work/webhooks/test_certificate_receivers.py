@@ -11,7 +11,7 @@ from app.simulator.site import Site
 from app.simulator.spec import uniform_site
 from app.store.postgres.database import Database
 from app.store.webhooks.deliveries import Deliveries
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.webhooks.deliverer import Deliverer
 from app.work.webhooks.profiles import hub_signature
 from app.work.webhooks.sender import Sender

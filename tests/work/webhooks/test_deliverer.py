@@ -16,7 +16,7 @@ from app.settings.limits import Limits
 from app.store.postgres.database import Database
 from app.store.records.webhooks import DeliveryStatus
 from app.store.webhooks.deliveries import Capacity, Deliveries
-from app.telemetry import Metrics
+from app.telemetry.metrics import Metrics
 from app.work.webhooks.deliverer import Deliverer, is_taken, next_in_s
 from app.work.webhooks.sender import DeliveryResult, Sender
 from tests.work.webhooks.conftest import SIGNING_SECRET, SecretFile
