@@ -38,7 +38,7 @@ def find_contradictions(settings: Settings) -> Iterator[str]:
         yield from _faults_of_auto_renew(name, cluster)
     for name, target in settings.webhooks.items():
         for unknown in sorted(set(target.clusters) - set(settings.clusters)):
-            yield f"`webhooks.{name}.clusters` is refused: there is no cluster {unknown!r} in the configuration."
+            yield f"`webhooks.{name}.clusters` is refused: the cluster {unknown!r} is not configured."
     for first, last in _FIRST_AND_LAST:
         if getattr(settings.limits, first) > getattr(settings.limits, last):
             yield f"`limits.{first}` is longer than `limits.{last}`."

@@ -21,7 +21,7 @@ def _validate_time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        raise ValueError('there is no such time zone; use a name such as "UTC" or "Europe/Berlin"') from None
+        raise ValueError('unknown time zone; use a name such as "UTC" or "Europe/Berlin"') from None
     return name
 
 

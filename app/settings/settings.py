@@ -80,4 +80,4 @@ class Settings(Table):
         try:
             return self.clusters[name]
         except KeyError:
-            raise Fault(FaultCode.CLUSTER_NOT_FOUND, f"There is no cluster {name!r} in the configuration.") from None
+            raise Fault(FaultCode.CLUSTER_NOT_FOUND, f"The cluster {name!r} is not configured.") from None

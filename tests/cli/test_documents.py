@@ -59,7 +59,7 @@ async def test_openapi_names_the_address_that_it_is_given(commands: Commands) ->
 async def test_openapi_takes_only_an_absolute_address(commands: Commands, url: str) -> None:
     ended = await commands.run("openapi", "--plain", "--url", url)
     assert (ended.status, ended.stdout) == (1, "")
-    assert ended.stderr == f"{url!r} is no address of a service; one looks like https://ngt-renewal.example.org.\n"
+    assert ended.stderr == f"{url!r} is not the address of a service; one looks like https://ngt-renewal.example.org.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

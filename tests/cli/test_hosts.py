@@ -70,7 +70,7 @@ async def test_a_file_that_cannot_be_written_is_told(commands: Commands, tmp_pat
             "::1 port {closed} cannot be asked for its host keys: Connection refused. Check the address",
         ),
         ("10.0.0.1:99999", "'10.0.0.1:99999' has a port outside 1 to 65535.\n"),
-        ("no address", "'no address' is no address such as 10.0.0.31 or 10.0.0.31:2222.\n"),
+        ("no address", "'no address' is not an address such as 10.0.0.31 or 10.0.0.31:2222.\n"),
     ],
 )
 async def test_a_machine_that_cannot_be_asked_is_told_in_a_sentence(

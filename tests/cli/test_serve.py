@@ -151,7 +151,10 @@ async def test_a_service_without_any_key_is_not_put_on_the_network(on_database: 
 @pytest.mark.parametrize(
     ("host", "said"),
     [
-        ("127.0.0.1", "127.0.0.1 port {taken}: Address already in use. End what listens there, or set another `port`."),
+        (
+            "127.0.0.1",
+            "127.0.0.1 port {taken}: Address already in use. Stop what listens there, or set another `port`.",
+        ),
         ("192.0.2.1", "192.0.2.1 port {taken}: Cannot assign requested address. Correct `host` and `port`."),
     ],
 )

@@ -17,8 +17,8 @@ from uuid import UUID
 
 import uvloop
 
-from app.main import work_until_stopped
 from app.ngt.renewal.steps import LookAtEntity
+from app.serve import work_until_stopped
 from app.settings import Settings, load_settings
 from app.store.jobs.commands import Jobs
 from app.store.postgres.database import Database

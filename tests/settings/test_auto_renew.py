@@ -117,12 +117,12 @@ def test_what_an_operator_writes_is_accepted(tmp_path: Path) -> None:
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minutes = 60, time_zone = "Europe/Atlantis" }]',
-            f'`{WHERE}.windows[0].time_zone` is refused: there is no such time zone; use a name such as "UTC" or '
+            f'`{WHERE}.windows[0].time_zone` is refused: unknown time zone; use a name such as "UTC" or '
             "\"Europe/Berlin\" (it is 'Europe/Atlantis').",
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minutes = 60, time_zone = "../../etc/passwd" }]',
-            f'`{WHERE}.windows[0].time_zone` is refused: there is no such time zone; use a name such as "UTC" or ',
+            f'`{WHERE}.windows[0].time_zone` is refused: unknown time zone; use a name such as "UTC" or ',
         ),
         (
             'windows = [{ cron = "0 22 * * *", duration_minute = 60 }]',

@@ -360,7 +360,7 @@ def test_settings_never_change(folder: Path) -> None:
 
 
 def test_an_unknown_cluster_is_a_fault(folder: Path) -> None:
-    with pytest.raises(Fault, match="There is no cluster 'c9'"):
+    with pytest.raises(Fault, match="The cluster 'c9' is not configured"):
         load(folder).cluster("c9")
 
 

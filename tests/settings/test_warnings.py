@@ -65,7 +65,7 @@ def test_the_environment_says_it_too(tmp_path: Path) -> None:
         ("digest_at = 6", "`warnings.digest_at` is refused"),
         (
             'time_zone = "Europe/Berlinn"',
-            '`warnings.time_zone` is refused: there is no such time zone; use a name such as "UTC" or "Europe/Berlin" '
+            '`warnings.time_zone` is refused: unknown time zone; use a name such as "UTC" or "Europe/Berlin" '
             "(it is 'Europe/Berlinn').",
         ),
         ('time_zone = "../UTC"', "`warnings.time_zone` is refused"),

@@ -151,7 +151,7 @@ REFUSED = {
     ),
     "an unknown cluster": (
         STANDARD + 'clusters = ["c2", "c1"]' + CLUSTER,
-        "`webhooks.told.clusters` is refused: there is no cluster 'c2' in the configuration.",
+        "`webhooks.told.clusters` is refused: the cluster 'c2' is not configured.",
     ),
     "no secret": (
         STANDARD.replace("secret_files", "#"),

@@ -1,5 +1,6 @@
-"""What the routes work with. `app.main` builds it; a route asks for it with `ServicesDep`."""
+"""The services that routes depend on. `app.main` builds them; a route takes them with `ServicesDep`."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
@@ -26,24 +27,9 @@ from app.store.webhooks.deliveries import Deliveries
 from app.telemetry.metrics import Metrics
 
 
-class Draining:
-    """Whether the service is stopping: from then on it says that it is not ready."""
-
-    def __init__(self) -> None:
-        self.begun = False
-
-    def begin(self) -> None:
-        self.begun = True
-
-
-def no_worker_here() -> bool:
-    """A process that serves the API alone is ready without a worker."""
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`worker_alive` says whether this process's worker still runs; a process without one is always fine."""
+    """`draining` is set while the service stops. `worker_alive`: always true in a process without a worker."""
 
     settings: Settings
     database: Database
@@ -63,8 +49,8 @@ class Services:
     changes: ChangeFeed
     waiters: WaitSlots
     metrics: Metrics
-    draining: Draining = field(default_factory=Draining)
-    worker_alive: Callable[[], bool] = no_worker_here
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    worker_alive: Callable[[], bool] = lambda: True
 
 
 def services_of(request: Request) -> Services:

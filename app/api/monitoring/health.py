@@ -100,4 +100,4 @@ async def _checks(services: Services) -> AsyncIterator[tuple[str, Fault | None]]
         yield "migrations", None if at_head else not_migrated
     stopped = Fault(C.INTERNAL_ERROR, "The worker of this process has stopped.")
     yield "worker", None if services.worker_alive() else stopped
-    yield "draining", Fault(C.DRAINING, "The service is stopping.") if services.draining.begun else None
+    yield "draining", Fault(C.DRAINING, "The service is stopping.") if services.draining.is_set() else None

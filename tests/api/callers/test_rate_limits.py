@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.api.callers.rate_limits import CallLimits, network_of
-from app.main import _uvicorn_config
+from app.serve import _uvicorn_config
 from app.settings import Callers, Settings
 from app.settings.callers.scopes import Scope
 from tests.api.conftest import Service, assert_problem, serving

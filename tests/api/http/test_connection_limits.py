@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from app import main
+from app import serve
 from app.api.http.connection_limits import BoundedConnection
 from app.settings.callers.scopes import Scope
 from tests.api.conftest import RENEW, Service
@@ -22,9 +22,9 @@ MUCH = 4 * 1024 * 1024
 
 @asynccontextmanager
 async def served(service: Service, connection: type[BoundedConnection]) -> AsyncIterator[int]:
-    config = main._uvicorn_config(service.app, service.services.settings)
+    config = serve._uvicorn_config(service.app, service.services.settings)
     config.http = connection
-    server = main._UvicornServer(config)
+    server = serve._UvicornServer(config)
     # Connections wait in the socket's queue until the server takes them.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve([listening]))

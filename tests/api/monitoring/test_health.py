@@ -30,7 +30,7 @@ async def test_each_check_is_shown_to_one_who_has_a_key(service: Service, caller
 
 
 async def test_a_service_that_stops_is_not_ready_but_alive(service: Service, caller: httpx.AsyncClient) -> None:
-    service.services.draining.begin()
+    service.services.draining.set()
     answer = await caller.get("/readyz")
     assert_problem(answer, 503, "draining")
     assert int(answer.headers["retry-after"]) > 0
