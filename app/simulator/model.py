@@ -137,11 +137,14 @@ class SimulatedCluster:
         asked = vm_uuids or tuple(vm.uuid for vm in self.vms.values() if vm.entity is not None)
         return [self._refresh(vm_uuid, threshold_days) for vm_uuid in asked]
 
-    def set_vss_snapshot(self, vm_uuid: str, *, enabled: bool) -> str:
-        return self._set_capability(vm_uuid, "vss_snapshot", enabled=enabled)
-
-    def set_file_level_restore(self, vm_uuid: str, *, enabled: bool) -> str:
-        return self._set_capability(vm_uuid, "file_level_restore", enabled=enabled)
+    def set_capability(self, vm_uuid: str, name: str, *, enabled: bool) -> str:
+        vm = self.vms.get(vm_uuid)
+        if vm is None or vm.entity is None:
+            return NOT_FOUND
+        if getattr(vm.entity, name) is not enabled:
+            setattr(vm.entity, name, enabled)
+            self._note(Effect.CAPABILITY, vm)
+        return NO_ERROR
 
     def restart_agent(self, vm_uuid: str) -> None:
         """Restarts the agent (or the VM): it copies the files of the mounted ISO, at once or after its delay."""
@@ -205,15 +208,6 @@ class SimulatedCluster:
             self._note(Effect.REISSUED, vm)
             if self.traits.refresh_mounts:
                 return self.mount_guest_tools(vm_uuid)
-        return NO_ERROR
-
-    def _set_capability(self, vm_uuid: str, name: str, *, enabled: bool) -> str:
-        vm = self.vms.get(vm_uuid)
-        if vm is None or vm.entity is None:
-            return NOT_FOUND
-        if getattr(vm.entity, name) is not enabled:
-            setattr(vm.entity, name, enabled)
-            self._note(Effect.CAPABILITY, vm)
         return NO_ERROR
 
     def _note(self, effect: Effect, vm: SimulatedVm) -> None:

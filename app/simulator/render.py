@@ -2,8 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,83 +19,51 @@ def cvm_hostname(number: int) -> str:
     return f"ntnx-{_BLOCK}-{chr(ord('a') + number % 26)}-cvm"
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """The details of one run of a tool that its log lines show."""
-
-    now: datetime
-    pid: int
-    main_thread: str
-    other_thread: str
-    watcher: str
-    context: str
-    session: str
-    address: str
-
-
 def log_lines(generation: LogLines, *, hostname: str, address: str, now: float) -> str:
     """The lines that `nutanix_guest_tools_cli` writes to stderr before its answer."""
-    high, low = secrets.randbelow(0xFFFF), secrets.randbelow(0xFFF)
-    call = _Call(
-        now=datetime.fromtimestamp(now, UTC),
-        pid=1000 + secrets.randbelow(200_000),
-        main_thread=f"0x7f{high:04x}eaaa80",
-        other_thread=f"0x7f{high:04x}e1f700",
+    high, low, pid = secrets.randbelow(0xFFFF), secrets.randbelow(0xFFF), 1000 + secrets.randbelow(200_000)
+    at = datetime.fromtimestamp(now, UTC)
+    stamp = f"I{at:%Y%m%d %H:%M:%S.%f}Z {pid}"
+    if generation is LogLines.Y2020:
+        stamp = f"{at:%Y-%m-%d %H:%M:%S},{at.microsecond // 1000:03}Z:{pid}"
+    return _LOG_LINES[generation].format(
+        main=f"{stamp}(0x7f{high:04x}eaaa80)",
+        other=f"{stamp}(0x7f{high:04x}e1f700)",
+        hostname=hostname,
+        server=f"{address}:9876",
+        session=f"0x176217{high:04x}{low:05x}",
         watcher=f"0x5650{high:04x}{low:03x}0",
         context=f"0x7ffe{high:04x}{low:03x}0",
-        session=f"0x176217{high:04x}{low:05x}",
-        address=f"{address}:9876",
-    )
-    return "".join(f"{line}\n" for line in _LOG_LINES[generation](call, hostname))
-
-
-def _lines_2020(call: _Call, hostname: str) -> Iterable[str]:
-    stamp = f"{call.now:%Y-%m-%d %H:%M:%S},{call.now.microsecond // 1000:03}Z:{call.pid}"
-    main, other = f"{stamp}({call.main_thread}):ZOO_INFO@", f"{stamp}({call.other_thread}):ZOO_INFO@"
-    yield f"{main}log_env@960: Client environment:zookeeper.version=zookeeper C client 3.4.3"
-    yield f"{main}log_env@964: Client environment:host.name={hostname}"
-    yield f"{main}log_env@971: Client environment:os.name=Linux"
-    yield f"{main}log_env@972: Client environment:os.arch=3.10.0-1127.19.1.el7.nutanix.20201004.cvm.x86_64"
-    yield f"{main}log_env@973: Client environment:os.version=#1 SMP Sun Oct 4 12:55:45 UTC 2020"
-    yield f"{main}zookeeper_init@1008: {_initiating(call, 'zk3:9876,zk2:9876,zk1:9876')}"
-    yield f"{other}zookeeper_interest@1954: Connecting to server {call.address}"
-    yield f"{other}zookeeper_interest@1991: {_connecting(call)}"
-    yield f"{other}check_events@2191: initiated connection to server [{call.address}]"
-    yield f"{other}check_events@2239: {_established(call)}"
-    yield f"{main}zookeeper_close@3104: Closing zookeeper sessionId={call.session} to [{call.address}]"
-
-
-def _lines_2025(call: _Call, _: str) -> Iterable[str]:
-    stamp = f"I{call.now:%Y%m%d %H:%M:%S.%f}Z {call.pid}"
-    main, other = f"{stamp}({call.main_thread}) ", f"{stamp}({call.other_thread}) "
-    yield f"{main}zookeeper_init:994] {_initiating(call, 'zk1:9876,zk2:9876,zk3:9876')}"
-    yield f"{other}zookeeper_interest:1950] Connecting to server {call.address}"
-    yield f"{other}zookeeper_interest:1987] {_connecting(call)}"
-    yield f"{other}check_events:2196] initiated connection to server [{call.address}]"
-    yield f"{other}check_events:2244] {_established(call)}"
-    yield f"{main}zookeeper_close:3142] Closing zookeeper sessionId={call.session} to [{call.address}]"
-
-
-def _initiating(call: _Call, hosts: str) -> str:
-    return (
-        f"Initiating client connection, host={hosts} sessionTimeout=20000 watcher={call.watcher} "
-        f"sessionId=0 sessionPasswd=<null> context={call.context} flags=0"
     )
 
 
-def _connecting(call: _Call) -> str:
-    return f"Zookeeper handle state changed to ZOO_CONNECTING_STATE for socket [{call.address}]"
-
-
-def _established(call: _Call) -> str:
-    return (
-        f"session establishment complete on server [{call.address}], sessionId={call.session}, negotiated timeout=20000"
-    )
-
-
-_LOG_LINES: dict[LogLines, Callable[[_Call, str], Iterable[str]]] = {
-    LogLines.Y2020: _lines_2020,
-    LogLines.Y2025: _lines_2025,
+_LOG_LINES = {
+    LogLines.Y2020: """\
+{main}:ZOO_INFO@log_env@960: Client environment:zookeeper.version=zookeeper C client 3.4.3
+{main}:ZOO_INFO@log_env@964: Client environment:host.name={hostname}
+{main}:ZOO_INFO@log_env@971: Client environment:os.name=Linux
+{main}:ZOO_INFO@log_env@972: Client environment:os.arch=3.10.0-1127.19.1.el7.nutanix.20201004.cvm.x86_64
+{main}:ZOO_INFO@log_env@973: Client environment:os.version=#1 SMP Sun Oct 4 12:55:45 UTC 2020
+{main}:ZOO_INFO@zookeeper_init@1008: Initiating client connection, host=zk3:9876,zk2:9876,zk1:9876 \
+sessionTimeout=20000 watcher={watcher} sessionId=0 sessionPasswd=<null> context={context} flags=0
+{other}:ZOO_INFO@zookeeper_interest@1954: Connecting to server {server}
+{other}:ZOO_INFO@zookeeper_interest@1991: \
+Zookeeper handle state changed to ZOO_CONNECTING_STATE for socket [{server}]
+{other}:ZOO_INFO@check_events@2191: initiated connection to server [{server}]
+{other}:ZOO_INFO@check_events@2239: \
+session establishment complete on server [{server}], sessionId={session}, negotiated timeout=20000
+{main}:ZOO_INFO@zookeeper_close@3104: Closing zookeeper sessionId={session} to [{server}]
+""",
+    LogLines.Y2025: """\
+{main} zookeeper_init:994] Initiating client connection, host=zk1:9876,zk2:9876,zk3:9876 \
+sessionTimeout=20000 watcher={watcher} sessionId=0 sessionPasswd=<null> context={context} flags=0
+{other} zookeeper_interest:1950] Connecting to server {server}
+{other} zookeeper_interest:1987] Zookeeper handle state changed to ZOO_CONNECTING_STATE for socket [{server}]
+{other} check_events:2196] initiated connection to server [{server}]
+{other} check_events:2244] \
+session establishment complete on server [{server}], sessionId={session}, negotiated timeout=20000
+{main} zookeeper_close:3142] Closing zookeeper sessionId={session} to [{server}]
+""",
 }
 
 

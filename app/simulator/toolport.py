@@ -144,29 +144,22 @@ class ToolPort:
         exec_number: int | None,
     ) -> ToolOutput | None:
         await asyncio.sleep(self.latency_s.get(call.tool, 0))
-        match fault.does if fault is not None else None:
-            case Does.HANG:
-                await reader.read()
-                return None
-            case Does.SLOW if fault is not None:
-                await asyncio.sleep(fault.seconds)
-            case Does.DROP_BEFORE:
-                self._cut_exec(exec_number)
-                return None
-            case Does.DROP_THEN_EFFECT if fault is not None:
-                self._cut_exec(exec_number)
-                await asyncio.sleep(fault.seconds)
-            case _:
-                pass
+        does = fault.does if fault is not None else None
+        if does is Does.HANG:
+            await reader.read()
+            return None
+        if does in {Does.DROP_BEFORE, Does.DROP_THEN_EFFECT}:
+            self._cut_exec(exec_number)
+        if does is Does.DROP_BEFORE:
+            return None
+        if fault is not None and does in {Does.SLOW, Does.DROP_THEN_EFFECT}:
+            await asyncio.sleep(fault.seconds)
         answer = run(call, fault=fault, gateway_down=host_faults.gateway_down)
-        match fault.does if fault is not None else None:
-            case Does.HANG_AFTER_EFFECT:
-                await reader.read()
-                return None
-            case Does.DROP_AFTER:
-                self._cut_exec(exec_number)
-            case _:
-                pass
+        if does is Does.HANG_AFTER_EFFECT:
+            await reader.read()
+            return None
+        if does is Does.DROP_AFTER:
+            self._cut_exec(exec_number)
         return answer
 
     def _cut_exec(self, exec_number: int | None) -> None:

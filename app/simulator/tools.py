@@ -14,6 +14,7 @@ from app.simulator.spec import Refresh
 GUEST_TOOLS_CLI = "nutanix_guest_tools_cli"
 NCLI = "ncli"
 TOOLS = (GUEST_TOOLS_CLI, NCLI)
+_APPLICATIONS = ("vss_snapshot", "file_level_restore")
 
 GATEWAY_DOWN = "Error: Could not connect to Nutanix Gateway\n"
 GARBAGE = "\x1b[?1049h%%% \ufffd\ufffd Segmentation fault (core dumped) }}{\n"
@@ -176,14 +177,10 @@ def _ngt_mount(call: ToolCommand) -> ToolOutput:
 
 
 def _applications(call: ToolCommand, *, enabled: bool) -> ToolOutput:
-    setters = {
-        "vss_snapshot": call.cluster.set_vss_snapshot,
-        "file_level_restore": call.cluster.set_file_level_restore,
-    }
     names = (_value(call.arguments, "application-names") or "").split(",")
-    if any(name not in setters for name in names):
+    if any(name not in _APPLICATIONS for name in names):
         return _ncli_error(call, f"Invalid value for application-names: {','.join(names)}")
-    words = [setters[name](_one(call), enabled=enabled) for name in names]
+    words = [call.cluster.set_capability(_one(call), name, enabled=enabled) for name in names]
     return _ngt_changed(call, next((word for word in words if word != NO_ERROR), NO_ERROR))
 
 

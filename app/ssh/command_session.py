@@ -8,7 +8,7 @@ import contextlib
 
 import asyncssh
 
-from app.ssh.policy import CommandEnd, CommandVerdict, classify
+from app.ssh.policy import CommandState, CommandVerdict, classify
 
 
 class _AbandonedError(Exception):
@@ -30,13 +30,9 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
         self._abandoned = False
         self._stdout = bytearray()
         self._stderr = bytearray()
-        self._sent_at_s: float | None = None
+        self._sent_at_s = 0.0
         self._ended_at_s = 0.0
-        self._exec_refused = False
-        self._too_large = False
-        self._timed_out = False
-        self._exited = False
-        self._output_complete = False
+        self._state = CommandState()
         self._closed = False
         self._drain: asyncio.TimerHandle | None = None
         self._begun: asyncio.Future[None] = self._loop.create_future()
@@ -54,11 +50,11 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
 
     @property
     def sent(self) -> bool:
-        return self._sent_at_s is not None
+        return self._state.sent
 
     @property
     def duration_s(self) -> float:
-        return self._ended_at_s - self._sent_at_s if self._sent_at_s is not None else 0.0
+        return self._ended_at_s - self._sent_at_s if self.sent else 0.0
 
     async def open(self, ssh: asyncssh.SSHClientConnection, text: str) -> None:
         """Opens the channel, sends the text and returns when the server has accepted or refused it.
@@ -82,7 +78,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
             )
         except (asyncssh.Error, OSError, _AbandonedError) as cause:
             # A closed channel and a refused request raise the same error; only the second leaves the channel open.
-            self._exec_refused = self.sent and not self._closed and isinstance(cause, asyncssh.ChannelOpenError)
+            self._state.exec_refused = self.sent and not self._closed and isinstance(cause, asyncssh.ChannelOpenError)
             self.refusal = str(cause)
             self._end()
 
@@ -95,18 +91,9 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
             await asyncio.wait({self._begun}, timeout=max(0.0, open_by_s - self._loop.time()))
             if self.sent:
                 await asyncio.wait({self._ended}, timeout=timeout_s)
-                self._timed_out = not self._ended.done()
+                self._state.timed_out = not self._ended.done()
             self._end()
-            return classify(
-                CommandEnd(
-                    sent=self.sent,
-                    exec_refused=self._exec_refused,
-                    too_large=self._too_large,
-                    timed_out=self._timed_out,
-                    exited=self._exited,
-                    output_complete=self._output_complete,
-                )
-            )
+            return classify(self._state)
         finally:
             self.abandon()
 
@@ -115,6 +102,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
             chan.close()
             raise _AbandonedError
         self._channel = chan
+        self._state.sent = True
         self._sent_at_s = self._loop.time()
         if not self._begun.done():
             self._begun.set_result(None)
@@ -127,33 +115,33 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
         if self._ended.done():
             return
         if len(self._stdout) + len(self._stderr) + len(data) > self._max_output_bytes:
-            self._too_large = True
+            self._state.too_large = True
             self.abandon()
             return
         (self._stdout if datatype is None else self._stderr).extend(data)
-        if self._exited:
+        if self._state.exited:
             self._arm_drain()
 
     def eof_received(self) -> bool:
-        self._output_complete = True
+        self._state.output_complete = True
         # True keeps the channel half open: the exit status may come after the end of the output.
         return True
 
     def exit_status_received(self, status: int) -> None:
         if not self._ended.done():
             self.exit_status = status
-            self._exited = True
+            self._state.exited = True
             self._arm_drain()
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: FBT001 - asyncssh fixes the signature.
         if not self._ended.done():
-            self._exited = True
+            self._state.exited = True
             self._arm_drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         if exc is None and not self._ended.done():
-            self._output_complete = True
+            self._state.output_complete = True
         self._end()
 
     def _arm_drain(self) -> None:
@@ -162,7 +150,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
         self._drain = self._loop.call_later(self._drain_s, self._drained)
 
     def _drained(self) -> None:
-        self._output_complete = True
+        self._state.output_complete = True
         self.abandon()
 
     def abandon(self) -> None:

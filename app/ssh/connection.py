@@ -55,7 +55,6 @@ class HostConnection(asyncssh.SSHClient):
         self.in_use = 0
         self.bound = host.sessions
         self.answers = 0
-        self.refusals = 0
         self.lost: str | None = None
         self.retired = False
         self.login_began = False
@@ -149,7 +148,6 @@ class HostConnection(asyncssh.SSHClient):
 
     def narrow(self) -> None:
         """After a refused channel: limits the sessions to the number that the server has just allowed."""
-        self.refusals += 1
         self.bound = bound_after_refusal(self.in_use)
         self._answers_since_change = 0
 

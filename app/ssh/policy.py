@@ -82,8 +82,8 @@ def pause_after_refusal_s(refusals: int) -> float:
     return float(min(_FIRST_PAUSE_S * 2.0 ** min(refusals - 1, 30), _LONGEST_PAUSE_S))
 
 
-@dataclass(frozen=True, slots=True)
-class CommandEnd:
+@dataclass(slots=True)
+class CommandState:
     """The state of a command at the end of the wait.
 
     `sent` is true from the moment at which the request to execute may have left. `exec_refused` means that the server
@@ -91,7 +91,7 @@ class CommandEnd:
     the server closed its output, or was silent for long after the exit.
     """
 
-    sent: bool
+    sent: bool = False
     exec_refused: bool = False
     too_large: bool = False
     timed_out: bool = False
@@ -100,7 +100,7 @@ class CommandEnd:
 
 
 class CommandVerdict(Enum):
-    """The meaning of a `CommandEnd`."""
+    """The meaning of a `CommandState`."""
 
     ANSWERED = "answered"
     NOT_SENT = "not sent"
@@ -110,14 +110,14 @@ class CommandVerdict(Enum):
     LOST = "lost"
 
 
-def classify(ending: CommandEnd) -> CommandVerdict:
+def classify(state: CommandState) -> CommandVerdict:
     """The first condition that is true decides; a command that may have been executed is never NOT_SENT."""
-    if not ending.sent:
+    if not state.sent:
         return CommandVerdict.NOT_SENT
-    if ending.exec_refused:
+    if state.exec_refused:
         return CommandVerdict.EXEC_REFUSED
-    if ending.too_large:
+    if state.too_large:
         return CommandVerdict.TOO_LARGE
-    if ending.exited and ending.output_complete:
+    if state.exited and state.output_complete:
         return CommandVerdict.ANSWERED
-    return CommandVerdict.TIME_LIMIT if ending.timed_out else CommandVerdict.LOST
+    return CommandVerdict.TIME_LIMIT if state.timed_out else CommandVerdict.LOST

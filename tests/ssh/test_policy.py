@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.ngt.errors import FaultCode
 from app.ssh.host import PoolLimits, host_name
 from app.ssh.policy import (
-    CommandEnd,
+    CommandState,
     CommandVerdict,
     ConnectFailure,
     FailureKind,
@@ -22,7 +22,7 @@ from app.ssh.policy import (
 )
 
 LIMITS = PoolLimits()
-ALL_ENDINGS = [CommandEnd(*flags) for flags in product([False, True], repeat=6)]
+ALL_ENDINGS = [CommandState(*flags) for flags in product([False, True], repeat=6)]
 
 
 def failure(kind: FailureKind) -> ConnectFailure:
@@ -30,19 +30,19 @@ def failure(kind: FailureKind) -> ConnectFailure:
 
 
 @pytest.mark.parametrize("ending", ALL_ENDINGS, ids=str)
-def test_only_what_was_not_sent_or_was_refused_counts_as_not_executed(ending: CommandEnd) -> None:
+def test_only_what_was_not_sent_or_was_refused_counts_as_not_executed(ending: CommandState) -> None:
     not_executed = classify(ending) in {CommandVerdict.NOT_SENT, CommandVerdict.EXEC_REFUSED}
     assert not_executed == (not ending.sent or ending.exec_refused)
 
 
 @pytest.mark.parametrize("ending", ALL_ENDINGS, ids=str)
-def test_an_answer_is_sent_exited_complete_and_within_the_limit_of_its_size(ending: CommandEnd) -> None:
+def test_an_answer_is_sent_exited_complete_and_within_the_limit_of_its_size(ending: CommandState) -> None:
     whole = ending.sent and ending.exited and ending.output_complete
     assert (classify(ending) is CommandVerdict.ANSWERED) == (whole and not ending.exec_refused and not ending.too_large)
 
 
 def test_what_came_whole_at_the_last_moment_is_an_answer() -> None:
-    ending = CommandEnd(sent=True, timed_out=True, exited=True, output_complete=True)
+    ending = CommandState(sent=True, timed_out=True, exited=True, output_complete=True)
     assert classify(ending) is CommandVerdict.ANSWERED
 
 

@@ -52,14 +52,19 @@ def read_ncli_records(text: str) -> tuple[dict[str, str], ...]:
 
 def read_ncli_error(text: str) -> str | None:
     """The text after `Error:`, or the message of a JSON answer whose status is not 0; None where there is neither."""
-    for line in answer_lines(text):
+    lines = answer_lines(text)
+    for line in lines:
         if error := _ERROR_LINE.fullmatch(line):
             return error["message"]
+    last = next((line for line in reversed(lines) if line.lstrip().startswith("{")), "")
     try:
-        answer = read_json(text)
-    except Fault:
+        answer = json.loads(last)
+    except (ValueError, RecursionError):
         return None
-    return None if answer is None or answer["status"] == 0 else _message(answer)
+    if not isinstance(answer, dict) or "data" not in answer or type(answer.get("status")) is not int:
+        return None
+    message = answer["data"] if isinstance(answer["data"], str) else json.dumps(answer["data"])
+    return None if answer["status"] == 0 else message
 
 
 def is_gateway_down(text: str) -> bool:
@@ -76,19 +81,6 @@ def _has_gateway_words(text: str) -> bool:
                 return True
             position = text.find(word, position + 1)
     return False
-
-
-def read_json(text: str) -> Json | None:
-    last = next((line for line in reversed(answer_lines(text)) if line.lstrip().startswith("{")), None)
-    if last is None:
-        return None
-    try:
-        answer = json.loads(last)
-    except (ValueError, RecursionError):
-        raise unexpected(f"ncli's JSON answer is torn or is not JSON: {excerpt(last)}") from None
-    if not isinstance(answer, dict) or "data" not in answer or type(answer.get("status")) is not int:
-        raise unexpected(f"ncli's JSON answer lacks `data` or `status`: {excerpt(last)}")
-    return answer
 
 
 def find_json(text: str, begin: int, end: int) -> tuple[int, int] | None:
@@ -194,7 +186,3 @@ def read_text_records(text: str) -> tuple[dict[str, str], ...]:
 def _refusal(message: str) -> Fault:
     code = FaultCode.GATEWAY_DOWN if _GATEWAY_DOWN in message.lower() else FaultCode.UNEXPECTED_OUTPUT
     return Fault(code, f"ncli says: {excerpt(message)}")
-
-
-def _message(answer: Json) -> str:
-    return answer["data"] if isinstance(answer["data"], str) else json.dumps(answer["data"])
