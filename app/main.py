@@ -14,6 +14,8 @@ from app.api.callers.rate_limits import CallLimits
 from app.api.documents.openapi_30 import SOMEWHERE, plain_document
 from app.api.http.dependencies import Services
 from app.api.http.wait_slots import WaitSlots
+from app.ngt.errors import Fault, FaultCode
+from app.ngt.renewal.holds import SlotRules
 from app.settings import Settings
 from app.store.auto_renew import AutoRenewals
 from app.store.callers.api_keys import Keys
@@ -25,7 +27,6 @@ from app.store.inventory.vms import Vms
 from app.store.jobs.commands import Jobs
 from app.store.jobs.events import JobEvents
 from app.store.jobs.service_pause import Pauses
-from app.store.jobs.slots import SlotRules
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app
 from app.store.scans.queries import Scans

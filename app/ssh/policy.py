@@ -6,6 +6,7 @@ Times are in seconds of any monotonic clock.
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from app.ngt.backoff import backoff
 from app.ngt.errors import FaultCode
 from app.ssh.host import PoolLimits
 
@@ -58,7 +59,7 @@ def _hold_s(kind: FailureKind, failures: int, limits: PoolLimits) -> float:
         case FailureKind.LOCAL:
             return 0.0
         case FailureKind.CONNECT | FailureKind.HOST_KEY:
-            return min(limits.hold_down_first_s * 2.0 ** min(failures - 1, 30), limits.hold_down_most_s)
+            return backoff(limits.hold_down_first_s, limits.hold_down_most_s, failures - 1)
         case FailureKind.LOGIN:
             return limits.refused_login_hold_s
 
@@ -79,7 +80,7 @@ def bound_after_answer(bound: int, sessions: int, answers_since_change: int) -> 
 
 def pause_after_refusal_s(refusals: int) -> float:
     """The wait after the `refusals`-th refusal in a row, 1 or more."""
-    return float(min(_FIRST_PAUSE_S * 2.0 ** min(refusals - 1, 30), _LONGEST_PAUSE_S))
+    return backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, refusals - 1)
 
 
 @dataclass(slots=True)

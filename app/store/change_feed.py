@@ -17,6 +17,7 @@ import psycopg
 import structlog
 from psycopg.sql import SQL, Identifier
 
+from app.ngt.backoff import backoff
 from app.store.jobs.commands import Jobs
 from app.store.jobs.queries import JobFilter
 from app.store.jobs.updates import JOB_CHANNEL
@@ -208,7 +209,7 @@ class ChangeFeed:
             watches.end()
 
     async def _listen(self) -> None:
-        delay_s = _RECONNECT_FIRST_S
+        tries = 0
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(
@@ -216,7 +217,7 @@ class ChangeFeed:
                 ) as connection:
                     for channel in self._kinds:
                         await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
-                    delay_s = _RECONNECT_FIRST_S
+                    tries = 0
                     self._listening.set()
                     for watches in self._kinds.values():
                         watches.read_all_soon()
@@ -224,8 +225,8 @@ class ChangeFeed:
             except (psycopg.Error, OSError, TimeoutError) as gone:
                 _log.warning("the database's announcements are not heard", error=str(gone).strip())
             self._listening.clear()
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, _RECONNECT_LAST_S)
+            await asyncio.sleep(backoff(_RECONNECT_FIRST_S, _RECONNECT_LAST_S, tries))
+            tries += 1
 
     async def _hear(self, connection: psycopg.AsyncConnection) -> None:
         while True:

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.renewal.holds import SlotRules
 from app.store.clusters.state import Clusters
 from app.store.inventory.vms import Vms
 from app.store.jobs.claims import JobClaims
 from app.store.jobs.commands import Jobs
-from app.store.jobs.slots import SlotRules
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER, VM

@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import accumulate, groupby
 
 from app.ngt.auto_renew.leveling import fastest, level
+from app.ngt.backoff import backoff
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource, PowerState, VmUuid
 from app.ngt.windows import Opening, Window, day_of, openings
 
@@ -197,7 +198,7 @@ def tried_again_at(vm: Candidate) -> datetime | None:
     """When a VM whose last automatic jobs renewed nothing may be tried again; None: it was not tried."""
     if vm.tries == 0 or vm.tried_at is None:
         return None
-    return vm.tried_at + timedelta(days=min(2 ** min(vm.tries - 1, _LONGEST_WAIT_DAYS), _LONGEST_WAIT_DAYS))
+    return vm.tried_at + timedelta(days=backoff(1, _LONGEST_WAIT_DAYS, vm.tries - 1))
 
 
 def _end_of(vm: Candidate) -> datetime:

@@ -11,12 +11,12 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ngt.renewal.holds import JobHold, SlotRules
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.exchanges import store_answers, store_text
-from app.store.jobs.holds import JobHold
 from app.store.jobs.outcomes import record_outcome
 from app.store.jobs.progress_json import dump_progress, load_progress, load_pushed, load_sighting
-from app.store.jobs.slots import SlotRules, acquire_slot, find_hold_before_change, release_orphans, wake_held
+from app.store.jobs.slots import acquire_slot, find_hold_before_change, release_orphans, wake_held
 from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps

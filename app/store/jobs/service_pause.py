@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.jobs.holds import HOLD_REASONS, PAUSE_STANDS, hold_of_pause
-from app.store.jobs.slots import SlotRules, release_paused
+from app.ngt.renewal.holds import HOLD_REASONS, SlotRules, hold_of_pause
+from app.store.jobs.holds import PAUSE_STANDS
+from app.store.jobs.slots import release_paused
 from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.advisory_locks import SERVICE_PAUSE
 from app.store.postgres.database import Database

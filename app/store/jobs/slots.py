@@ -4,62 +4,27 @@ A stranded VM goes before everything; while a cluster has one, nothing that dele
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ngt.renewal.holds import (
+    HOLD_REASONS,
+    ClusterLoad,
+    JobHold,
+    SlotRules,
+    hold_before_change,
+    hold_before_start,
+    hold_of_cluster,
+)
 from app.ngt.renewal.progress import WaitReason
-from app.store.jobs.holds import HOLD_REASONS, PAUSE_STANDS, JobHold, hold_of_cluster, hold_of_pause
+from app.store.jobs.holds import PAUSE_STANDS
 from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.advisory_locks import CLUSTER_SLOTS, SERVICE_PAUSE
 from app.store.postgres.queue import WakeUps
 
 _NO_JOB = UUID(int=0)
-
-
-@dataclass(frozen=True, slots=True)
-class SlotRules:
-    """How many renewals may run on a cluster; `prove_first`: one at a time until one was proved."""
-
-    max_running: int
-    prove_first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _ClusterLoad:
-    service_paused: bool
-    pause_reason: str | None
-    pause_until: datetime | None
-    changing: bool
-    paused: bool
-    stranded_others: int
-    running_others: int
-    changing_others: int
-    proven: bool
-
-
-def _held_by(gate: _ClusterLoad, rules: SlotRules) -> JobHold | None:
-    """Why a job must not start now."""
-    if gate.service_paused and not gate.changing:
-        return hold_of_pause(gate.pause_reason, gate.pause_until)
-    reason = _held_by_cluster(gate, rules)
-    return hold_of_cluster(reason) if reason is not None else None
-
-
-def _held_by_cluster(gate: _ClusterLoad, rules: SlotRules) -> WaitReason | None:
-    """A job that has begun to change is held by slots alone."""
-    if gate.changing:
-        return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
-    if gate.paused:
-        return WaitReason.CLUSTER_PAUSED
-    if gate.stranded_others:
-        return WaitReason.CLUSTER_HAS_STRANDED_VM
-    if rules.prove_first and not gate.proven and (gate.changing_others or gate.running_others):
-        return WaitReason.CLUSTER_NOT_PROVEN
-    return WaitReason.CLUSTER_BUSY if gate.running_others >= rules.max_running else None
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock_shared(:pause_lock), pg_advisory_xact_lock(:lock, hashtext(:cluster))")
@@ -134,7 +99,7 @@ async def acquire_slot(connection: AsyncConnection, job_id: UUID, cluster: str, 
         return False
     if mine.holds_slot:
         return True
-    held = _held_by(await _gate_of(connection, job_id, cluster), rules)
+    held = hold_before_start(await _gate_of(connection, job_id, cluster), rules)
     if held is None:
         return True
     await connection.execute(_HOLD, {"id": job_id, "reason": held.reason, "message": held.message})
@@ -144,12 +109,7 @@ async def acquire_slot(connection: AsyncConnection, job_id: UUID, cluster: str, 
 async def find_hold_before_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> JobHold | None:
     """Why a new certificate must not be issued now although the job runs; it holds until this transaction ends."""
     await _lock(connection, cluster)
-    gate = await _gate_of(connection, job_id, cluster)
-    if gate.service_paused and not gate.changing:
-        return hold_of_pause(gate.pause_reason, gate.pause_until)
-    if gate.paused and not gate.changing:
-        return hold_of_cluster(WaitReason.CLUSTER_PAUSED)
-    return hold_of_cluster(WaitReason.CLUSTER_HAS_STRANDED_VM) if gate.stranded_others else None
+    return hold_before_change(await _gate_of(connection, job_id, cluster))
 
 
 async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str, slots: SlotRules) -> None:
@@ -170,7 +130,7 @@ async def release_paused(connection: AsyncConnection, wakeups: WakeUps, slots: M
     await connection.execute(_FORGET_PAUSE, {"channel": JOB_CHANNEL})
     for cluster, rules in slots.items():
         gate = await _gate_of(connection, _NO_JOB, cluster)
-        hold = _held_by(gate, rules) or hold_of_cluster(WaitReason.CLUSTER_BUSY)
+        hold = hold_before_start(gate, rules) or hold_of_cluster(WaitReason.CLUSTER_BUSY)
         values = {"cluster": cluster, "reason": hold.reason, "message": hold.message, "channel": JOB_CHANNEL}
         await connection.execute(_HOLD_OTHERWISE, values)
         await wake_held(connection, wakeups, cluster, rules)
@@ -180,6 +140,6 @@ async def _lock(connection: AsyncConnection, cluster: str) -> None:
     await connection.execute(_LOCK, {"pause_lock": SERVICE_PAUSE, "lock": CLUSTER_SLOTS, "cluster": cluster})
 
 
-async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> _ClusterLoad:
+async def _gate_of(connection: AsyncConnection, job_id: UUID, cluster: str) -> ClusterLoad:
     row = (await connection.execute(_GATE, {"id": job_id, "cluster": cluster})).one()
-    return _ClusterLoad(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    return ClusterLoad(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.renewal.holds import JobHold
 from app.ngt.vocabulary import VmUuid
-from app.store.jobs.holds import JobHold, find_hold
+from app.store.jobs.holds import find_hold
 from app.store.jobs.progress_json import dump_progress, new_progress
 from app.store.jobs.queries import get_job, with_steps
 from app.store.jobs.updates import returning_with_notify

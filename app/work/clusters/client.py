@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
+from app.ngt.renewal.holds import SlotRules
 from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.entities import find_entities
 from app.ngt.tools.ncli_vms import read_vm_listing
@@ -25,7 +26,6 @@ from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, Limits
 from app.ssh.cvm import Asked, BuildQuery, CommandObserver, CvmGroup
 from app.ssh.pool import Pool
-from app.store.jobs.slots import SlotRules
 from app.store.records.claims import NewExchange
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.clusters.rules import cvm_host, renewal_rules

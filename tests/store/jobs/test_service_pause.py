@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
+from app.ngt.renewal.holds import SlotRules
 from app.store.clusters.state import Clusters
 from app.store.jobs.claims import JobClaims
 from app.store.jobs.commands import Jobs
 from app.store.jobs.service_pause import Pauses
-from app.store.jobs.slots import SlotRules
 from app.store.postgres.advisory_locks import SERVICE_PAUSE
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
