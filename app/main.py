@@ -14,7 +14,6 @@ from app.api.callers.rate_limits import CallLimits
 from app.api.documents.openapi_30 import SOMEWHERE, plain_document
 from app.api.http.dependencies import Services
 from app.api.http.wait_slots import WaitSlots
-from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.holds import SlotRules
 from app.settings import Settings
 from app.store.auto_renew import AutoRenewals

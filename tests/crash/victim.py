@@ -85,9 +85,9 @@ class _Fate:
 
 
 def _arm(worker: Worker, fate: _Fate) -> None:
-    """Lets the victim pass by its fate around the intents and the acts of every step."""
-    running, acts = worker._running, worker._renewals._acts
-    begin_step, act = running.begin_step, acts.act
+    """Lets the victim pass by its fate around the intent and the action of every step."""
+    running, actions = worker._running, worker._renewals._actions
+    begin_step, perform = running.begin_step, actions.perform
 
     async def begin_step_of_victim(claim: Any, state: Any, begun: Any, **more: Any) -> Any:
         await fate.pass_by(begun.name, Point.BEFORE_INTENT)
@@ -95,15 +95,15 @@ def _arm(worker: Worker, fate: _Fate) -> None:
         await fate.pass_by(begun.name, Point.AFTER_INTENT)
         return begun_id
 
-    async def act_of_victim(progress: Any, action: Any, *more: Any) -> Any:
-        acted = await act(progress, action, *more)
+    async def perform_of_victim(progress: Any, action: Any, *more: Any) -> Any:
+        performed = await perform(progress, action, *more)
         if not isinstance(action, LookAtEntity):
             await fate.pass_by(action.step, Point.AFTER_EFFECT)
             await fate.pass_by(action.step, Point.BEFORE_ANSWER)
-        return acted
+        return performed
 
     vars(running)["begin_step"] = begin_step_of_victim
-    vars(acts)["act"] = act_of_victim
+    vars(actions)["perform"] = perform_of_victim
 
 
 async def _run_job(order: Order, settings: Settings) -> None:

@@ -26,15 +26,12 @@ from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, Limits
 from app.ssh.cvm import Asked, BuildQuery, CommandObserver, CvmGroup
 from app.ssh.pool import Pool
-from app.store.records.claims import NewExchange
-from app.work.clusters.database_clock import DatabaseClock
 from app.work.clusters.rules import cvm_host, renewal_rules
 
 _Parsed = TypeVar("_Parsed")
 _LARGE = 128 * 1024
 # More threads would not parse faster, and the loop would have to wait for each of them.
 _PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
-_LISTED_AS_ABSENT = "(the VM is not in the answer)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,29 +210,3 @@ def _took_too_long(asked: Asked, limit_s: float) -> Fault:
 def _offers_refresh(tools: Tools, facts: ProbeFacts) -> bool:
     """An operator who gives the command line knows that it works."""
     return tools.refresh != Tools().refresh or "refresh_vm_tools_entity" in facts.sub_commands
-
-
-def sent_of_query(query: Query, vm_uuid: VmUuid, step: str, clock: DatabaseClock) -> NewExchange:
-    """The exchange for the job's log: of all the entities only this VM's is shown."""
-    body = query.asked.answer.stdout
-    entity = query.entities.get(vm_uuid)
-    shown = _block_of(body, vm_uuid) if entity is not None else _LISTED_AS_ABSENT
-    others = query.other_count + len(query.entities) - (entity is not None)
-    return NewExchange(
-        step=step,
-        place=query.cvm,
-        sent_at=clock.at(query.read_s - query.asked.answer.duration_s),
-        text=query.asked.look.text,
-        answered_at=clock.at(query.read_s),
-        exit_status=query.asked.answer.exit_status,
-        stdout=mask(f"{shown}\n[{others} other entities are left out]"),
-        stderr=mask(query.asked.answer.stderr),
-    )
-
-
-def _block_of(body: str, vm_uuid: VmUuid) -> str:
-    """The `vm_info_vec` of one VM as it was printed, roughly: from its beginning to that of the next."""
-    position = body.lower().find(vm_uuid)
-    begin = max(body.rfind("vm_info_vec", 0, position), 0)
-    end = body.find("vm_info_vec", position)
-    return body[begin : end if end > 0 else len(body)].rstrip()

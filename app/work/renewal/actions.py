@@ -1,13 +1,9 @@
-"""The deeds of a renewal: each action of the procedure as what is really asked of clusters and guests.
-
-Every failure comes back as an answer to the procedure; nothing is decided here.
-"""
+"""The actions of a renewal, performed on clusters and guests. A failure is an answer; nothing is decided here."""
 
 import asyncio
-import json
 import math
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 
 from app.ngt.errors import Fault, FaultCode
@@ -36,29 +32,30 @@ from app.ngt.renewal.steps import (
     Wait,
 )
 from app.ngt.tools.change_command import ChangeCommand, build_change, read_change
-from app.ngt.vocabulary import PowerState, VmRecord
+from app.ngt.vocabulary import VmRecord
 from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh
-from app.ssh.host import CommandResult, Host, NotSent
+from app.ssh.host import Host, NotSent
 from app.ssh.pool import Pool
 from app.store.inventory.vms import Vms
 from app.store.records.claims import NewExchange, StepDone
-from app.work.clusters.client import ClusterClient, Listing, Query, sent_of_query
+from app.work.clusters.client import ClusterClient, Query
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.clusters.rules import guest_host
+from app.work.renewal import exchanges
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """What the next commit has to store of what was done: the verdict on a step, if any, and the texts."""
+class Uncommitted:
+    """The part of the log that the next commit has to store: the end of a step, and the exchanges."""
 
-    done: StepDone | None
-    sent: tuple[NewExchange, ...]
+    done: StepDone | None = None
+    sent: tuple[NewExchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """What was done: the answer for the procedure, and the texts for the job's log."""
+    """A performed action: the answer for the machine, and the exchanges for the job's log."""
 
     step: StepName
     started_at: datetime
@@ -67,16 +64,17 @@ class Performed:
     cvm: str | None
     sent: tuple[NewExchange, ...]
 
-    def said(self, verdict: Transition, *, after: Deed | None, is_look: bool) -> Deed:
-        """As a deed to store, together with what was not stored yet; a look within a step has no verdict of its own."""
-        done = after.done if after is not None else None
+    def append_to(self, before: Uncommitted, transition: Transition, *, is_look: bool) -> Uncommitted:
+        """A look within a step has no verdict of its own."""
+        done = before.done
         if not is_look:
-            done = StepDone(self.step, verdict.verdict, self.finished_at, verdict.message, verdict.result_vec, self.cvm)
-        return Deed(done, (*(after.sent if after is not None else ()), *self.sent))
+            verdict, message, words = transition.verdict, transition.message, transition.result_vec
+            done = StepDone(self.step, verdict, self.finished_at, message, words, self.cvm)
+        return Uncommitted(done, (*before.sent, *self.sent))
 
 
 class Actions:
-    """What a worker can do to clusters and guests."""
+    """Performs the actions of the jobs of one worker process."""
 
     def __init__(self, vms: Vms, clusters: dict[str, ClusterClient], guests: Pool, limits: Limits) -> None:
         self._vms = vms
@@ -84,16 +82,15 @@ class Actions:
         self._guests = guests
         self._limits = limits
 
-    def sending(self, begun: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock) -> NewExchange:
-        """The exact text of a change, as it is stored before it is sent."""
+    def prepare_change(self, begun: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock) -> NewExchange:
+        """The exact text of a change, which is stored before it is sent."""
         assert begun.intent is not None
-        text = _change_of(begun, action, rules).text
-        return NewExchange(action.step, begun.intent.cvm, clock.now(), mask(text))
+        return NewExchange(action.step, begun.intent.cvm, clock.now(), mask(_command_of(begun, action, rules).text))
 
-    async def act(
-        self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, sending: NewExchange | None
+    async def perform(
+        self, p: Progress, action: Action, rules: Rules, clock: DatabaseClock, prepared: NewExchange | None
     ) -> Performed:
-        """Does what the action says. Raises nothing of the outside world: a failure is an answer too."""
+        """Raises no Fault of a cluster or a guest: a failure is an answer too."""
         assert not isinstance(action, Wait | Finish)
         started_at = clock.now()
         sent: list[NewExchange] = []
@@ -108,8 +105,9 @@ class Actions:
                     sighting, seen_clock = await self._look(p, step, clock, sent)
                     answer = Looked(sighting, seen_clock)
                 case MakeChange():
-                    assert sending is not None
-                    answer = await self._change(p, action, rules, clock, sent, sending)
+                    assert prepared is not None
+                    answer, exchange = await self._change(p, action, rules, clock, prepared)
+                    sent.append(exchange)
                 case RestartTheAgent():
                     answer = await self._restart_agent(p, clock, sent)
                 case Verify(look):
@@ -149,7 +147,7 @@ class Actions:
         cluster, record = hits[0]
         if record.controller_vm:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
-        sent.append(_sent_of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
+        sent.append(exchanges.of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
         guest = cluster.settings.guest_for(record.name, record.addresses)
         before = await self._vms.before_renewal(p.vm_uuid, cluster.name)
         return VmFound(
@@ -182,7 +180,7 @@ class Actions:
         looking = asyncio.ensure_future(self._look(p, StepName.READ_NGT_BEFORE, clock, sent))
         guest: GuestSighting | None = None
         failure: Failure | None = None
-        if p.vm.guest_address is not None and p.vm.power is not PowerState.OFF:
+        if p.vm.has_readable_guest:
             try:
                 guest = await self._read_guest(p, StepName.READ_NGT_BEFORE, clock, sent)
             except Fault as fault:
@@ -195,7 +193,7 @@ class Actions:
     ) -> tuple[Sighting, CvmClock]:
         cluster = self._cluster(p)
         query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
-        sent.append(sent_of_query(query, p.vm_uuid, step, clock))
+        sent.append(exchanges.of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
         if entity is None and not query.other_count and not p.delete_begun:
             await _must_be_without_ngt(cluster, p)
@@ -217,7 +215,7 @@ class Actions:
             (guest.read_certificate, reading.certificate_answer),
             (guest.read_config, reading.config_answer),
         ):
-            sent.append(_sent(step, reading.address, text, answer, now))
+            sent.append(exchanges.of_command(step, reading.address, text, answer, now))
         if reading.fault is not None and reading.fault.code is not FaultCode.GUEST_CERTIFICATE_MISSING:
             raise reading.fault
         return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key)
@@ -234,35 +232,29 @@ class Actions:
     # Changing.
 
     async def _change(
-        self,
-        p: Progress,
-        action: MakeChange,
-        rules: Rules,
-        clock: DatabaseClock,
-        sent: list[NewExchange],
-        sending: NewExchange,
-    ) -> Answer:
+        self, p: Progress, action: MakeChange, rules: Rules, clock: DatabaseClock, prepared: NewExchange
+    ) -> tuple[Answer, NewExchange]:
         assert p.intent is not None
-        text = _change_of(p, action, rules)
+        command = _command_of(p, action, rules)
+        cvm, timeout_s = p.intent.cvm, command.timeout_s
         try:
-            answer = await self._cluster(p).ssh.change(p.intent.cvm, action.step, text.text, timeout_s=text.timeout_s)
+            result = await self._cluster(p).ssh.change(cvm, action.step, command.text, timeout_s=timeout_s)
         except NotSent as fault:
-            sent.append(_answered(sending, clock.now(), fault=f"not sent: {fault.message}"))
-            return Failed(action.step, Failure(fault.code, fault.message))
+            failed = Failed(action.step, Failure(fault.code, fault.message))
+            return failed, exchanges.answered(prepared, clock.now(), fault=f"not sent: {fault.message}")
         except Fault as fault:
-            sent.append(_answered(sending, clock.now(), fault=fault.message))
-            return ChangeLost()
-        framed = read_change(answer.stdout, p.intent.marker)
-        fault_text = None if framed is not None else "the answer is not whole"
-        sent.append(_answered(sending, clock.now(), answer=answer, fault=fault_text))
-        return Changed(framed) if framed is not None else ChangeLost()
+            return ChangeLost(), exchanges.answered(prepared, clock.now(), fault=fault.message)
+        framed = read_change(result.stdout, p.intent.marker)
+        fault_text = None if framed is not None else "the answer is not complete"
+        exchange = exchanges.answered(prepared, clock.now(), result=result, fault=fault_text)
+        return Changed(framed) if framed is not None else ChangeLost(), exchange
 
     async def _restart_agent(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> AgentRestarted:
         guest, host = self._guest(p)
         answer = await guest_ssh.restart_agent(
             self._guests, host, restart_command=guest.restart_command, timeout_s=self._limits.restart_timeout_s
         )
-        sent.append(_sent(StepName.RESTART_AGENT, host.name, guest.restart_command, answer, clock.now()))
+        sent.append(exchanges.of_command(StepName.RESTART_AGENT, host.name, guest.restart_command, answer, clock.now()))
         return AgentRestarted()
 
     async def _verify(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange], *, look: bool) -> Verified:
@@ -271,17 +263,17 @@ class Actions:
         sighting: Sighting | None = None
         seen_clock: CvmClock | None = None
         guest: GuestSighting | None = None
-        asks_guest = p.vm.guest_address is not None and p.vm.power is not PowerState.OFF
+        asks_guest = p.vm.has_readable_guest
         if asks_guest:
             try:
                 guest = await self._read_guest(p, StepName.VERIFY, clock, sent)
             except Fault as fault:
-                sent.append(_unreached(p, clock, fault))
+                sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
         if look:
             try:
                 sighting, seen_clock = await self._look(p, StepName.VERIFY, clock, sent)
             except Fault as fault:
-                sent.append(_unreached(p, clock, fault))
+                sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
         return Verified(sighting, seen_clock, guest, asks_guest)
 
 
@@ -302,52 +294,7 @@ def _cvm_clock(query: Query, clock: DatabaseClock) -> CvmClock:
     return CvmClock(query.cvm, cvm_unix_s - read_at.timestamp(), read_at, query.refresh_offered)
 
 
-def _change_of(p: Progress, action: MakeChange, rules: Rules) -> ChangeCommand:
+def _command_of(p: Progress, action: MakeChange, rules: Rules) -> ChangeCommand:
     assert p.intent is not None
     marker, not_after_s = p.intent.marker, p.intent.not_after_s
     return build_change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)
-
-
-def _sent(step: StepName, place: str, text: str, answer: CommandResult, now: datetime) -> NewExchange:
-    sent_at = now - timedelta(seconds=answer.duration_s)
-    return NewExchange(
-        step, place, sent_at, mask(text), now, answer.exit_status, mask(answer.stdout), mask(answer.stderr)
-    )
-
-
-def _sent_of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -> NewExchange:
-    """The exchange for the job's log: of all the VMs only this one is shown, as it was read."""
-    answered_at = clock.at(listing.read_s)
-    shown = json.dumps(asdict(record), ensure_ascii=False)
-    others = len(listing.vms) - 1
-    return NewExchange(
-        step=StepName.FIND_VM,
-        place=listing.cvm,
-        sent_at=answered_at - timedelta(seconds=listing.duration_s),
-        text=listing.text,
-        answered_at=answered_at,
-        exit_status=listing.exit_status,
-        stdout=mask(f"{shown}\n[as it was read; {others} other VMs are left out]"),
-    )
-
-
-def _answered(
-    sending: NewExchange, now: datetime, *, answer: CommandResult | None = None, fault: str | None = None
-) -> NewExchange:
-    return NewExchange(
-        step=sending.step,
-        place=sending.place,
-        sent_at=sending.sent_at,
-        text=sending.text,
-        answered_at=now,
-        exit_status=answer.exit_status if answer is not None else None,
-        stdout=mask(answer.stdout) if answer is not None else None,
-        stderr=mask(answer.stderr) if answer is not None else None,
-        fault=fault,
-        exchange_id=sending.exchange_id,
-    )
-
-
-def _unreached(p: Progress, clock: DatabaseClock, fault: Fault) -> NewExchange:
-    place = (p.vm.guest_address if p.vm is not None else None) or ""
-    return NewExchange(StepName.VERIFY, place, clock.now(), "", clock.now(), fault=fault.message)
