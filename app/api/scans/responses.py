@@ -24,6 +24,6 @@ def scan_response(scan: ScanRecord, *, joined: bool = False) -> Scan:
         scan,
         **asdict(scan.counts),
         joined=joined,
-        error_action=None if rule is None else rule.told(),
+        error_action=None if rule is None else rule.addressed_action(),
         caller=scan.caller or scan.caller_id,
     )

@@ -192,7 +192,7 @@ def renewal_facts(job: JobRecord, message: str) -> dict[str, Any]:
         job,
         job_id=job.id,
         message=message,
-        error_action=None if rule is None else rule.told(),
+        error_action=None if rule is None else rule.addressed_action(),
         old_not_after=results.old_not_after,
         new_not_after=results.new_not_after,
         verified_by=results.verified_by,
@@ -214,7 +214,7 @@ def _auto_stop_facts(job: JobRecord, stop: AutoStop) -> dict[str, Any]:
         failures_in_a_row=stop.failures_in_a_row,
         stopped_at=stop.stopped_at,
         job_id=job.id,
-        error_action=None if rule is None else rule.told(),
+        error_action=None if rule is None else rule.addressed_action(),
         link=f"/clusters/{stop.cluster}/auto-renew/plan",
     )
     return facts.model_dump(mode="json")
