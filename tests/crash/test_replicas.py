@@ -10,7 +10,7 @@ from app.simulator.spec import uniform_site
 from app.store.records.jobs import JobRecord
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
-from tests.work.clusters.test_rules import peak
+from tests.work.clusters.test_slots_and_pauses import peak
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
 

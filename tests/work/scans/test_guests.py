@@ -6,7 +6,7 @@ from app.simulator.certificates import issue
 from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Kind
 from app.simulator.spec import ClusterSpec, Os, SiteSpec, VmSpec, uniform_site
-from tests.work.clusters.test_rules import peak
+from tests.work.clusters.test_slots_and_pauses import peak
 from tests.work.conftest import Begin
 from tests.work.scans.test_run import complete, sources, vm_row
 from tests.work.service import Service

@@ -1,4 +1,4 @@
-"""What holds for a cluster as a whole: slots, the first proof, pauses, and searching."""
+"""Slots, the first proof, pauses and the search, for a cluster as a whole."""
 
 from collections.abc import Iterable
 
