@@ -1,6 +1,6 @@
-"""What no log, answer or message shows: private keys, passwords, tokens and the credentials in headers and URLs.
+"""Masks private keys, passwords, tokens, and credentials in headers and URLs, before a text is logged or shown.
 
-Certificates are public and stay. Masking twice is the same as masking once, and time is linear in the text's length.
+Certificates are public and stay. Masking is idempotent, and its time is linear in the length of the text.
 """
 
 import re
@@ -12,12 +12,12 @@ _LINE_OF_KEY = re.compile(r"[^\S\n]*+[A-Za-z0-9+/=]*+[^\S\n]*+")
 _KEY_MASK = "[private key masked]"
 _MASK = "***"
 
-# A value in quotes, also in those of JSON within JSON, and up to the line's end where the quotes stay open; or a word.
+# A value in quotes, even in the escaped ones of nested JSON, to the end of the line where they stay open; or a word.
 _VALUE = r"""(?P<value>\\?"(?:[^"\\\n]|\\[^"\n])*+(?:\\?")?|'[^'\n]*+'?|[^\s"']\S*+)"""
 _SECRETS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        # Also inside longer words, such as admin_password, newPassword and sessionPasswd.
+        # Matches inside longer words too, such as admin_password, newPassword and sessionPasswd.
         rf"""(?P<kept>(?:passw(?:or)?d|passphrase|secret)\\?["']?[^\S\n]*+[=:][^\S\n]*+){_VALUE}""",
         rf"(?P<kept>--?passw(?:or)?d[^\S\n]++){_VALUE}",
         r"""(?P<kept>(?:authorization|x-api-key)\\?["']?[^\S\n]*+[=:][^\S\n]*+)(?P<value>\S[^\n]*+)""",
@@ -29,7 +29,7 @@ _SECRETS = tuple(
 
 
 def mask(text: str) -> str:
-    """The text as it may be shown to callers. A key that is cut off at either end is masked as far as it is there."""
+    """The text without its secrets. A key that is cut off at either end is masked too."""
     masked = _mask_ends_of_keys(_WHOLE_KEY.sub(_KEY_MASK, text))
     for secret in _SECRETS:
         masked = secret.sub(_mask_value, masked)

@@ -1,6 +1,6 @@
-"""The words of the field as Nutanix spells them, and the facts that are read from its tools.
+"""The terms of Nutanix, and the facts that its tools print.
 
-A fact that was not said is None or UNKNOWN, never a guess.
+A fact that was not printed is None or UNKNOWN, never a guess.
 """
 
 import re
@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import NewType
 
 VmUuid = NewType("VmUuid", str)
-"""A VM's UUID in lower case. Only `parse_vm_uuid` makes one from text, so it is safe in a command line."""
+"""A VM's UUID in lower case. Only `parse_vm_uuid` converts text to it, so it is safe in a command line."""
 
 ResultWord = NewType("ResultWord", str)
-"""One member of `result_vec`. The enum is open: any word, or a bare number where the printer had none."""
+"""One member of `result_vec`. The enum is open: any word, or a number that the printer had no word for."""
 
 NO_ERROR = ResultWord("kNoError")
 NO_FREE_CD_ROM_SLOT = ResultWord("kNoFreeCdRomSlot")
@@ -29,7 +29,7 @@ def parse_vm_uuid(text: str) -> VmUuid:
 
 
 class PowerState(StrEnum):
-    """Whether a VM runs, as `ncli vm list` says. Suspended, paused and words not known are OTHER."""
+    """The power state in `ncli vm list`. Suspended, paused and unknown words are OTHER."""
 
     ON = "on"
     OFF = "off"
@@ -38,25 +38,25 @@ class PowerState(StrEnum):
 
 
 class CertificateSource(StrEnum):
-    """Where a certificate's dates come from, the best first: a better one that is fresh counts, whatever others say."""
+    """The source of a certificate's dates, the best first: a fresh better source overrules the others."""
 
     # The guest's own `client-cert.pem`, read over SSH.
     GUEST_CERTIFICATE = "guest_certificate"
-    # The same file, handed in by somebody.
+    # The same file, handed in by a caller.
     PUSHED_CERTIFICATE = "pushed_certificate"
     # `client_cert_expiry_date`, as the agent reported it to the cluster.
     CVM_EXPIRY_DATE = "cvm_expiry_date"
-    # A thousand days after a renewal that could not be proved. It never justifies leaving a VM out.
+    # A thousand days after a renewal that was not proved. It never justifies skipping a VM.
     COMPUTED = "computed"
 
 
 CERTIFICATE_LIFETIME_DAYS = 1000
-"""How long a client certificate lives (second hand; domain knowledge of AOS 5.18)."""
+"""The validity of a client certificate (second-hand, for AOS 5.18)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NgtState:
-    """What ncli says of a VM's NGT; None is "not said". `iso_mounted` can be stale and proves nothing."""
+    """A VM's NGT state in ncli; None: not printed. `iso_mounted` can be stale and proves nothing."""
 
     enabled: bool | None
     iso_mounted: bool | None
@@ -79,9 +79,9 @@ class VmRecord:
 
 @dataclass(frozen=True, slots=True)
 class VmToolsEntity:
-    """One VM tools entity, a `vm_info_vec` of `nutanix_guest_tools_cli`'s query; None is "not said".
+    """One VM tools entity, a `vm_info_vec` of `nutanix_guest_tools_cli`'s query; None: not printed.
 
-    `client_cert_expiry_date` is in Unix seconds and is reported by the agent, so it is of the certificate in the guest.
+    `client_cert_expiry_date` is in Unix seconds; the agent reports it, so it belongs to the certificate in the guest.
     """
 
     vm_uuid: VmUuid
@@ -98,9 +98,9 @@ class VmToolsEntity:
 
 @dataclass(frozen=True, slots=True)
 class CvmState:
-    """A CVM as the service last found it; one that is not up has a fault. `changed_at`: when it came up or went down.
+    """The last state of a CVM; one that is down has a fault. `changed_at`: the time of the last change of `is_up`.
 
-    A CVM that accepts the login is not up while its shell or its tools cannot be used.
+    A CVM that accepts the login is down while its shell or its tools cannot be used.
     """
 
     address: str

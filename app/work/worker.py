@@ -128,7 +128,7 @@ class Worker:
             for queue, at_once in concurrency.items()
         )
         others = [
-            asyncio.create_task(_every(self._watch.tick_s, self._watch.look), name="watch"),
+            asyncio.create_task(_every(self._watch.tick_s, self._watch.poll), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
             asyncio.create_task(_every(START_EVERY_S, self._auto_renewal.start_due), name="automatic renewal"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),

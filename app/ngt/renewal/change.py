@@ -1,8 +1,9 @@
 """Changes on the cluster: the intent, the tools, their answers, and the recovery of a lost answer.
 
-After the delete there is no way back. A change whose answer was lost may still run on the CVM, so the next change is
-sent only after its time is over and two looks, a minute apart, agree on the result. A tool that ended without a result
-word did not refuse: its call may still take effect, so its answer counts as lost.
+A job that has begun a delete does not end before the VM has an entity again. A change whose answer was lost may still
+run on the CVM, so the next change is sent only after its time is over and two looks, a minute apart, agree on the
+result. A tool that ended without a result word did not refuse: its call may still take effect, so its answer counts as
+lost.
 """
 
 from dataclasses import replace

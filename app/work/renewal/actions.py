@@ -128,7 +128,7 @@ class Actions:
     # Looking.
 
     async def _find_vm(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> VmFound:
-        """Asks all clusters that may be searched at the same time; a silent one is not one without the VM."""
+        """Asks all clusters at the same time; a cluster that does not answer may have the VM."""
         worked = [self._clusters[name] for name in p.request.clusters if name in self._clusters]
         if not worked:
             raise Fault(FaultCode.CLUSTER_NOT_FOUND, "none of the clusters of this job is configured any more")
@@ -165,7 +165,7 @@ class Actions:
         )
 
     async def _search(self, cluster: ClusterClient, p: Progress) -> VmRecord | Fault | None:
-        """The VM's record; a listing that was read before the VM was made is read again."""
+        """A cached listing may be older than the VM, so it is read again before the VM counts as absent."""
         try:
             for max_age_s in (self._limits.listing_max_age_s, 0.0):
                 listing = await cluster.listing(max_age_s=max_age_s)
@@ -258,7 +258,7 @@ class Actions:
         return AgentRestarted()
 
     async def _verify(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange], *, look: bool) -> Verified:
-        """Whatever can be seen; a guest or a cluster that is silent now is asked again later."""
+        """A guest or a cluster that does not answer is asked again later."""
         assert p.vm is not None
         sighting: Sighting | None = None
         seen_clock: CvmClock | None = None
@@ -278,9 +278,9 @@ class Actions:
 
 
 async def _must_be_without_ngt(cluster: ClusterClient, p: Progress) -> None:
-    """The query listed nobody at all: that this VM has no entity is believed only when ncli says so too.
+    """An empty query proves the absence of the entity only together with ncli.
 
-    After a delete of ours the query alone will do: ncli's flag can be stale, and a create harms nobody.
+    After a delete of ours the query alone is enough: ncli's flag can be stale, and a create is harmless.
     """
     record = (await cluster.listing(max_age_s=0.0)).vms.get(p.vm_uuid)
     if record is None or record.ngt is None or record.ngt.enabled is not False:

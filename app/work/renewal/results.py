@@ -1,4 +1,4 @@
-"""What a job shows of its progress: dates, serials, capabilities; and the plan of a job that only validates."""
+"""The results that a job shows: dates, serials and capabilities; and the plan of a job that only validates."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -20,7 +20,6 @@ _SOURCE_OF_PROOF = {
 
 
 def results_of(p: Progress, rules: Rules) -> Results:
-    """Everything that is known by now."""
     old = p.before.guest.certificate if p.before is not None and p.before.guest is not None else None
     entity_before = p.before.sighting.entity if p.before is not None else None
     entity_now = p.latest
@@ -47,7 +46,7 @@ def results_of(p: Progress, rules: Rules) -> Results:
 
 
 def certificate_of(p: Progress) -> Observation | None:
-    """What the end of the job says of the VM's certificate; after an active link alone its end is only computed."""
+    """The certificate that a job has proved; after an active link alone, its end is only computed."""
     proof = p.proof
     if proof is None:
         return None
@@ -65,7 +64,7 @@ def certificate_of(p: Progress) -> Observation | None:
 
 
 def _plan(p: Progress, rules: Rules) -> PlanRecord:
-    """The exact commands in order, what the guest will need, and every reason for which it would be refused."""
+    """The exact commands in order, the restart, the proof, and every reason of a refusal."""
     assert p.vm is not None
     calls = (*calls_of(p, rules, issuing_step(p, rules)), *calls_of(p, rules, StepName.MOUNT_ISO))
     by_ssh = p.restart_agent(rules) is RestartAgent.SSH and p.vm.guest_address is not None
