@@ -39,11 +39,11 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
     when a service without any key would listen beyond loopback, and CannotListenError when the port is taken.
     """
     async with AsyncExitStack() as stack:
-        services, queue = await stack.enter_async_context(open_services(settings, database_url))
-        await _refuse_missing_key(settings, services.keys)
+        services = await stack.enter_async_context(open_services(settings, database_url))
+        await _refuse_missing_key(settings, services.store.keys)
         # A taken port is reported before the worker claims any job.
         listening = stack.enter_context(_listening(settings.host, settings.port))
-        worker = Worker(settings, services.database, queue, services.metrics) if with_worker else None
+        worker = Worker(settings, services.store, services.metrics) if with_worker else None
         if worker is not None:
             services = replace(services, worker_alive=worker.is_alive)
         api = create_api()
@@ -57,15 +57,15 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
                 services.draining.set()
                 log.info(_STOPPING)
             # Ends the waits of callers, which the server would await until its limit.
-            services.changes.end_watches()
+            services.store.changes.end_watches()
             server.should_exit = True
             await serving
 
 
 async def work_until_stopped(settings: Settings, database_url: str) -> None:
     """Runs a worker without HTTP until SIGTERM or SIGINT; then it finishes running changes."""
-    async with open_services(settings, database_url) as (services, queue):
-        worker = Worker(settings, services.database, queue, services.metrics)
+    async with open_services(settings, database_url) as services:
+        worker = Worker(settings, services.store, services.metrics)
         with _stop_signals() as stopping:
             async with worker.at_work():
                 await stopping.wait()

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
-import procrastinate
 import structlog
 from procrastinate.jobs import DeleteJobCondition
 
@@ -20,21 +19,10 @@ from app.settings import Limits, Settings
 from app.settings.scans import OFF
 from app.ssh.host import GUEST_LIMITS, PoolLimits
 from app.ssh.pool import Pool
-from app.store.auto_renew import AutoRenewals
-from app.store.clusters.cvms import Cvms
-from app.store.inventory.scan_results import Inventory
-from app.store.inventory.vms import Vms
-from app.store.jobs.claims import JobClaims
-from app.store.jobs.commands import Jobs
-from app.store.jobs.pickup_polls import PickupPolls
-from app.store.jobs.service_pause import Pauses
-from app.store.postgres.database import Database, read_clock
-from app.store.postgres.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS, WakeUps
+from app.store.postgres.database import read_clock
+from app.store.postgres.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SCAN, QUEUE, START_DUE_SCANS
 from app.store.postgres.retention import KeptDays, Removed, prune
-from app.store.scans.claims import ScanClaims
-from app.store.warnings import CertificateWarnings
-from app.store.webhooks.deliveries import Deliveries
-from app.store.webhooks.outbox import Outbox
+from app.store.store import Store
 from app.telemetry.metrics import Metrics
 from app.work.auto_renew import START_EVERY_S, AutoRenewal
 from app.work.clusters.client import ClusterClient
@@ -61,12 +49,11 @@ _CVMS_EVERY_S = 15.0
 class Worker:
     """Runs the renewals of one process."""
 
-    def __init__(self, settings: Settings, database: Database, queue: procrastinate.App, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
         limits = settings.limits
         self._settings = settings
-        self._queue = queue
+        self._store = store
         self._metrics = metrics
-        wakeups = WakeUps(queue)
         self._cvm_pool = Pool(_pool_limits(limits))
         self._guest_pool = Pool(GUEST_LIMITS)
         self.clusters = {
@@ -74,32 +61,20 @@ class Worker:
             for name, cluster in settings.clusters.items()
         }
         self.runner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        outbox = Outbox(settings.webhooks)
-        self._running = JobClaims(database, wakeups, runner=self.runner, lease_s=limits.lease_s, outbox=outbox)
-        self._database = database
-        acts = Actions(Vms(database), self.clusters, self._guest_pool, limits)
-        self._renewals = Renewals(self._running, self.clusters, acts, limits, metrics)
-        self._watch = PickupPoller(PickupPolls(database, wakeups), self.clusters, limits)
-        self._slots = {name: cluster.slots for name, cluster in self.clusters.items()}
-        self._pauses = Pauses(database, wakeups, self._slots)
-        warnings = CertificateWarnings(database, outbox, settings.warnings)
-        self._warner = CertificateWarner(warnings, settings.clusters)
-        self._auto_renewal = AutoRenewal(
-            AutoRenewals(database),
-            Jobs(database, wakeups, outbox),
-            settings.clusters,
-            max_queued=settings.callers.max_queued_jobs,
-        )
+        self._job_claims = store.job_claims(self.runner)
+        actions = Actions(store.vms, self.clusters, self._guest_pool, limits)
+        self._renewals = Renewals(self._job_claims, self.clusters, actions, limits, metrics)
+        self._pickup_poller = PickupPoller(store.pickup_polls, self.clusters, limits)
+        self._warner = CertificateWarner(store.warnings, settings.clusters)
+        most_queued = settings.callers.max_queued_jobs
+        self._auto_renewal = AutoRenewal(store.auto_renewals, store.jobs, settings.clusters, max_queued=most_queued)
         sender = Sender(settings.public_url)
-        self._deliverer = Deliverer(
-            Deliveries(database), settings.webhooks, sender, limits.webhook_retry_delays_s, metrics
-        )
-        self._running_scans = ScanClaims(database, wakeups, runner=self.runner, lease_s=limits.lease_s)
-        self._cvms = Cvms(database)
+        self._deliverer = Deliverer(store.deliveries, settings.webhooks, sender, limits.webhook_retry_delays_s, metrics)
+        self._scan_claims = store.scan_claims(self.runner)
         self._scanner = Scanner(
-            self._running_scans, Inventory(database), self._cvms, self.clusters, self._guest_pool, settings.scan
+            self._scan_claims, store.inventory, store.cvms, self.clusters, self._guest_pool, settings.scan
         )
-        self._schedule = ScanSchedule(database, wakeups, self.clusters, settings.scan)
+        self._schedule = ScanSchedule(store.database, store.wakeups, self.clusters, settings.scan)
         self._taking: tuple[asyncio.Task[None], ...] = ()
         metrics.registry.register(CvmMetrics(self.clusters, self._cvm_pool))
 
@@ -128,7 +103,7 @@ class Worker:
             for queue, at_once in concurrency.items()
         )
         others = [
-            asyncio.create_task(_every(self._watch.tick_s, self._watch.poll), name="watch"),
+            asyncio.create_task(_every(self._pickup_poller.tick_s, self._pickup_poller.poll), name="watch"),
             asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
             asyncio.create_task(_every(START_EVERY_S, self._auto_renewal.start_due), name="automatic renewal"),
             asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
@@ -155,18 +130,18 @@ class Worker:
             await self._cvm_pool.close()
 
     def _register_tasks(self) -> None:
-        self._queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
-        self._queue.task(name=LOOK_AT_SCAN, queue=QUEUE)(self._look_at_scan)
+        self._store.queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
+        self._store.queue.task(name=LOOK_AT_SCAN, queue=QUEUE)(self._look_at_scan)
         if self._settings.scan.schedule != OFF:
             # Of all replicas one takes it each minute, and looks whose turn it is.
-            due = self._queue.task(name=START_DUE_SCANS, queue=QUEUE, queueing_lock=START_DUE_SCANS)
-            self._queue.periodic(cron="* * * * *")(due(self._start_due_scans))
+            due = self._store.queue.task(name=START_DUE_SCANS, queue=QUEUE, queueing_lock=START_DUE_SCANS)
+            self._store.queue.periodic(cron="* * * * *")(due(self._start_due_scans))
 
     async def _take_wake_ups(self, queue: str, at_once: int) -> None:
         """Until cancelled. A restart of the database ends procrastinate's worker; a new one is started then."""
         while True:
             try:
-                await self._queue.run_worker_async(
+                await self._store.queue.run_worker_async(
                     queues=[queue],
                     name=self.runner,
                     concurrency=at_once,
@@ -199,30 +174,30 @@ class Worker:
             log.warning("no scan was started", error_code=fault.code, error=fault.message)
 
     async def _renew_leases(self) -> None:
-        await self._running.renew_leases()
-        await self._running_scans.renew_leases()
+        await self._job_claims.renew_leases()
+        await self._scan_claims.renew_leases()
 
     async def _tell_of_cvms(self) -> None:
-        clock = DatabaseClock(await read_clock(self._database))
+        clock = DatabaseClock(await read_clock(self._store.database))
         for name, cluster in self.clusters.items():
-            await self._cvms.store(name, cluster.ssh.states(clock.at))
+            await self._store.cvms.store(name, cluster.ssh.states(clock.at))
 
     async def _prune(self) -> None:
         kept = self._settings.retention
         removed = await prune(
-            self._database,
+            self._store.database,
             KeptDays(kept.jobs_days, kept.idempotency_days, kept.deliveries_days, kept.scans_days),
         )
         if removed != Removed():
             log.info("what was older than it is kept was removed", **asdict(removed))
 
     async def _sweep(self) -> None:
-        if await self._pauses.end_if_over():
+        if await self._store.pauses.end_if_over():
             log.info("the pause of the service is over")
-        woken = await self._running.wake_due(self._slots)
+        woken = await self._job_claims.wake_due(self._store.slots)
         if woken:
             log.info("the sweep found due jobs", jobs=woken)
-        if scans := await self._running_scans.wake_due():
+        if scans := await self._scan_claims.wake_due():
             log.info("the sweep found due scans", scans=scans)
 
     def _observe(self, cvm: str, command: str, result: str, seconds: float) -> None:

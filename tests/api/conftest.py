@@ -39,7 +39,7 @@ class Service:
     async def key(self, *scopes: Scope, clusters: frozenset[str] | None = None, expires_s: float | None = None) -> str:
         """A new token; without scopes it has none."""
         lifetime = None if expires_s is None else timedelta(seconds=expires_s)
-        _, token = await self.services.keys.create("a test", frozenset(scopes), clusters, lifetime)
+        _, token = await self.services.store.keys.create("a test", frozenset(scopes), clusters, lifetime)
         return token
 
     def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -50,20 +50,22 @@ class Service:
 
     async def stored(self) -> tuple[int, int]:
         """How many jobs and idempotency keys there are."""
-        async with self.services.database.transaction() as connection:
+        async with self.services.store.database.transaction() as connection:
             jobs = await connection.scalar(select(func.count()).select_from(JOB))
             keys = await connection.scalar(select(func.count()).select_from(IDEMPOTENCY))
         return jobs or 0, keys or 0
 
     async def stored_request(self, job_id: str) -> dict[str, Any]:
-        async with self.services.database.transaction() as connection:
+        async with self.services.store.database.transaction() as connection:
             job = (await connection.execute(select(JOB).where(JOB.c.id == UUID(job_id)))).mappings().one()
         return dict(job["request"])
 
     @asynccontextmanager
     async def announced(self) -> AsyncIterator[Callable[[], Awaitable[str]]]:
         """To wait for the id of the next job that changes."""
-        async with await psycopg.AsyncConnection.connect(self.services.database.url, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(
+            self.services.store.database.url, autocommit=True
+        ) as connection:
             await connection.execute("LISTEN ngt_job")
 
             async def next_id() -> str:
@@ -74,7 +76,7 @@ class Service:
 
     async def saw(self, vm_uuid: str, cluster: str) -> None:
         """The watch saw the VM there."""
-        async with self.services.database.transaction() as connection:
+        async with self.services.store.database.transaction() as connection:
             await connection.execute(VM_TABLE.insert().values(vm_uuid=vm_uuid, cluster=cluster, observed_at=func.now()))
 
     async def end(self, job_id: str, **columns: object) -> None:
@@ -92,7 +94,7 @@ class Service:
 
     async def leave(self, job_id: str, **columns: object) -> None:
         """Have the job as a worker would have left it."""
-        async with self.services.database.transaction() as connection:
+        async with self.services.store.database.transaction() as connection:
             await connection.execute(update_job(UUID(job_id), **columns))
 
 

@@ -39,7 +39,7 @@ async def listening(service: Service) -> AsyncIterator[Server]:
             await until(lambda: server.started)
             yield Server(f"http://127.0.0.1:{bound.getsockname()[1]}")
         finally:
-            service.services.changes.end_watches()
+            service.services.store.changes.end_watches()
             server.should_exit = True
             await serving
 

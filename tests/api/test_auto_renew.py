@@ -46,7 +46,7 @@ async def add(service: Service, name: str, days_left: float | None, **columns: A
     vm_uuid = str(uuid4())
     ends_at = None if days_left is None else datetime.now(UTC) + timedelta(days=days_left)
     seen = {"vm_uuid": vm_uuid, "cluster": "c1", "name": name, "not_after": ends_at, "power": "on"}
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(VM_TABLE.insert().values(**seen | columns))
     return vm_uuid
 
@@ -122,7 +122,7 @@ async def test_a_plan_shows_at_most_a_thousand_of_each_and_counts_all(settings: 
     rows = [{"vm_uuid": str(uuid4()), "cluster": "c1", "not_after": ends_at} for _ in range(1500)]
     rows += [{"vm_uuid": str(uuid4()), "cluster": "c1", "not_after": None} for _ in range(1100)]
     async with serving(with_rules(settings, windows=(at_noon(),)), database_url) as service:
-        async with service.services.database.transaction() as connection:
+        async with service.services.store.database.transaction() as connection:
             await connection.execute(VM_TABLE.insert(), rows)
         plan = await plan_of(service)
     assert [len(plan[name]) for name in ("items", "too_late", "left_out")] == [1000, 700, 1000]
@@ -132,9 +132,9 @@ async def test_a_plan_shows_at_most_a_thousand_of_each_and_counts_all(settings: 
 
 async def test_a_plan_says_what_lets_nothing_begin(ruled: Service, caller: httpx.AsyncClient) -> None:
     stopped = {"auto_failures_in_a_row": 3, "auto_stopped_at": datetime.now(UTC), "auto_stopped_reason": "3 failed"}
-    async with ruled.services.database.transaction() as connection:
+    async with ruled.services.store.database.transaction() as connection:
         await connection.execute(update(CLUSTER).where(CLUSTER.c.name == "c1").values(**stopped))
-    await ruled.services.clusters.pause("c1", None, "a test")
+    await ruled.services.store.clusters.pause("c1", None, "a test")
     plan = await plan_of(ruled)
     assert (plan["stopped"], plan["stopped_reason"]) == (True, "3 failed")
     assert plan["sentences"][:3] == [
@@ -150,7 +150,7 @@ async def test_a_plan_says_what_lets_nothing_begin(ruled: Service, caller: httpx
 
 async def test_automatic_renewals_are_started_again_by_an_administrator(ruled: Service) -> None:
     stopped = {"auto_failures_in_a_row": 3, "auto_stopped_at": datetime.now(UTC), "auto_stopped_reason": "3 failed"}
-    async with ruled.services.database.transaction() as connection:
+    async with ruled.services.store.database.transaction() as connection:
         await connection.execute(update(CLUSTER).where(CLUSTER.c.name == "c1").values(**stopped))
     async with ruled.client(await ruled.key(Scope.ADMIN)) as client:
         shown = (await client.get("/clusters")).json()["items"][0]
@@ -194,7 +194,7 @@ async def test_a_job_says_whether_it_was_automatic_and_is_found_by_it(
     assert asked["automatic"] is False
     assert "automatic_rule" not in asked
     other = (await caller.post(f"/vms/{uuid4()}/ngt/renew", json={"cluster": "c1"})).json()
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(update(JOB).where(JOB.c.id == other["id"]).values(automatic_rule=RULE))
     shown = (await caller.get(f"/jobs/{other['id']}")).json()
     assert (shown["automatic"], shown["automatic_rule"]) == (True, RULE)
@@ -209,7 +209,7 @@ async def test_a_request_that_asks_for_the_same_joins_the_automatic_job(
 ) -> None:
     asked = {"cluster": "c1", "skip_if_valid_days": 60}
     job = (await caller.post(f"/vms/{VM}/ngt/renew", json=asked)).json()
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(update(JOB).where(JOB.c.id == job["id"]).values(automatic_rule=RULE))
     joined = (await caller.post(f"/vms/{VM}/ngt/renew", json=asked)).json()
     assert (joined["id"], joined["joined"], joined["automatic"]) == (job["id"], True, True)

@@ -43,7 +43,7 @@ async def know(service: Service, *, cluster: str = "c1", left_days: float | None
             "certificate_source": "guest_certificate",
             "certificate_observed_at": func.now(),
         }
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         known = VM_TABLE.c.vm_uuid == VM, VM_TABLE.c.cluster == cluster
         await connection.execute(VM_TABLE.delete().where(*known))
         await connection.execute(VM_TABLE.insert().values(vm_uuid=VM, cluster=cluster, **WELL | date | columns))
@@ -53,7 +53,7 @@ async def know(service: Service, *, cluster: str = "c1", left_days: float | None
 
 
 async def scans(service: Service) -> list[tuple[str, str | None, str]]:
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         rows = await connection.execute(select(SCAN.c.cluster, SCAN.c.vm_uuid, SCAN.c.origin))
         return [(row.cluster, row.vm_uuid, row.origin) for row in rows]
 
@@ -61,7 +61,7 @@ async def scans(service: Service) -> list[tuple[str, str | None, str]]:
 @asynccontextmanager
 async def worker(service: Service, end: ScanEnd, **seen: Any) -> AsyncIterator[None]:
     """A worker that makes each scan that is started: it sees the VM as given, if at all, and ends the scan."""
-    running = ScanClaims(service.services.database, service.services.wakeups, runner="a test", lease_s=60)
+    running = ScanClaims(service.services.store.database, service.services.store.wakeups, runner="a test", lease_s=60)
 
     async def work(listening: psycopg.AsyncConnection[Any]) -> None:
         async for notify in listening.notifies(timeout=10):
@@ -71,7 +71,7 @@ async def worker(service: Service, end: ScanEnd, **seen: Any) -> AsyncIterator[N
                     await know(service, cluster=claim.cluster, **seen)
                 await running.finish(claim, end)
 
-    async with await psycopg.AsyncConnection.connect(service.services.database.url, autocommit=True) as listening:
+    async with await psycopg.AsyncConnection.connect(service.services.store.database.url, autocommit=True) as listening:
         await listening.execute("LISTEN ngt_scan")
         at_work = asyncio.create_task(work(listening))
         try:
@@ -168,7 +168,7 @@ async def test_a_look_of_a_moment_ago_is_used_again_and_an_older_one_is_not(
         first = (await caller.get(DIAGNOSIS)).json()
     again = (await caller.get(DIAGNOSIS)).json()
     assert (again["looked"], again["scan_id"]) == (True, first["scan_id"])
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(SCAN.update().values(finished_at=func.now() - timedelta(seconds=61)))
     async with worker(service, COMPLETE):
         later = (await caller.get(DIAGNOSIS)).json()
@@ -219,7 +219,7 @@ async def test_a_look_that_is_not_done_in_time_is_told(
     assert (body["looked"], body["look_failed"], body["healthy"]) == (False, False, True)
     assert said in body["look_message"]
     assert answer.headers.get("preference-applied") == headers.get("Prefer")
-    scan = await service.services.scans.find(UUID(body["scan_id"]))
+    scan = await service.services.store.scans.find(UUID(body["scan_id"]))
     assert scan is not None
     assert (scan.status, scan.caller) == (ScanStatus.QUEUED, "a test")
 
@@ -281,7 +281,7 @@ async def test_a_vm_of_which_only_a_job_has_told_is_called_unseen(service: Servi
 
 async def test_a_job_that_the_key_may_not_see_is_not_told(service: Service, caller: httpx.AsyncClient) -> None:
     await know(service, cluster="c2")
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(VM_TABLE.update().values(last_seen_at=None, vanished_at=None))
     await caller.post(RENEW, json={"cluster": "c1", "restart_agent": "manual"})
     async with service.client(await service.key(*EVERYTHING, clusters=frozenset({"c2"}))) as client:

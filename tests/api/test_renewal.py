@@ -128,7 +128,7 @@ async def test_twenty_equal_requests_at_once_make_one_job(service: Service, call
 async def test_a_job_that_ends_within_the_wait_is_a_200(
     service: Service, caller: httpx.AsyncClient, url: str, headers: dict[str, str], applied: str | None
 ) -> None:
-    await service.services.changes.listening()
+    await service.services.store.changes.listening()
     async with service.announced() as next_id:
         waiting = asyncio.create_task(caller.post(url, headers=headers))
         await service.end(await next_id())

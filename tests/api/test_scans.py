@@ -33,12 +33,12 @@ End = Callable[..., Awaitable[None]]
 async def end(service: Service) -> AsyncIterator[End]:
     """Ends a scan as a worker does: `end(id, how)`."""
     services = service.services
-    running = ScanClaims(services.database, services.wakeups, runner="w1", lease_s=60)
+    running = ScanClaims(services.store.database, services.store.wakeups, runner="w1", lease_s=60)
 
     async def end_scan(scan_id: str, how: ScanEnd = COMPLETE) -> None:
         claim = await running.claim(UUID(scan_id))
         assert claim is not None
-        await Inventory(services.database).finish(claim, how, NOW)
+        await Inventory(services.store.database).finish(claim, how, NOW)
 
     yield end_scan
 
@@ -108,10 +108,10 @@ async def test_a_scan_that_failed_says_what_to_do(caller: httpx.AsyncClient, end
 
 
 async def test_a_wait_is_answered_at_the_end_of_the_scan(caller: httpx.AsyncClient, end: End, service: Service) -> None:
-    await service.services.changes.listening()
+    await service.services.store.changes.listening()
     scan = await posted(caller)
     waiting = asyncio.create_task(caller.get(f"/scans/{scan['id']}?wait=20"))
-    await until(lambda: service.services.changes.watched() == 1)
+    await until(lambda: service.services.store.changes.watched() == 1)
     await end(scan["id"])
     async with asyncio.timeout(10):
         assert (await waiting).json()["done"] is True
@@ -177,7 +177,7 @@ async def test_a_cluster_of_which_nothing_is_known_says_so(caller: httpx.AsyncCl
 
 @pytest.mark.parametrize("is_up", [True, False])
 async def test_a_cvm_is_shown_as_it_was_last_found(caller: httpx.AsyncClient, service: Service, is_up: bool) -> None:
-    cvms = Cvms(service.services.database)
+    cvms = Cvms(service.services.store.database)
     fault = (None, None) if is_up else ("ssh-auth-failed", "10.0.0.31 refused the login")
     for minutes, up, why in ((9, not is_up, ("x", "y")), (5, is_up, fault), (1, is_up, fault), (3, not is_up, fault)):
         at = NOW - timedelta(minutes=minutes)
@@ -196,7 +196,7 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     job = (await caller.post(RENEW, json={"cluster": "c1"})).json()["id"]
     await service.leave(job, stranded_since=func.now())
     await service.saw(VM, "c1")
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(VM_TABLE.update().values(awaiting_pickup_since=func.now()))
         gone = {"cluster": "c1", "awaiting_pickup_since": func.now(), "vanished_at": func.now()}
         await connection.execute(VM_TABLE.insert().values(vm_uuid="5e6b0a3c-52f1-4d0e-b45f-9f8a4a1f4b11", **gone))
@@ -207,7 +207,7 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     assert datetime.fromisoformat(health["scanned_at"]) == NOW
     assert (health["scanning"], health["paused"], health["pause_reason"]) == (True, True, "upgrade")
     assert (health["open_jobs"], health["stranded_vms"], health["vms_awaiting_pickup"]) == (1, 1, 1)
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(VM_TABLE.update().values(vanished_at=func.now()))
     assert (await caller.get("/clusters/c1/health")).json()["vms_awaiting_pickup"] == 0
     await end(second["id"], ScanEnd(ScanOutcome.PARTIAL, "", fault=Fault(FaultCode.COMMAND_TIMEOUT, "no answer")))
@@ -221,7 +221,7 @@ async def test_health_tells_of_scans_pauses_and_what_is_open(
     await end((await posted(caller))["id"])
     health = (await caller.get("/clusters/c1/health")).json()
     assert not {"scan_error_code", "scan_error_message", "scan_failed_at"} & health.keys()
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         for table in (SCAN, CLUSTER):
             await connection.execute(table.delete())
     assert (await caller.get("/clusters/c1/health")).json()["paused"] is False

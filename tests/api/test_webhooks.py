@@ -227,7 +227,7 @@ async def test_a_delivery_that_has_ended_is_replayed(service: Service, caller: h
     (delivery,) = await listed(caller, "told")
     replay = f"/deliveries/{delivery['id']}/replay"
     assert "pending" in assert_problem(await caller.post(replay), 409, "delivery-not-replayable")["detail"]
-    await change_deliveries(service.services.database, status="exhausted", due_at=None, attempts=10)
+    await change_deliveries(service.services.store.database, status="exhausted", due_at=None, attempts=10)
     replayed = await caller.post(replay)
     assert replayed.status_code == 202
     assert (replayed.json()["id"], replayed.json()["status"]) == (delivery["id"], "pending")
@@ -240,7 +240,7 @@ async def test_what_was_sent_to_a_target_that_was_removed_is_still_shown(
     service: Service, caller: httpx.AsyncClient
 ) -> None:
     await ended(caller)
-    await change_deliveries(service.services.database, target="removed", status="removed", due_at=None)
+    await change_deliveries(service.services.store.database, target="removed", status="removed", due_at=None)
     (delivery,) = await listed(caller, "removed")
     problem = assert_problem(await caller.post(f"/deliveries/{delivery['id']}/replay"), 409, "delivery-not-replayable")
     assert "not configured" in problem["detail"]
@@ -251,7 +251,7 @@ async def test_a_test_is_put_on_its_way(service: Service, caller: httpx.AsyncCli
     assert answer.status_code == 202
     assert (answer.json()["event"], answer.json()["status"]) == ("webhook.test", "pending")
     assert [delivery["id"] for delivery in await listed(caller, "snow")] == [answer.json()["id"]]
-    (row,) = await deliveries(service.services.database)
+    (row,) = await deliveries(service.services.store.database)
     assert row["facts"] == {"message": "This is a test; nothing happened."}
     assert_problem(await caller.post("/webhooks/nobody/test"), 404, "webhook-not-found")
 

@@ -57,7 +57,7 @@ async def with_examples(folder: Path, database_url: str) -> AsyncIterator[Servic
         async with running.client(await running.key(*Scope)) as client:
             started = await RENEW.call(client)
         assert started.status_code == 202, started.text
-        async with running.services.database.transaction() as connection:
+        async with running.services.store.database.transaction() as connection:
             made = JOB.c.id == UUID(started.json()["id"])
             job = dict((await connection.execute(select(JOB).where(made))).mappings().one())
             await connection.execute(JOB.delete().where(made))

@@ -102,7 +102,7 @@ async def untouched(tmp_path_factory: pytest.TempPathFactory, shared_database_ur
 
 async def stand_as_needed(service: Service, operation: Operation) -> None:
     if operation.id == "replayDelivery":
-        async with service.services.database.transaction() as connection:
+        async with service.services.store.database.transaction() as connection:
             await connection.execute(DELIVERY.update().values(status=DeliveryStatus.EXHAUSTED, due_at=None))
     if columns := STANDING.get(operation.id):
         await service.leave(JOB_ID, **columns)
@@ -110,7 +110,7 @@ async def stand_as_needed(service: Service, operation: Operation) -> None:
 
 async def stored(service: Service) -> dict[str, list[Any]]:
     """All that there is, but for the keys, whose last use is noted."""
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         return {
             table.name: sorted((await connection.execute(select(table))).all(), key=str)
             for table in SQLModel.metadata.sorted_tables
@@ -228,7 +228,7 @@ async def test_a_credential_that_names_nobody_is_as_good_as_none(untouched: Serv
 async def test_a_key_that_is_no_longer_good_opens_nothing(untouched: Service, name: str, code: FaultCode) -> None:
     token = await untouched.key(*Scope, expires_s=-1 if code is FaultCode.TOKEN_EXPIRED else None)
     if code is FaultCode.TOKEN_REVOKED:
-        await untouched.services.keys.revoke(token.split("_")[1])
+        await untouched.services.store.keys.revoke(token.split("_")[1])
     before = await stored(untouched)
     async with untouched.client() as client:
         for credential in forms(token):

@@ -20,9 +20,7 @@ import uvloop
 from app.ngt.renewal.steps import LookAtEntity
 from app.serve import work_until_stopped
 from app.settings import Settings, load_settings
-from app.store.jobs.commands import Jobs
-from app.store.postgres.database import Database
-from app.store.postgres.queue import WakeUps, queue_app
+from app.store.store import Store
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
@@ -86,7 +84,7 @@ class _Fate:
 
 def _arm(worker: Worker, fate: _Fate) -> None:
     """Lets the victim pass by its fate around the intent and the action of every step."""
-    running, actions = worker._running, worker._renewals._actions
+    running, actions = worker._job_claims, worker._renewals._actions
     begin_step, perform = running.begin_step, actions.perform
 
     async def begin_step_of_victim(claim: Any, state: Any, begun: Any, **more: Any) -> Any:
@@ -108,18 +106,15 @@ def _arm(worker: Worker, fate: _Fate) -> None:
 
 async def _run_job(order: Order, settings: Settings) -> None:
     """Drives one job as wake-ups would, without taking those of other victims."""
-    database, queue = Database(order.url), queue_app(order.url)
-    async with queue.open_async():
-        jobs = Jobs(database, WakeUps(queue))
-        worker = Worker(settings, database, queue, Metrics())
+    async with Store(settings, order.url).connected(settings.clusters) as store:
+        worker = Worker(settings, store, Metrics())
         _arm(worker, _Fate(order))
         job_id = UUID(order.job)
-        while (job := await jobs.find(job_id)) is not None and not job.done:
+        while (job := await store.jobs.find(job_id)) is not None and not job.done:
             await worker._renewals.run(job_id)
             await asyncio.sleep(0.02)
         await worker._guest_pool.close()
         await worker._cvm_pool.close()
-    await database.close()
 
 
 def _live(order: Order) -> None:

@@ -6,7 +6,6 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
-from app.store.postgres.queue import queue_app
 from app.work.worker import Worker
 from tests.api.conftest import serving, settings
 
@@ -19,8 +18,7 @@ _ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 async def scraped(settings: Settings, database_url: str) -> AsyncIterator[frozenset[str]]:
     """The names of all series, also of those that have no sample yet."""
     async with serving(settings, database_url) as service:
-        parts = service.services
-        Worker(settings, parts.database, queue_app(database_url), parts.metrics)
+        Worker(settings, service.services.store, service.services.metrics)
         async with service.client(await service.key()) as client:
             text = (await client.get("/metrics")).raise_for_status().text
         families = list(text_string_to_metric_families(text))

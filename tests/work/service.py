@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import procrastinate
-
 from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import Settings, load_settings
@@ -27,11 +25,12 @@ from app.store.clusters.state import Clusters
 from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database
-from app.store.postgres.queue import WakeUps, queue_app
+from app.store.postgres.queue import WakeUps
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, NewRenewal, StepRecord
 from app.store.records.scans import ScanOrigin, ScanRecord
 from app.store.scans.queries import Scans
+from app.store.store import Store
 from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
 
@@ -72,18 +71,33 @@ class Service:
 
     site: Site
     settings: Settings
-    database: Database
-    queue: procrastinate.App
-    jobs: Jobs
-    clusters: Clusters
-    scans: Scans
-    changes: ChangeFeed
+    store: Store
     worker: Worker = field(init=False)
     metrics: Metrics = field(init=False)
 
     @property
+    def database(self) -> Database:
+        return self.store.database
+
+    @property
     def wakeups(self) -> WakeUps:
-        return WakeUps(self.queue)
+        return self.store.wakeups
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.store.jobs
+
+    @property
+    def clusters(self) -> Clusters:
+        return self.store.clusters
+
+    @property
+    def scans(self) -> Scans:
+        return self.store.scans
+
+    @property
+    def changes(self) -> ChangeFeed:
+        return self.store.changes
 
     async def renew(self, vm: str | SimulatedVm, *, search: tuple[str, ...] = (), **request: Any) -> JobRecord:
         """Starts a renewal of the VM of that name; `request` holds fields of RenewalRequest."""
@@ -159,7 +173,7 @@ class Service:
     async def at_work(self) -> AsyncIterator["Service"]:
         """With a worker, as every service has one."""
         self.metrics = Metrics()
-        self.worker = Worker(self.settings, self.database, self.queue, self.metrics)
+        self.worker = Worker(self.settings, self.store, self.metrics)
         async with self.worker.at_work():
             yield self
 
@@ -199,18 +213,8 @@ def _lines(table: Mapping[str, Any]) -> list[str]:
 @asynccontextmanager
 async def opened(settings: Settings, database_url: str, site: Site) -> AsyncIterator[Service]:
     """The service on a database that has its tables, before any worker."""
-    database = Database(database_url)
-    queue = queue_app(database_url)
-    clusters = Clusters(database)
-    try:
-        jobs = Jobs(database, WakeUps(queue))
-        changes = ChangeFeed(database_url, jobs)
-        scans = Scans(database, WakeUps(queue), changes)
-        async with queue.open_async(), changes:
-            await clusters.ensure(settings.clusters)
-            yield Service(site, settings, database, queue, jobs, clusters, scans, changes)
-    finally:
-        await database.close()
+    async with Store(settings, database_url).connected(settings.clusters) as store:
+        yield Service(site, settings, store)
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster:
     It is the same before automatic renewal is switched on. It is made from what is known now, and changes with that.
     """
     configured = get_cluster(services.settings, caller, cluster)
-    sight = await services.auto_renewals.look(cluster, configured)
+    sight = await services.store.auto_renewals.look(cluster, configured)
     rules = configured.auto_renew.rules()
     # Some thousand VMs take a moment, in which other requests go on.
     plan = await asyncio.to_thread(plan_renewals, rules, sight.now, sight.known.candidates, sight.known.started_at)
@@ -64,8 +64,8 @@ async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster:
 async def resume_auto_renew(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """After the service stopped them by itself, because several in a row failed. Otherwise this is harmless."""
     configured = get_cluster(services.settings, caller, cluster)
-    await services.clusters.ensure([cluster])
-    return json_answer(cluster_response(cluster, configured, await services.clusters.resume_auto_renew(cluster)))
+    await services.store.clusters.ensure([cluster])
+    return json_answer(cluster_response(cluster, configured, await services.store.clusters.resume_auto_renew(cluster)))
 
 
 def _plan_response(

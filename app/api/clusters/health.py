@@ -31,7 +31,7 @@ async def get_cluster_health(caller: CallerDep, services: ServicesDep, cluster: 
     A CVM is `unknown` until the service needs it, and stays as it was found until the service needs it again.
     """
     configured = get_cluster(services.settings, caller, cluster)
-    health = await read_health(services.database, cluster)
+    health = await read_health(services.store.database, cluster)
     return json_answer(_health_response(cluster, configured.cvms, health))
 
 

@@ -38,7 +38,7 @@ class PauseRequest(BaseModel):
 async def list_clusters(caller: CallerDep, services: ServicesDep) -> Response:
     """The configured clusters that the key may use, by name."""
     names = allowed_clusters(services.settings, caller)
-    remembered = {record.name: record for record in await services.clusters.list(names)}
+    remembered = {record.name: record for record in await services.store.clusters.list(names)}
     return json_answer(
         ClusterList(
             items=[cluster_response(name, services.settings.clusters[name], remembered.get(name)) for name in names]
@@ -61,8 +61,8 @@ async def pause_cluster(
 ) -> Response:
     """For an upgrade, say. What has begun to change a VM goes on to its end; the rest waits for `resume`."""
     configured = get_cluster(services.settings, caller, cluster)
-    await services.clusters.ensure([cluster])
-    record = await services.clusters.pause(cluster, body.reason or None, caller.name)
+    await services.store.clusters.ensure([cluster])
+    record = await services.store.clusters.pause(cluster, body.reason or None, caller.name)
     return json_answer(cluster_response(cluster, configured, record))
 
 
@@ -76,8 +76,10 @@ async def pause_cluster(
 async def resume_cluster(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """Also after the service paused the cluster by itself, because several renewals in a row proved nothing."""
     configured = get_cluster(services.settings, caller, cluster)
-    await services.clusters.ensure([cluster])
-    return json_answer(cluster_response(cluster, configured, await services.clusters.resume(cluster, services.wakeups)))
+    await services.store.clusters.ensure([cluster])
+    return json_answer(
+        cluster_response(cluster, configured, await services.store.clusters.resume(cluster, services.store.wakeups))
+    )
 
 
 def cluster_response(name: str, configured: ClusterSettings, record: ClusterRecord | None) -> Cluster:

@@ -73,12 +73,12 @@ async def pause_service(
     """
     _must_have_all_clusters(caller)
     if body.until is not None:
-        now = (await services.pauses.state()).now
+        now = (await services.store.pauses.state()).now
         if not now < body.until <= now + _LONGEST_PAUSE:
             too_early = body.until <= now
             said = "not in the future" if too_early else f"more than {_LONGEST_PAUSE.days} days ahead"
             raise invalid(f"The time is {said}.", "body", "until")
-    return json_answer(pause_response(await services.pauses.pause(body.reason or None, body.until, caller.name)))
+    return json_answer(pause_response(await services.store.pauses.pause(body.reason or None, body.until, caller.name)))
 
 
 @router.post(
@@ -91,7 +91,7 @@ async def pause_service(
 async def resume_service(caller: CallerDep, services: ServicesDep) -> Response:
     """Clusters that are paused themselves stay paused. The key must not be limited to some clusters."""
     _must_have_all_clusters(caller)
-    await services.pauses.resume()
+    await services.store.pauses.resume()
     return json_answer(pause_response(None))
 
 

@@ -50,7 +50,7 @@ async def diagnose_vm_ngt(
     alone; `look_message` says so, and `seen_at` how old that is.
     """
     vm, named = VmUuid(vm_uuid), looking.query.cluster
-    stored = await services.diagnosis_facts.read(vm, _clusters(services, caller, named), caller)
+    stored = await services.store.diagnosis_facts.read(vm, _clusters(services, caller, named), caller)
     if stored is not None:
         place = stored.facts.vm.cluster
     elif named is not None:
@@ -60,7 +60,7 @@ async def diagnose_vm_ngt(
 
     look = await looking.look(place, vm, stored)
     if look.scan_id is not None:
-        stored = await services.diagnosis_facts.read(vm, (place,), caller)
+        stored = await services.store.diagnosis_facts.read(vm, (place,), caller)
     if stored is None:
         raise _not_found(vm, _SCAN_IT if look.scan_id is None else _said_of(look))
     facts = replace(stored.facts, look_failed=look.failure)

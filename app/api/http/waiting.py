@@ -97,8 +97,8 @@ async def wait_until_done(request: Request, services: Services, job: JobRecord, 
     """The same for the end of a job that was read, or stored, before anybody watched it."""
     if not wait.seconds or job.done:
         return job
-    with services.changes.watch(job.id) as watch:
-        now = await services.jobs.find(job.id) or job
+    with services.store.changes.watch(job.id) as watch:
+        now = await services.store.jobs.find(job.id) or job
         return await wait_until(request, watch, now, is_done, wait)
 
 
@@ -106,8 +106,8 @@ async def wait_for_scan(request: Request, services: Services, scan: ScanRecord, 
     """The same for the end of a scan."""
     if not wait.seconds or scan.done:
         return scan
-    with services.scans.watch(scan.id) as watch:
-        now = await services.scans.find(scan.id) or scan
+    with services.store.scans.watch(scan.id) as watch:
+        now = await services.store.scans.find(scan.id) or scan
         return await wait_until(request, watch, now, is_done, wait)
 
 

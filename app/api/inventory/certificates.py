@@ -43,11 +43,11 @@ async def put_vm_ngt_certificate(
         get_cluster(services.settings, caller, body.cluster)
         clusters = (body.cluster,)
     certificate = _read(body.certificate_pem)
-    seen = await services.vms.find(vm, clusters)
+    seen = await services.store.vms.find(vm, clusters)
     if seen is None:
         raise no_such_vm(vm)
-    await services.pushed_certificates.push(vm, seen.cluster, certificate, caller.name or caller.id)
-    ngt = await services.vms.find_ngt(vm, (seen.cluster,))
+    await services.store.pushed_certificates.push(vm, seen.cluster, certificate, caller.name or caller.id)
+    ngt = await services.store.vms.find_ngt(vm, (seen.cluster,))
     if ngt is None:
         raise no_such_vm(vm)
     return json_answer(ngt_response(ngt))

@@ -43,7 +43,7 @@ async def get_forecast(caller: CallerDep, services: ServicesDep, query: Annotate
         # As with the list of VMs: nothing of a cluster that there is not would read as if nothing expired there.
         get_cluster(services.settings, caller, query.cluster)
         clusters = (query.cluster,)
-    forecast = await services.vms.forecast(clusters)
+    forecast = await services.store.vms.forecast(clusters)
     return json_answer(
         Forecast(
             items=[

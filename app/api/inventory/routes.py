@@ -61,7 +61,7 @@ async def list_vms(
     if preferred_media_type(request, _JSON, CSV) == CSV:
         query.check_for_csv()
         return await _csv_answer(request, services, wanted, query)
-    found = await services.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
+    found = await services.store.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
     page = found[: query.limit]
     next_cursor = write_vm_cursor(page[-1], query.sort) if len(found) > query.limit else None
     body = VmList(items=[vm_response(vm) for vm in page], next_cursor=or_missing(next_cursor))
@@ -69,7 +69,7 @@ async def list_vms(
 
 
 async def _csv_answer(request: Request, services: Services, wanted: VmFilter, query: VmQuery) -> Response:
-    rows = services.vms.stream(wanted, query.sort)
+    rows = services.store.vms.stream(wanted, query.sort)
     # A database that is away is told as such only before the file has begun.
     first = await anext(rows)
     if request.state.head_only:
@@ -87,7 +87,7 @@ async def _csv_answer(request: Request, services: Services, wanted: VmFilter, qu
 )
 async def get_vm(caller: CallerDep, services: ServicesDep, vm_uuid: VmUuidInPath) -> Response:
     """As the last scan of its cluster saw it. A VM on several clusters is the one that was seen last."""
-    vm = await services.vms.find(VmUuid(vm_uuid), allowed_clusters(services.settings, caller))
+    vm = await services.store.vms.find(VmUuid(vm_uuid), allowed_clusters(services.settings, caller))
     if vm is None:
         raise no_such_vm(VmUuid(vm_uuid))
     return json_answer(vm_response(vm))
@@ -127,16 +127,16 @@ async def get_vm_ngt(
     vm, clusters = VmUuid(vm_uuid), allowed_clusters(services.settings, caller)
     if query.refresh and Scope.CLUSTERS_SCAN not in caller.scopes:
         raise InsufficientScope(frozenset({Scope.CLUSTERS_SCAN}))
-    ngt = await services.vms.find_ngt(vm, clusters)
+    ngt = await services.store.vms.find_ngt(vm, clusters)
     if ngt is None:
         raise no_such_vm(vm)
     # A HEAD asks for nothing to be done.
     if not query.refresh or request.state.head_only:
         return json_answer(ngt_response(ngt), headers=wait.applied)
-    started = await services.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
+    started = await services.store.scans.start(ngt.vm.cluster, vm_uuid=vm, origin=ScanOrigin.REFRESH, caller=caller)
     scan = started.scan
     if wait.seconds:
         scan = await wait_for_scan(request, services, scan, wait)
-        ngt = await services.vms.find_ngt(vm, clusters) or ngt
+        ngt = await services.store.vms.find_ngt(vm, clusters) or ngt
     headers = {"Location": f"/scans/{scan.id}", **ask_again(scan), **wait.applied}
     return json_answer(ngt_response(ngt, scan), headers=headers)

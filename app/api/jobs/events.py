@@ -78,10 +78,10 @@ async def list_job_events(
     when nothing else did for 15 seconds. After the job's end comes the event `end`, and the stream is closed.
     `Last-Event-ID` goes on where another stream was cut.
     """
-    job = await get_visible_job(services.jobs, job_id, caller)
+    job = await get_visible_job(services.store.jobs, job_id, caller)
     last_seen = read_last_event_id(request)
     if preferred_media_type(request, _JSON, _STREAM) == _JSON:
-        events = await services.job_events.list(job_id, after=query.after, limit=query.limit)
+        events = await services.store.job_events.list(job_id, after=query.after, limit=query.limit)
         return json_answer(JobEventList(items=[_event_response(event) for event in events]))
     if request.state.head_only:
         return Response(media_type=_STREAM)
@@ -101,7 +101,7 @@ async def follow(
     until = clock() + longest_s
     # Nobody saw an event that has not happened; its number would keep those away that do.
     after = min(after, job.version)
-    with services.changes.watch(job.id) as watch:
+    with services.store.changes.watch(job.id) as watch:
 
         def is_over() -> bool:
             return watch.ended or clock() >= until
@@ -109,7 +109,7 @@ async def follow(
         while not is_over():
             try:
                 # Read after the watch began, so that nothing is missed whatever happened since the job was read.
-                events = await services.job_events.list(job.id, after=after, limit=_MOST_EVENTS)
+                events = await services.store.job_events.list(job.id, after=after, limit=_MOST_EVENTS)
             except Fault as away:
                 if away.code is not C.DATABASE_UNAVAILABLE:
                     raise

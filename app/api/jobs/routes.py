@@ -39,7 +39,7 @@ async def list_jobs(
 ) -> Response:
     """Jobs of every caller, on the clusters that the key may use; all filters must hold."""
     after = None if query.cursor is None else read_cursor(query.cursor)
-    found = await services.jobs.list(query.filter_for(caller), limit=query.limit + 1, after=after)
+    found = await services.store.jobs.list(query.filter_for(caller), limit=query.limit + 1, after=after)
     page, next_cursor = cut_page(found, query.limit)
     body = JobList(items=[job_response(job) for job in page], next_cursor=or_missing(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
@@ -63,8 +63,8 @@ async def get_job(
 
     With `wait` the answer comes with the next change; at once for a job that is done, or is another than the one named.
     """
-    with services.changes.watch(job_id) as watch:
-        job = await get_visible_job(services.jobs, job_id, caller)
+    with services.store.changes.watch(job_id) as watch:
+        job = await get_visible_job(services.store.jobs, job_id, caller)
         seen = job.version
         given = request.headers.getlist("if-none-match")
         has_it = names_tag(given, etag(job))
@@ -94,8 +94,8 @@ async def get_job_result(
 
     With `If-None-Match` an unchanged job is 304.
     """
-    with services.changes.watch(job_id) as watch:
-        job = await get_visible_job(services.jobs, job_id, caller)
+    with services.store.changes.watch(job_id) as watch:
+        job = await get_visible_job(services.store.jobs, job_id, caller)
         job = await wait_until(request, watch, job, is_done, wait)
     if names_tag(request.headers.getlist("if-none-match"), etag(job)):
         return _unchanged(job, wait)
@@ -121,8 +121,8 @@ def _unchanged(job: JobRecord, wait: WaitPreference) -> Response:
 )
 async def get_job_log(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """Plain text for the ticket: each command with its time and CVM, and each answer."""
-    job = await get_visible_job(services.jobs, job_id, caller)
-    return Response(write_log(job, await services.jobs.read_log(job_id)), media_type="text/plain")
+    job = await get_visible_job(services.store.jobs, job_id, caller)
+    return Response(write_log(job, await services.store.jobs.read_log(job_id)), media_type="text/plain")
 
 
 @router.post(
@@ -136,8 +136,8 @@ async def get_job_log(caller: CallerDep, services: ServicesDep, job_id: JobId) -
 )
 async def cancel_job(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """Until its VM is changed, or while it waits for a person; `remaining_action` then says what is left to do."""
-    await get_visible_job(services.jobs, job_id, caller)
-    return job_answer(await services.jobs.cancel(job_id, caller), 202)
+    await get_visible_job(services.store.jobs, job_id, caller)
+    return job_answer(await services.store.jobs.cancel(job_id, caller), 202)
 
 
 @router.post(
@@ -151,8 +151,8 @@ async def cancel_job(caller: CallerDep, services: ServicesDep, job_id: JobId) ->
 )
 async def retry_job(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """The same job with `attempt` + 1; steps that are done are not done again."""
-    await get_visible_job(services.jobs, job_id, caller)
-    return job_answer(await services.jobs.retry(job_id), 202)
+    await get_visible_job(services.store.jobs, job_id, caller)
+    return job_answer(await services.store.jobs.retry(job_id), 202)
 
 
 @router.post(
@@ -166,5 +166,5 @@ async def retry_job(caller: CallerDep, services: ServicesDep, job_id: JobId) -> 
 )
 async def report_agent_restarted(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """The job looks for the new certificate now, instead of at its next turn."""
-    await get_visible_job(services.jobs, job_id, caller)
-    return job_answer(await services.jobs.report_agent_restarted(job_id), 202)
+    await get_visible_job(services.store.jobs, job_id, caller)
+    return job_answer(await services.store.jobs.report_agent_restarted(job_id), 202)

@@ -58,20 +58,20 @@ async def get_readiness(
         return answer_not_ready(request, faults, verbose=verbose)
     if not verbose:
         return json_answer(Health(status="ready"))
-    paused = (await services.pauses.state()).pause is not None
+    paused = (await services.store.pauses.state()).pause is not None
     return json_answer(Health(status="ready", checks=[Check(name=name, passed=True) for name in checks], paused=paused))
 
 
 @router.get("/meta", operation_id="getMeta", summary="Which service this is", response_model=Meta)
 async def get_meta(services: ServicesDep) -> Response:
     """Its version, that of its database, where its documents are, what it keeps to, and whether it is paused."""
-    state = await services.pauses.state()
+    state = await services.store.pauses.state()
     pause, kept = state.pause, services.settings.retention
     return json_answer(
         Meta(
             name="ngt-renewal",
             version=version("ngt-renewal"),
-            database_revision=or_missing(await current_revision(services.database)),
+            database_revision=or_missing(await current_revision(services.store.database)),
             docs="/docs",
             openapi="/openapi.json",
             server_time_at=state.now,
@@ -91,7 +91,7 @@ async def get_meta(services: ServicesDep) -> Response:
 
 async def _checks(services: Services) -> AsyncIterator[tuple[str, Fault | None]]:
     try:
-        at_head = await is_at_head(services.database)
+        at_head = await is_at_head(services.store.database)
     except Fault as unavailable:
         yield "database", unavailable
     else:

@@ -56,9 +56,9 @@ async def get_metrics(request: Request, services: ServicesDep, caller: CallerDep
     if caller.clusters is not None:
         raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
     stored = CollectorRegistry()
-    paused = (await services.pauses.state()).pause is not None
-    stored.register(_StoredCounts(await services.jobs.counts(), services.settings.clusters, paused=paused))
-    stored.register(_PendingDeliveries(*await services.deliveries.count_pending()))
+    paused = (await services.store.pauses.state()).pause is not None
+    stored.register(_StoredCounts(await services.store.jobs.counts(), services.settings.clusters, paused=paused))
+    stored.register(_PendingDeliveries(*await services.store.deliveries.count_pending()))
     inventory = await _inventory_metrics(request, services).text()
     own = generate_latest(services.metrics.registry) + generate_latest(stored)
     compressed = inventory.with_end(own)
@@ -73,7 +73,7 @@ def _inventory_metrics(request: Request, services: Services) -> InventoryMetrics
     state = request.app.state
     if not hasattr(state, "inventory_metrics"):
         clusters = tuple(services.settings.clusters)
-        counts = CertificateCounts(services.database)
+        counts = CertificateCounts(services.store.database)
         state.inventory_metrics = InventoryMetrics(counts, clusters, per_vm=services.settings.metrics_per_vm)
     return cast("InventoryMetrics", state.inventory_metrics)
 

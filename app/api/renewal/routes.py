@@ -72,12 +72,12 @@ async def renew(
     """
     key = read_idempotency_key(request)
     vm = VmUuid(vm_uuid)
-    seen_on = await services.vms.known_cluster(vm) if body.cluster is None else ()
+    seen_on = await services.store.vms.known_cluster(vm) if body.cluster is None else ()
     candidates = candidate_clusters(services.settings, caller, body.cluster, seen_on)
     check_restart_possible(services.settings, candidates, body.restart_agent)
     callback = callback_of(services.settings, body, candidates)
 
-    started = await services.jobs.start_renewal(
+    started = await services.store.jobs.start_renewal(
         replace(_new_renewal(vm, body, caller, candidates), callback=callback),
         None if key is None else IdempotencyKey(key, _ROUTE, _request_sha256(vm, body)),
         max_queued=services.settings.callers.max_queued_jobs,

@@ -56,7 +56,7 @@ async def scan_cluster(caller: CallerDep, services: ServicesDep, cluster: Cluste
     A cluster that is being scanned, or waits for it, is answered with that scan.
     """
     get_cluster(services.settings, caller, cluster)
-    started = await services.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
+    started = await services.store.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
     headers = {"Location": f"/scans/{started.scan.id}", **_headers(started.scan)}
     return json_answer(scan_response(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
 
@@ -74,7 +74,9 @@ async def list_scans(
     """Those of the clusters that the key may use. Ended ones are kept for 14 days unless configured otherwise."""
     after = None if query.cursor is None else read_cursor(query.cursor)
     wanted = ScanFilter(cluster=query.cluster, caller=caller)
-    page, next_cursor = cut_page(await services.scans.list(wanted, limit=query.limit + 1, after=after), query.limit)
+    page, next_cursor = cut_page(
+        await services.store.scans.list(wanted, limit=query.limit + 1, after=after), query.limit
+    )
     body = ScanList(items=[scan_response(scan) for scan in page], next_cursor=or_missing(next_cursor))
     return json_answer(body, headers=link_to_next(request, next_cursor))
 
@@ -96,7 +98,7 @@ async def get_scan(
 
     With `wait` the answer comes with the end of the scan.
     """
-    with services.scans.watch(scan_id) as watch:
+    with services.store.scans.watch(scan_id) as watch:
         scan = await _get_visible_scan(services, scan_id, caller)
         scan = await wait_until(request, watch, scan, is_done, wait)
     if names_tag(request.headers.getlist("if-none-match"), _etag(scan)):
@@ -105,7 +107,7 @@ async def get_scan(
 
 
 async def _get_visible_scan(services: Services, scan_id: UUID, caller: Caller) -> ScanRecord:
-    scan = await services.scans.find(scan_id)
+    scan = await services.store.scans.find(scan_id)
     if scan is None or not caller.may_use(scan.cluster):
         raise Fault(C.SCAN_NOT_FOUND, f"There is no scan {scan_id}.")
     return scan

@@ -79,7 +79,7 @@ class ScanFirst:
         """The last scan, if it has just ended, and after the VM's last renewal did."""
         if (
             stored is None
-            or (last := await self.services.scans.latest(cluster, vm)) is None
+            or (last := await self.services.store.scans.latest(cluster, vm)) is None
             or last.finished_at is None
         ):
             return None
@@ -91,7 +91,9 @@ class ScanFirst:
     async def _scan(self, cluster: str, vm: VmUuid) -> ScanRecord:
         if self.wait.seconds:
             self.take_place()
-        started = await self.services.scans.start(cluster, vm_uuid=vm, origin=ScanOrigin.DIAGNOSIS, caller=self.caller)
+        started = await self.services.store.scans.start(
+            cluster, vm_uuid=vm, origin=ScanOrigin.DIAGNOSIS, caller=self.caller
+        )
         return await wait_for_scan(self.request, self.services, started.scan, self.wait)
 
     def _said(self, scan: ScanRecord) -> RecentScan:

@@ -51,7 +51,7 @@ class DeliveryQuery(BaseModel):
 @router.get("/webhooks", operation_id="listWebhooks", summary="List the webhook targets", response_model=WebhookList)
 async def list_webhooks(caller: CallerDep, services: ServicesDep) -> Response:
     """The configured targets by name, without those that are only for clusters that the key may not use."""
-    states = await services.deliveries.target_states()
+    states = await services.store.deliveries.target_states()
     targets = [services.settings.webhooks[name] for name in sorted(services.settings.webhooks)]
     items = [_target_response(target, states.get(target.name)) for target in targets if _is_visible(target, caller)]
     return json_answer(WebhookList(items=items))
@@ -73,7 +73,9 @@ async def list_deliveries(
 ) -> Response:
     """Those of the clusters that the key may use. Ended ones are kept for 14 days unless configured otherwise."""
     after = None if query.cursor is None else read_cursor(query.cursor)
-    found = await services.deliveries.list(webhook, caller, status=query.status, limit=query.limit + 1, after=after)
+    found = await services.store.deliveries.list(
+        webhook, caller, status=query.status, limit=query.limit + 1, after=after
+    )
     if not found:
         # What was sent to a target that is not configured any more can still be read.
         _get_target(services, webhook, caller)
@@ -94,7 +96,7 @@ async def list_deliveries(
 async def test_webhook(caller: CallerDep, services: ServicesDep, webhook: WebhookName) -> Response:
     """A `webhook.test`, once. A target that answered 410 is enabled again when it takes the test."""
     _get_target(services, webhook, caller)
-    return json_answer(_delivery_response(await services.deliveries.begin_test(webhook)), 202)
+    return json_answer(_delivery_response(await services.store.deliveries.begin_test(webhook)), 202)
 
 
 @router.post(
@@ -108,11 +110,11 @@ async def test_webhook(caller: CallerDep, services: ServicesDep, webhook: Webhoo
 )
 async def replay_delivery(caller: CallerDep, services: ServicesDep, delivery_id: DeliveryId) -> Response:
     """Whatever became of it, with the same `webhook-id` and the same facts. A pending one is answered with 409."""
-    delivery = await services.deliveries.find(delivery_id)
+    delivery = await services.store.deliveries.find(delivery_id)
     if delivery is None or not _may_see(caller, delivery):
         raise Fault(C.DELIVERY_NOT_FOUND, f"There is no delivery {delivery_id}.")
     return json_answer(
-        _delivery_response(await services.deliveries.replay(delivery_id, services.settings.webhooks)), 202
+        _delivery_response(await services.store.deliveries.replay(delivery_id, services.settings.webhooks)), 202
     )
 
 

@@ -151,7 +151,7 @@ async def test_a_key_that_is_guessed_at_from_everywhere_is_looked_up_no_more(
 async def test_no_credential_and_one_that_was_good_once_are_no_guesses(tmp_path: Path, database_url: str) -> None:
     async with limited(tmp_path, database_url, failures=2) as service:
         expired, revoked = await service.key(expires_s=-1), await service.key()
-        await service.services.keys.revoke(revoked.split("_")[1])
+        await service.services.store.keys.revoke(revoked.split("_")[1])
         async with client_from(service, PEER) as nobody:
             for _ in range(10):
                 assert (await nobody.get("/meta")).status_code == 401

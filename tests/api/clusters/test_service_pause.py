@@ -56,7 +56,7 @@ async def test_resuming_leaves_no_trace_and_may_come_twice(caller: httpx.AsyncCl
 
 async def test_a_pause_ends_by_itself_also_for_those_who_only_look(service: Service, caller: httpx.AsyncClient) -> None:
     await caller.post(PAUSE_PATH, json={"until": ahead(hours=1)})
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(update(PAUSE).values(until=text("clock_timestamp()")))
     assert (await caller.get("/meta")).json()["paused"] is False
 
@@ -158,7 +158,7 @@ async def test_a_resume_holds_jobs_only_where_one_renewal_is_proved_first(
         await service.leave(waiting, wait_reason="service_paused", due_at=None)
         await caller.post(RESUME_PATH)
         now = (await caller.get(f"/jobs/{waiting}")).json()
-        async with service.services.database.transaction() as connection:
+        async with service.services.store.database.transaction() as connection:
             is_due = await connection.scalar(select(JOB.c.due_at.is_not(None)).where(JOB.c.id == UUID(waiting)))
     assert (now["wait_reason"], is_due) == expected
 

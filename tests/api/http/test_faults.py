@@ -16,7 +16,7 @@ from tests.api.conftest import RENEW, Service, assert_problem
 
 async def test_what_nobody_foresaw_is_a_500_that_tells_only_its_id(service: Service) -> None:
     token = await service.key(*Scope)
-    with psycopg.connect(service.services.database.url) as connection:
+    with psycopg.connect(service.services.store.database.url) as connection:
         connection.execute("DROP TABLE api_key")
     async with service.client(token) as client:
         with capture_logs() as logged:

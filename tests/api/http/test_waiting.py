@@ -55,7 +55,7 @@ async def start(caller: httpx.AsyncClient) -> str:
 
 async def waiting(service: Service, requests: int) -> None:
     """Returns once so many requests wait."""
-    await until(lambda: service.services.changes.watched() == service.services.waiters.count == requests)
+    await until(lambda: service.services.store.changes.watched() == service.services.waiters.count == requests)
 
 
 async def test_a_poll_is_answered_by_the_next_change_of_any_kind(service: Service, caller: httpx.AsyncClient) -> None:
@@ -154,7 +154,7 @@ async def test_a_wait_that_is_out_of_bounds_is_refused(caller: httpx.AsyncClient
 async def test_a_job_that_there_is_not_is_not_waited_for(service: Service, caller: httpx.AsyncClient) -> None:
     for path in ("", "/result"):
         assert_problem(await caller.get(f"/jobs/{uuid4()}{path}?wait=20"), 404, "job-not-found")
-    assert service.services.waiters.count == service.services.changes.watched() == 0
+    assert service.services.waiters.count == service.services.store.changes.watched() == 0
 
 
 async def test_a_change_made_through_one_replica_answers_a_poll_on_another(
@@ -163,7 +163,7 @@ async def test_a_change_made_through_one_replica_answers_a_poll_on_another(
     job_id = await start(caller)
     tag = (await caller.get(f"/jobs/{job_id}")).headers["etag"]
     async with AsyncExitStack() as stack:
-        other = await stack.enter_async_context(serving(settings, service.services.database.url))
+        other = await stack.enter_async_context(serving(settings, service.services.store.database.url))
         client = await stack.enter_async_context(other.client(await service.key(*EVERYTHING)))
         poll = asyncio.create_task(client.get(f"/jobs/{job_id}?wait=20", headers={"If-None-Match": tag}))
         await waiting(other, 1)
@@ -244,7 +244,7 @@ async def test_200_polls_that_wait_at_once_are_each_answered_by_the_change_of_th
             # A poll that nobody woke would be a 304.
             assert (answer.status_code, answer.json()["message"]) == (200, f"ended {job_id}")
             assert (answer.json()["done"], answer.headers["etag"] != tags[job_id]) == (True, True)
-    assert service.services.waiters.count == service.services.changes.watched() == 0
+    assert service.services.waiters.count == service.services.store.changes.watched() == 0
 
 
 async def test_a_service_that_is_stopped_answers_who_waits_and_closes_its_streams(

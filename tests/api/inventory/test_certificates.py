@@ -86,7 +86,7 @@ async def test_a_certificate_is_stored_with_who_gave_it_and_shown(service: Servi
     assert ngt["certificate_source"] == "pushed_certificate"
     assert (await caller.get(f"/vms/{VM}/ngt")).json() == ngt
     # The text itself is not kept.
-    assert CERTIFICATE.splitlines()[3] not in all_that_is_stored(service.services.database.url)
+    assert CERTIFICATE.splitlines()[3] not in all_that_is_stored(service.services.store.database.url)
 
 
 async def test_the_last_one_counts_also_where_it_is_older_or_has_expired(
@@ -163,7 +163,7 @@ async def test_a_private_key_anywhere_in_the_body_is_refused_and_nowhere_kept(
     service: Service, caller: httpx.AsyncClient, body: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     await add_vm(service, vm_uuid=VM)
-    before = all_that_is_stored(service.services.database.url)
+    before = all_that_is_stored(service.services.store.database.url)
     with capture_logs() as logged, caplog.at_level(logging.DEBUG):
         answer = await caller.put(PUT, json=body)
     problem = assert_problem(answer, 400, "private-key-refused")
@@ -171,7 +171,7 @@ async def test_a_private_key_anywhere_in_the_body_is_refused_and_nowhere_kept(
     assert "renew the VM's certificate" in problem["action"]
     said = f"{answer.headers} {answer.text} {logged} {caplog.text} {caplog.records}"
     assert not any(line in said for line in key_lines())
-    after = all_that_is_stored(service.services.database.url)
+    after = all_that_is_stored(service.services.store.database.url)
     assert not any(line in after for line in key_lines())
     # Only that the API key was used is noted.
     assert before.count("certificate_observation") == after.count("certificate_observation")

@@ -85,7 +85,7 @@ async def test_all_that_the_filters_leave_is_in_the_file_in_order(service: Servi
         }
         for n in range(1300)
     ]
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(insert(VM), vms)
     rows = rows_of(await caller.get("/vms?sort=name", headers=CSV))
     assert [row["name"] for row in rows] == [vm["name"] for vm in vms]
@@ -130,7 +130,7 @@ async def test_what_is_wrong_is_told_as_a_problem_also_to_those_who_want_csv(
     service: Service, caller: httpx.AsyncClient
 ) -> None:
     assert_problem(await caller.get("/vms?sort=size", headers=CSV), 422, "validation-failed")
-    held = [service.services.vms.stream(VmFilter(clusters=("c1",)), VmSort.NAME) for _ in range(5)]
+    held = [service.services.store.vms.stream(VmFilter(clusters=("c1",)), VmSort.NAME) for _ in range(5)]
     await asyncio.gather(*(anext(stream) for stream in held))
     busy = await caller.get("/vms", headers=CSV)
     assert_problem(busy, 503, "database-unavailable")
@@ -150,15 +150,15 @@ async def test_only_the_head_of_a_file_can_be_asked_for(service: Service, caller
 
 async def test_a_client_that_goes_away_or_reads_nothing_gives_its_connection_back(service: Service) -> None:
     vms = [{"vm_uuid": f"{n:08}-1b5c-4a7e-8d1f-0b6f6a9d2c11", "cluster": "c1", "addresses": []} for n in range(600)]
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(insert(VM), vms)
     wanted = VmFilter(clusters=("c1",))
     for _ in range(6):
-        rows = service.services.vms.stream(wanted, VmSort.NAME)
+        rows = service.services.store.vms.stream(wanted, VmSort.NAME)
         answer = CsvOfVms(await anext(rows), rows, longest_s=0.01)
         with pytest.raises(ClientDisconnect):
             await answer.stream_response(_takes_nothing)
-    rows = service.services.vms.stream(wanted, VmSort.NAME)
+    rows = service.services.store.vms.stream(wanted, VmSort.NAME)
     assert len(await anext(rows)) == 500
     await rows.aclose()
 
@@ -169,7 +169,7 @@ async def _takes_nothing(message: Any) -> None:
 
 async def test_the_file_comes_over_the_network_in_pieces_and_whole(service: Service) -> None:
     vms = [{"vm_uuid": f"{n:08}-1b5c-4a7e-8d1f-0b6f6a9d2c11", "cluster": "c1", "addresses": []} for n in range(2000)]
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(insert(VM), vms)
     async with listening(service) as server, server.client(await service.key(Scope.VMS_READ)) as client:
         async with client.stream("GET", "/vms", headers=CSV) as answer:

@@ -291,12 +291,12 @@ COMPLETE = ScanEnd(ScanOutcome.COMPLETE, "seen", ScanCounts(1, 0, 0, 1, 0, 0))
 def end(service: Service) -> End:
     """Ends a scan as a worker does: `end(id, how)`."""
     services = service.services
-    running = ScanClaims(services.database, services.wakeups, runner="w1", lease_s=60)
+    running = ScanClaims(services.store.database, services.store.wakeups, runner="w1", lease_s=60)
 
     async def end_scan(scan_id: str, how: ScanEnd = COMPLETE) -> None:
         claim = await running.claim(UUID(scan_id))
         assert claim is not None
-        await Inventory(services.database).finish(claim, how, datetime.now(UTC))
+        await Inventory(services.store.database).finish(claim, how, datetime.now(UTC))
 
     return end_scan
 
@@ -333,11 +333,11 @@ async def test_a_refresh_that_waits_shows_what_the_scan_found(
     service: Service, caller: httpx.AsyncClient, end: End
 ) -> None:
     await add_vm(service, "web01", vm_uuid=VM)
-    await service.services.changes.listening()
+    await service.services.store.changes.listening()
     waiting = asyncio.create_task(caller.get(f"/vms/{VM}/ngt?refresh=true&wait=20"))
-    await until(lambda: service.services.changes.watched() == 1)
+    await until(lambda: service.services.store.changes.watched() == 1)
     (scan,) = (await caller.get("/scans")).json()["items"]
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(update(VM_TABLE).values(name="renamed"))
     await end(scan["id"])
     async with asyncio.timeout(10):
@@ -353,10 +353,10 @@ async def test_a_refresh_that_failed_says_why_and_shows_what_was_known(
     service: Service, caller: httpx.AsyncClient, end: End
 ) -> None:
     await add_vm(service, "web01", vm_uuid=VM)
-    await service.services.changes.listening()
+    await service.services.store.changes.listening()
     headers = {"Prefer": "wait=60"}
     waiting = asyncio.create_task(caller.get(f"/vms/{VM}/ngt?refresh=true", headers=headers))
-    await until(lambda: service.services.changes.watched() == 1)
+    await until(lambda: service.services.store.changes.watched() == 1)
     (scan,) = (await caller.get("/scans")).json()["items"]
     fault = Fault(FaultCode.CVM_UNREACHABLE, "no CVM of c1 answered")
     await end(scan["id"], ScanEnd(ScanOutcome.FAILED, "nothing was stored", fault=fault))

@@ -18,7 +18,7 @@ def from_now(**of: float) -> datetime:
 async def add_vm(service: Service, name: str | None = None, *, cluster: str = "c1", **columns: Any) -> str:
     """The UUID of the new VM."""
     vm_uuid = str(columns.pop("vm_uuid", uuid4()))
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(insert(VM).values(vm_uuid=vm_uuid, cluster=cluster, name=name, **columns))
     return vm_uuid
 

@@ -180,7 +180,7 @@ async def test_a_stream_goes_on_after_the_last_event_that_was_seen(service: Serv
 async def test_an_event_that_never_was_keeps_none_away(service: Service, client: httpx.AsyncClient) -> None:
     job_id = await start(client)
     told = asyncio.create_task(all_events(client, job_id, **{"Last-Event-ID": "2147483647"}))
-    await until(lambda: service.services.changes.watched() == 1)
+    await until(lambda: service.services.store.changes.watched() == 1)
     # The end may come before the stream has begun to read.
     await service.end(job_id)
     assert (await told)[-1].name == "end"
@@ -211,8 +211,8 @@ async def test_a_client_that_goes_away_frees_everything(service: Service, client
     job_id = await start(client)
     async with stream(client, job_id) as events:
         await next_event(events)
-        assert service.services.waiters.count == service.services.changes.watched() == 1
-    await until(lambda: service.services.waiters.count == service.services.changes.watched() == 0)
+        assert service.services.waiters.count == service.services.store.changes.watched() == 1
+    await until(lambda: service.services.waiters.count == service.services.store.changes.watched() == 0)
 
 
 async def test_idle_streams_hold_no_connection_to_the_database(
@@ -229,7 +229,7 @@ async def test_idle_streams_hold_no_connection_to_the_database(
 
     streams = [asyncio.create_task(read_to_the_end()) for _ in range(50)]
     await reading.wait()
-    await until(lambda: service.services.changes.watched() == len(streams))
+    await until(lambda: service.services.store.changes.watched() == len(streams))
     busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin, asyncio.timeout(SOON_S):
         # The last of the fifty may still be reading; then only this question is at work.
@@ -238,7 +238,7 @@ async def test_idle_streams_hold_no_connection_to_the_database(
     await service.end(job_id)
     for each in await asyncio.gather(*streams):
         assert [event.name for event in each] == ["job", "job", "end"]
-    assert service.services.waiters.count == service.services.changes.watched() == 0
+    assert service.services.waiters.count == service.services.store.changes.watched() == 0
 
 
 async def test_streams_are_counted_as_waiters(settings: Settings, database_url: str) -> None:
@@ -262,7 +262,7 @@ async def test_a_head_begins_no_stream(service: Service, client: httpx.AsyncClie
         answer = await client.head(f"/jobs/{job_id}/events", headers=STREAM)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert service.services.waiters.count == service.services.changes.watched() == 0
+    assert service.services.waiters.count == service.services.store.changes.watched() == 0
 
 
 async def test_a_stream_is_refused_like_any_other_request(service: Service, caller: httpx.AsyncClient) -> None:
@@ -279,7 +279,7 @@ async def test_streams_close_without_an_end_when_the_service_stops(service: Serv
     job_id = await start(client)
     async with stream(client, job_id) as events:
         await next_event(events)
-        service.services.changes.end_watches()
+        service.services.store.changes.end_watches()
         async with asyncio.timeout(SOON_S):
             assert [event async for event in events] == []
 

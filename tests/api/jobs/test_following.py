@@ -19,7 +19,7 @@ PING = b": ping\n\n"
 
 
 async def started(service: Service, caller: httpx.AsyncClient) -> JobRecord:
-    job = await service.services.jobs.find(UUID((await caller.post(RENEW)).json()["id"]))
+    job = await service.services.store.jobs.find(UUID((await caller.post(RENEW)).json()["id"]))
     assert job is not None
     return job
 

@@ -26,7 +26,7 @@ async def test_a_renewed_job_shows_what_was_proved(service: Service, caller: htt
     job_id = await start(caller)
     results = {"old_not_after": "2026-12-01T00:00:00Z", "new_not_after": "2029-08-19T02:11:04Z", "link_active": True}
     await service.end(job_id, results=results | {"verified_by": "guest_certificate", "vss_before": False}, cluster="c1")
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         step = {"name": "verify", "attempt": 1, "status": "succeeded", "message": "", "cvm": "10.0.0.31"}
         times = {"started_at": AT, "finished_at": AT + timedelta(milliseconds=212)}
         await connection.execute(STEP.insert().values(job_id=UUID(job_id), number=1, **step, **times))
@@ -111,7 +111,7 @@ async def test_the_time_to_ask_again_follows_what_the_job_waits_for(
     job_id = await start(caller)
     due_at = None if due_in_s is None else AT + timedelta(seconds=due_in_s)
     await service.leave(job_id, status=status, due_at=due_at)
-    job = await service.services.jobs.find(UUID(job_id))
+    job = await service.services.store.jobs.find(UUID(job_id))
     assert job is not None
     assert poll_after_s(job, AT) == expected
 
@@ -121,7 +121,7 @@ async def test_the_log_is_plain_text_in_order(service: Service, caller: httpx.As
     assert "Nothing was sent yet." in (await caller.get(f"/jobs/{job_id}/log")).text
     sent = {"job_id": UUID(job_id), "step": "find_vm", "place": "10.0.0.31", "sent_at": AT}
     answered = {"answered_at": AT + timedelta(seconds=2.5), "exit_status": 0, "stdout": "Uuid : 1\nName : ü\n"}
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         await connection.execute(EXCHANGE.insert().values(**sent, **answered, sent="ncli vm list"))
         await connection.execute(EXCHANGE.insert().values(**sent, sent="create\nmount", fault="answer-lost"))
     answer = await caller.get(f"/jobs/{job_id}/log")

@@ -5,8 +5,7 @@ import psycopg
 
 from app.api.callers.authentication import Authenticator
 from app.api.callers.rate_limits import CallLimits
-from app.store.callers.api_keys import Keys
-from app.store.postgres.database import Database
+from app.store.store import Store
 from tests.api.conftest import RENEW, Service, assert_problem
 
 NOWHERE = "postgresql://nobody@/nothing?host=/nonexistent"
@@ -45,23 +44,23 @@ async def test_a_service_whose_worker_stopped_is_not_ready(service: Service, cal
 
 
 async def test_a_database_of_another_schema_is_not_ready(service: Service, caller: httpx.AsyncClient) -> None:
-    with psycopg.connect(service.services.database.url) as connection:
+    with psycopg.connect(service.services.store.database.url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'older'")
     assert "migrate" in assert_problem(await caller.get("/readyz"), 503, "database-unavailable")["detail"]
 
 
 async def test_without_a_database_nothing_is_started_and_the_caller_may_come_again(service: Service) -> None:
     token = await service.key()
-    gone = Database(NOWHERE)
     services = service.services
-    logins = Authenticator(Keys(gone), None, CallLimits(services.settings.callers), services.metrics)
-    service.app.state.services = replace(services, database=gone, logins=logins)
+    gone = Store(services.settings, NOWHERE)
+    logins = Authenticator(gone.keys, None, CallLimits(services.settings.callers), services.metrics)
+    service.app.state.services = replace(services, store=gone, logins=logins)
     async with service.client(token) as client:
         for answer in (await client.get("/readyz"), await client.post(RENEW), await client.get("/metrics")):
             assert assert_problem(answer, 503, "database-unavailable")["retryable"]
             assert int(answer.headers["retry-after"]) > 0
         assert (await client.get("/livez")).status_code == 200
-    await gone.close()
+    await gone.database.close()
 
 
 async def test_metrics_and_meta_need_any_key_and_no_scope(service: Service) -> None:

@@ -49,7 +49,7 @@ def samples(answer: httpx.Response, name: str) -> dict[str, float]:
 
 async def add_vm(service: Service, name: str | None, **columns: Any) -> str:
     vm_uuid = str(uuid4())
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         row = {"cluster": "c1", **columns}
         await connection.execute(insert(VM).values(vm_uuid=vm_uuid, name=name, **row))
     return vm_uuid
@@ -121,7 +121,7 @@ async def test_scans_pauses_and_stopped_renewals_of_each_cluster_are_told(
     service: Service, caller: httpx.AsyncClient
 ) -> None:
     at = func.to_timestamp(1_795_000_000)
-    async with service.services.database.transaction() as connection:
+    async with service.services.store.database.transaction() as connection:
         changed = {"scanned_at": at, "scan_fault_at": at, "paused_at": at, "auto_stopped_at": at}
         await connection.execute(update(CLUSTER).where(CLUSTER.c.name == "c2").values(**changed))
     await add_vm(service, "web01", cluster="c2", renewed_at=at, awaiting_pickup_since=at)
@@ -207,7 +207,7 @@ async def test_who_does_not_take_gzip_gets_the_plain_text(
 
 async def test_the_text_of_vms_is_written_once_for_all_who_ask_within_some_seconds(service: Service) -> None:
     now_s = 0.0
-    counts = CertificateCounts(service.services.database)
+    counts = CertificateCounts(service.services.store.database)
     inventory = InventoryMetrics(counts, ["c1"], per_vm=True, shared_s=5, now_s=lambda: now_s)
     together = await asyncio.gather(*(inventory.text() for _ in range(10)))
     now_s = 4.9
@@ -218,7 +218,7 @@ async def test_the_text_of_vms_is_written_once_for_all_who_ask_within_some_secon
 
 
 async def test_one_who_goes_away_does_not_end_the_writing_for_the_others(service: Service) -> None:
-    counts = CertificateCounts(service.services.database)
+    counts = CertificateCounts(service.services.store.database)
     inventory = InventoryMetrics(counts, ["c1"], per_vm=True)
     first, second = asyncio.create_task(inventory.text()), asyncio.create_task(inventory.text())
     await asyncio.sleep(0)

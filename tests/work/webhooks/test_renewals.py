@@ -12,8 +12,6 @@ from app.settings import load_settings
 from app.simulator.faults import Does, ToolFault
 from app.simulator.site import Site
 from app.simulator.spec import uniform_site
-from app.store.jobs.commands import Jobs
-from app.store.webhooks.outbox import Outbox
 from tests.work.service import OPERATOR, Service, assert_nothing_forbidden, opened, write_configuration
 from tests.work.webhooks.conftest import SIGNING_SECRET, SecretFile
 from tests.work.webhooks.http_server import HttpServer, Received
@@ -31,10 +29,8 @@ def begin(tmp_path: Path, database_url: str, receiver: HttpServer, secret_file: 
         async with Site.running(uniform_site(vms=2), tmp_path / "site") as site:
             path = write_configuration(site, tmp_path / "ngt-renewal.toml", limits or {}, **of)
             settings = load_settings(path, {}).model_copy(update={"webhooks": {"told": told}})
-            async with opened(settings, database_url, site) as service:
-                service.jobs = Jobs(service.database, service.wakeups, Outbox(settings.webhooks))
-                async with service.at_work():
-                    yield service
+            async with opened(settings, database_url, site) as service, service.at_work():
+                yield service
             assert_nothing_forbidden(site)
 
     return running
