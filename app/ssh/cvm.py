@@ -46,12 +46,12 @@ class ProvedConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CvmAnswer:
     """A CVM's answer to a query. `answered_s`: this machine's monotonic clock at its last byte."""
 
     cvm: str
-    look: QueryCommand
-    answer: CommandResult
+    command: QueryCommand
+    result: CommandResult
     facts: ProbeFacts
     answered_s: float
 
@@ -85,7 +85,7 @@ class CvmGroup:
         self._probing: dict[Host, asyncio.Task[ProvedConnection]] = {}
         self._last_good: str | None = None
 
-    async def ask(self, build: BuildQuery, *, prefer: str | None = None) -> Asked:
+    async def ask(self, build: BuildQuery, *, prefer: str | None = None) -> CvmAnswer:
         """The answer of the first CVM that gives one: after any failure the next CVM is asked.
 
         Raises a Fault that names the cause of each CVM.
@@ -124,19 +124,19 @@ class CvmGroup:
         first = [cvm for cvm in (prefer, self._last_good) if cvm in self.hosts]
         return list(dict.fromkeys([*filter(None, first), *self.hosts]))
 
-    async def _ask_one(self, cvm: str, build: BuildQuery) -> Asked:
-        look, answer, facts = await self._run_proved(self.hosts[cvm], build)
-        if is_gateway_down(answer.stdout) or is_gateway_down(answer.stderr):
+    async def _ask_one(self, cvm: str, build: BuildQuery) -> CvmAnswer:
+        command, result, facts = await self._run_proved(self.hosts[cvm], build)
+        if is_gateway_down(result.stdout) or is_gateway_down(result.stderr):
             raise Fault(FaultCode.GATEWAY_DOWN, f"ncli on {cvm} could not connect to the Nutanix gateway")
-        return Asked(cvm, look, answer, facts, time.monotonic())
+        return CvmAnswer(cvm, command, result, facts, time.monotonic())
 
     async def _run_proved(self, host: Host, build: BuildQuery) -> tuple[QueryCommand, CommandResult, ProbeFacts]:
         """Nothing was sent when the connection was replaced, so the text goes over the new one, after a probe."""
         for last_try in (False, True):
             proved = await self._prove(host)
-            look = build(proved.facts)
+            command = build(proved.facts)
             try:
-                return look, await self._run(host, look, proved), proved.facts
+                return command, await self._run(host, command, proved), proved.facts
             except ConnectionReplaced:
                 self._forget(host, proved)
                 if last_try:
@@ -162,9 +162,9 @@ class CvmGroup:
             task.exception()
 
     async def _probe(self, host: Host) -> ProvedConnection:
-        look = probe(self._tools)
+        command = probe(self._tools)
         try:
-            answer = await self._run(host, look, None)
+            answer = await self._run(host, command, None)
         except Unanswered as lost:
             # A probe changes nothing, so it is safe to say that it was not sent.
             raise NotSent(lost.code, lost.message) from lost

@@ -74,14 +74,14 @@ async def commanded(tmp_path: Path, pool: Pool) -> AsyncIterator[Commanded]:
 async def test_a_look_is_answered_by_the_first_cvm_after_one_probe(commanded: Commanded) -> None:
     answers = await asyncio.gather(*(commanded.cluster.ask(lambda _: echo()) for _ in range(10)))
     assert {asked.cvm for asked in answers} == {commanded.names[0]}
-    assert {asked.answer.stdout for asked in answers} == {"hello\n"}
+    assert {asked.result.stdout for asked in answers} == {"hello\n"}
     assert [command for _, command, _ in commanded.seen].count("probe") == 1
     assert commanded.servers[0].accepted == 1
 
 
 async def test_the_text_is_made_for_what_the_cli_offers(commanded: Commanded) -> None:
     asked = await commanded.cluster.ask(lambda facts: echo(" ".join(sorted(facts.sub_commands))))
-    assert asked.answer.stdout == "create_vm_tools_entity delete_vm_tools_entity\n"
+    assert asked.result.stdout == "create_vm_tools_entity delete_vm_tools_entity\n"
     assert asked.facts.tools >= set(TOOLS)
 
 
@@ -99,7 +99,7 @@ async def test_a_look_goes_on_to_the_next_cvm_and_stays_with_the_one_that_answer
 async def test_a_gateway_that_is_down_means_another_cvm(commanded: Commanded, tmp_path: Path) -> None:
     text = f"mkdir {tmp_path}/first 2>/dev/null && echo 'Error: Could not connect to Nutanix Gateway' || echo fine"
     asked = await commanded.cluster.ask(lambda _: QueryCommand("listing", text, 10.0))
-    assert (asked.cvm, asked.answer.stdout) == (commanded.names[1], "fine\n")
+    assert (asked.cvm, asked.result.stdout) == (commanded.names[1], "fine\n")
 
 
 async def test_a_look_that_is_cut_off_is_repeated_on_the_next_cvm(commanded: Commanded, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_look_that_is_cut_off_is_repeated_on_the_next_cvm(commanded: Com
     await until((tmp_path / "first").exists)
     commanded.servers[0].cut()
     asked = await look
-    assert (asked.cvm, asked.answer.stdout) == (commanded.names[1], "fine\n")
+    assert (asked.cvm, asked.result.stdout) == (commanded.names[1], "fine\n")
     (tmp_path / "go").touch()
 
 
@@ -235,7 +235,7 @@ async def test_cancelling_one_who_waits_for_the_probe_does_not_disturb_the_other
     tasks = [asyncio.create_task(commanded.cluster.ask(lambda _: echo())) for _ in range(3)]
     await until(lambda: bool(commanded.servers[0].connections))
     tasks[0].cancel()
-    assert [(await task).answer.stdout for task in tasks[1:]] == ["hello\n", "hello\n"]
+    assert [(await task).result.stdout for task in tasks[1:]] == ["hello\n", "hello\n"]
 
 
 async def test_on_a_real_server_the_tools_are_found_behind_the_profile_alone(pool: Pool, tmp_path: Path) -> None:

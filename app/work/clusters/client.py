@@ -24,7 +24,7 @@ from app.ngt.tools.query_commands import (
 )
 from app.ngt.vocabulary import VmRecord, VmToolsEntity, VmUuid
 from app.settings import ClusterSettings, Limits
-from app.ssh.cvm import Asked, BuildQuery, CommandObserver, CvmGroup
+from app.ssh.cvm import BuildQuery, CommandObserver, CvmAnswer, CvmGroup
 from app.ssh.pool import Pool
 from app.work.clusters.rules import cvm_host, renewal_rules
 
@@ -65,12 +65,12 @@ class Query:
     cvm_ahead_s: float
     read_s: float
     refresh_offered: bool
-    asked: Asked
+    asked: CvmAnswer
 
     @property
     def asked_s(self) -> float:
         """The time of the request: the answer may omit later changes."""
-        return self.read_s - self.asked.answer.duration_s
+        return self.read_s - self.asked.result.duration_s
 
 
 class ClusterClient:
@@ -113,33 +113,33 @@ class ClusterClient:
             reading.exception()
 
     async def _read_listing(self) -> Listing:
-        look = list_vms(self.tools, self.limits.listing_timeout_s)
-        self._listing = await self._ask_until_parsed(lambda _: look, self._listing_of)
+        command = list_vms(self.tools, self.limits.listing_timeout_s)
+        self._listing = await self._ask_until_parsed(lambda _: command, self._listing_of)
         return self._listing
 
-    def _listing_of(self, asked: Asked) -> Listing:
-        stdout = asked.answer.stdout
+    def _listing_of(self, asked: CvmAnswer) -> Listing:
+        stdout = asked.result.stdout
         answer = read_listing(stdout)
         if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.listing_timeout_s)
         # An older CVM may mix the streams, so both are parsed when stdout alone is blank.
         if answer.is_blank:
-            records = read_vm_listing(f"{stdout[answer.begin : answer.end]}\n{asked.answer.stderr}")
+            records = read_vm_listing(f"{stdout[answer.begin : answer.end]}\n{asked.result.stderr}")
         else:
             records = read_vm_listing(stdout, answer.begin, answer.end)
         return Listing(
             vms={record.vm_uuid: record for record in records},
             read_s=asked.answered_s,
             cvm=asked.cvm,
-            text=asked.look.text,
-            duration_s=asked.answer.duration_s,
-            exit_status=asked.answer.exit_status,
+            text=asked.command.text,
+            duration_s=asked.result.duration_s,
+            exit_status=asked.result.exit_status,
         )
 
     async def _ask_until_parsed(
         self,
         build: BuildQuery,
-        parse: Callable[[Asked], _Parsed],
+        parse: Callable[[CvmAnswer], _Parsed],
         *,
         prefer: str | None = None,
     ) -> _Parsed:
@@ -175,12 +175,12 @@ class ClusterClient:
 
         return await self._ask_until_parsed(build, lambda asked: self._query_of(asked, wanted), prefer=prefer)
 
-    def _query_of(self, asked: Asked, wanted: Collection[VmUuid] | None) -> Query:
-        answer = read_query(asked.answer.stdout)
+    def _query_of(self, asked: CvmAnswer, wanted: Collection[VmUuid] | None) -> Query:
+        answer = read_query(asked.result.stdout)
         if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.look_timeout_s)
         if answer.clock_s is None or answer.exit_status != 0:
-            said = (asked.answer.stderr.strip() or answer.body.strip())[-300:]
+            said = (asked.result.stderr.strip() or answer.body.strip())[-300:]
             message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
             raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
         found = find_entities(answer.body, wanted)
@@ -195,15 +195,15 @@ class ClusterClient:
         )
 
 
-async def _parse_in_thread(parse: Callable[[Asked], _Parsed], asked: Asked) -> _Parsed:
+async def _parse_in_thread(parse: Callable[[CvmAnswer], _Parsed], asked: CvmAnswer) -> _Parsed:
     """A listing may have megabytes, and the loop serves other requests meanwhile."""
-    if len(asked.answer.stdout) < _LARGE:
+    if len(asked.result.stdout) < _LARGE:
         return parse(asked)
     return await asyncio.get_running_loop().run_in_executor(_PARSER, parse, asked)
 
 
-def _took_too_long(asked: Asked, limit_s: float) -> Fault:
-    message = f"the {asked.look.name} on {asked.cvm} gave no answer within {limit_s:g} s"
+def _took_too_long(asked: CvmAnswer, limit_s: float) -> Fault:
+    message = f"the {asked.command.name} on {asked.cvm} gave no answer within {limit_s:g} s"
     return Fault(FaultCode.COMMAND_TIMEOUT, message)
 
 

@@ -55,7 +55,7 @@ def of_listing(listing: Listing, record: VmRecord, clock: DatabaseClock) -> NewE
 
 def of_query(query: Query, vm_uuid: VmUuid, step: StepName, clock: DatabaseClock) -> NewExchange:
     """Of all the entities of the query, only this VM's is shown, as it was printed."""
-    result = query.asked.answer
+    result = query.asked.result
     entity = query.entities.get(vm_uuid)
     shown = _block_of(result.stdout, vm_uuid) if entity is not None else "(the VM is not in the answer)"
     others = query.other_count + len(query.entities) - (entity is not None)
@@ -63,7 +63,7 @@ def of_query(query: Query, vm_uuid: VmUuid, step: StepName, clock: DatabaseClock
         step=step,
         place=query.cvm,
         sent_at=clock.at(query.read_s - result.duration_s),
-        text=query.asked.look.text,
+        text=query.asked.command.text,
         answered_at=clock.at(query.read_s),
         exit_status=result.exit_status,
         stdout=mask(f"{shown}\n[{others} other entities are left out]"),

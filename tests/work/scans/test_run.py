@@ -187,7 +187,7 @@ async def test_an_answer_that_was_long_in_coming_shows_what_was_when_it_was_aske
 
     async def long_query(*wanted: Any, **how: Any) -> Query:
         found = await query(*wanted, **how)
-        return replace(found, asked=replace(found.asked, answer=replace(found.asked.answer, duration_s=3600)))
+        return replace(found, asked=replace(found.asked, result=replace(found.asked.result, duration_s=3600)))
 
     vars(cluster).update(listing=long_listing, query=long_query)
     await complete(service)
