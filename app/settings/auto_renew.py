@@ -57,7 +57,8 @@ class AutoRenew(Table):
             raise ValueError("* excludes every VM; set `enabled = false` instead")
         return patterns
 
-    def rules(self) -> AutoRules:
+    def rules(self, renewed_recently_s: float = 86400) -> AutoRules:
+        """The rules of the planner, with the limit of the same name."""
         return AutoRules(
             before_days=self.before_days,
             at_most_per_day=self.at_most_per_day,
@@ -68,6 +69,7 @@ class AutoRenew(Table):
             ),
             include=self.include,
             exclude=self.exclude,
+            renewed_recently_s=renewed_recently_s,
         )
 
     def fault_of_windows(self) -> str | None:

@@ -32,12 +32,19 @@ class AutoRenewal:
     """Starts automatic renewals on the clusters of this configuration, in turn with the other replicas."""
 
     def __init__(
-        self, auto: AutoRenewals, jobs: Jobs, clusters: Mapping[str, ClusterSettings], *, max_queued: int
+        self,
+        auto: AutoRenewals,
+        jobs: Jobs,
+        clusters: Mapping[str, ClusterSettings],
+        *,
+        max_queued: int,
+        renewed_recently_s: float = 86400,
     ) -> None:
         self._auto = auto
         self._jobs = jobs
         self._clusters = {name: cluster for name, cluster in clusters.items() if cluster.auto_renew.enabled}
         self._max_queued = max_queued
+        self._renewed_recently_s = renewed_recently_s
 
     async def start_due(self, now: datetime | None = None) -> tuple[JobRecord, ...]:
         """Starts on every cluster what is due and has room; answers with the new jobs.
@@ -59,7 +66,7 @@ class AutoRenewal:
         return tuple(started)
 
     async def _start_on(self, name: str, settings: AutoRenew, turn: PlannerLock) -> list[JobRecord]:
-        rules = settings.rules()
+        rules = settings.rules(self._renewed_recently_s)
         places = capacity(rules, turn.standing)
         if places == 0 or present_opening(rules, turn.now) is None:
             return []

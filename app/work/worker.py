@@ -66,8 +66,13 @@ class Worker:
         self._renewals = Renewals(self._job_claims, self.clusters, actions, limits, metrics)
         self._pickup_poller = PickupPoller(store.pickup_polls, self.clusters, limits)
         self._warner = CertificateWarner(store.warnings, settings.clusters)
-        most_queued = settings.callers.max_queued_jobs
-        self._auto_renewal = AutoRenewal(store.auto_renewals, store.jobs, settings.clusters, max_queued=most_queued)
+        self._auto_renewal = AutoRenewal(
+            store.auto_renewals,
+            store.jobs,
+            settings.clusters,
+            max_queued=settings.callers.max_queued_jobs,
+            renewed_recently_s=limits.renewed_recently_s,
+        )
         sender = Sender(settings.public_url)
         self._deliverer = Deliverer(store.deliveries, settings.webhooks, sender, limits.webhook_retry_delays_s, metrics)
         self._scan_claims = store.scan_claims(self.runner)

@@ -190,6 +190,13 @@ def test_a_vm_is_left_out_with_the_reason(changes: dict[str, Any], because: Skip
     assert left.sentence.startswith(sentence)
 
 
+@pytest.mark.parametrize(("hours", "skipped"), [(1, False), (3, True)])
+def test_a_vm_was_renewed_lately_as_the_limit_of_the_configuration_says(hours: int, skipped: bool) -> None:
+    within = rules(NIGHTS, renewed_recently_s=hours * 3600)
+    plan = plan_renewals(within, NOW, [replace(vm(1), renewed_at=NOW - timedelta(hours=2))])
+    assert [left.because for left in plan.left_out] == ([SkipReason.RENEWED_LATELY] if skipped else [])
+
+
 @pytest.mark.parametrize(
     "known",
     [
@@ -351,6 +358,11 @@ def waves(draw: st.DrawFn) -> tuple[list[int], list[int], int]:
     return [min(pair) for pair in zip(must, may, strict=True)], may, draw(st.integers(1, 8))
 
 
+def _lateness(done: list[int], least: list[int]) -> int:
+    """The sum of the days by which each thing is late."""
+    return sum(max(wanted - count, 0) for count, wanted in zip(done, least, strict=True))
+
+
 @given(waves(), st.integers(0, 3))
 def test_what_is_spread_stays_within_its_limits_and_its_greatest_step_is_the_smallest(
     given_waves: tuple[list[int], list[int], int], already: int
@@ -364,11 +376,10 @@ def test_what_is_spread_stays_within_its_limits_and_its_greatest_step_is_the_sma
     assert steps[0] <= max(per_day, already)
     assert all(step <= per_day for step in steps[1:])
     # With a smaller greatest step either something would be late that is not, or less would be done at the end.
-    late = sum(count < wanted for count, wanted in zip(done, least, strict=True))
+    late = _lateness(done, least)
     for fewer in range(1, max(steps)):
         slower = level(least, most, fewer, already)
-        is_late = sum(count < wanted for count, wanted in zip(slower, least, strict=True))
-        assert is_late > late or slower[-1] < done[-1] or max(steps) <= max(fewer, already)
+        assert _lateness(slower, least) > late or slower[-1] < done[-1] or max(steps) <= max(fewer, already)
 
 
 @settings(max_examples=25)

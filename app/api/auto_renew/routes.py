@@ -48,7 +48,7 @@ async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster:
     """
     configured = get_cluster(services.settings, caller, cluster)
     sight = await services.store.auto_renewals.look(cluster, configured)
-    rules = configured.auto_renew.rules()
+    rules = configured.auto_renew.rules(services.settings.limits.renewed_recently_s)
     # Some thousand VMs take a moment, in which other requests go on.
     plan = await asyncio.to_thread(plan_renewals, rules, sight.now, sight.known.candidates, sight.known.started_at)
     return json_answer(_plan_response(cluster, configured, rules, sight, plan))

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from fastapi import APIRouter, Response
-from pydantic import MISSING
 
 from app.api.callers.authorization import CallerDep
 from app.api.diagnosis.schemas import Diagnosis, DiagnosisFinding
@@ -17,11 +16,11 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, or_missing
+from app.api.http.responses import json_answer
 from app.api.scans.scan_first import RecentScan, ScanFirstDep
+from app.field_types import from_record
+from app.ngt.diagnosis.diagnose import Finding, diagnose
 from app.ngt.diagnosis.facts import Facts
-from app.ngt.diagnosis.findings import Finding
-from app.ngt.diagnosis.rules import diagnose
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
 from app.ngt.vocabulary import VmUuid
@@ -64,7 +63,9 @@ async def diagnose_vm_ngt(
     if stored is None:
         raise _not_found(vm, _SCAN_IT if look.scan_id is None else _said_of(look))
     facts = replace(stored.facts, look_failed=look.failure)
-    return json_answer(_shown(_configured(facts, services), look, stored.read_at), headers=looking.wait.applied)
+    return json_answer(
+        _diagnosis_response(_configured(facts, services), look, stored.read_at), headers=looking.wait.applied
+    )
 
 
 def _clusters(services: Services, caller: Caller, named: str | None) -> tuple[str, ...]:
@@ -94,38 +95,33 @@ def _configured(facts: Facts, services: Services) -> Facts:
         mode=cluster.mode,
         restart_agent=cluster.restart_agent,
         accept_unverified=cluster.accept_unverified,
+        renewed_recently_s=services.settings.limits.renewed_recently_s,
         guest_access=guest is not None,
         cvms=tuple(cvm for cvm in facts.cluster.cvms if cvm.address in cluster.cvms),
     )
     return replace(facts, cluster=known_cluster)
 
 
-def _shown(facts: Facts, look: RecentScan, checked_at: datetime) -> Diagnosis:
+def _diagnosis_response(facts: Facts, look: RecentScan, checked_at: datetime) -> Diagnosis:
     vm, diagnosis = facts.vm, diagnose(facts, checked_at)
-    return Diagnosis(
-        vm_uuid=vm.vm_uuid,
-        vm_name=or_missing(vm.name),
-        cluster=vm.cluster,
+    return from_record(
+        Diagnosis,
+        vm,
+        vm_name=vm.name,
         healthy=diagnosis.healthy,
         summary=diagnosis.summary,
         checked_at=checked_at,
         looked=look.looked,
         look_failed=look.failure is not None,
         look_message=look.message,
-        scan_id=MISSING if look.scan_id is None else str(look.scan_id),
-        seen_at=or_missing(vm.seen_at),
-        findings=[_shown_finding(finding) for finding in diagnosis.findings],
+        scan_id=look.scan_id,
+        findings=[_finding_response(finding) for finding in diagnosis.findings],
     )
 
 
-def _shown_finding(finding: Finding) -> DiagnosisFinding:
+def _finding_response(finding: Finding) -> DiagnosisFinding:
     call = finding.call
-    return DiagnosisFinding(
-        code=finding.code,
-        severity=finding.severity,
-        message=finding.message,
-        next_step=finding.next_step,
-        call_method=MISSING if call is None else call.method,
-        call_path=MISSING if call is None else call.path,
-        call_body=MISSING if call is None or not call.body else json.dumps(dict(call.body)),
-    )
+    if call is None:
+        return from_record(DiagnosisFinding, finding)
+    body = json.dumps(dict(call.body)) if call.body else None
+    return from_record(DiagnosisFinding, finding, call_method=call.method, call_path=call.path, call_body=body)

@@ -22,7 +22,6 @@ AHEAD_DAYS = CERTIFICATE_LIFETIME_DAYS
 
 # Beyond the last end that is planned for there is room for what comes too late.
 _MARGIN_DAYS = 100
-_RENEWED_LATELY = timedelta(days=1)
 # After a try that renewed nothing: a day, then twice as long each time.
 _LONGEST_WAIT_DAYS = 8
 # An opening that is cut at midnight has begun at most a day before it.
@@ -39,6 +38,7 @@ class AutoRules:
     windows: tuple[Window, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    renewed_recently_s: float = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,8 @@ def _end_of(vm: Candidate) -> datetime:
 
 def _why_left_out(rules: AutoRules, now: datetime, vm: Candidate) -> Skipped | None:
     again_at = tried_again_at(vm)
-    renewed_lately = vm.renewed_at is not None and now - vm.renewed_at < _RENEWED_LATELY
+    recently = timedelta(seconds=rules.renewed_recently_s)
+    renewed_lately = vm.renewed_at is not None and now - vm.renewed_at < recently
     far = vm.not_after is not None and due_from(rules, vm) > now + timedelta(days=AHEAD_DAYS)
     because = SkipReason
     rows = (

@@ -1,25 +1,21 @@
-"""What a diagnosis goes by: all that is known of a VM, its cluster and its last renewal, at one moment.
+"""The facts of a diagnosis: all that is known of a VM, its cluster and its last renewal, at one moment.
 
-A fact that was not said is None, never a guess. Times are aware and UTC.
+An unknown fact is None, never a guess. Times are aware and UTC.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from app.ngt.errors import FaultCode
-from app.ngt.inventory import names_another_entity
 from app.ngt.renewal.progress import Failure, WaitReason
 from app.ngt.renewal.request import Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmUuid
 
-OLD_DAYS = 14
-"""What was seen longer ago is called old."""
-
 
 @dataclass(frozen=True, slots=True)
 class KnownCertificateDates:
-    """The best that is known of the VM's certificate."""
+    """The selected date of the VM's certificate, and its source."""
 
     source: CertificateSource
     observed_at: datetime
@@ -56,9 +52,9 @@ class VmFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """The VM's last renewal that was to change something, and what it learnt.
+    """The VM's last renewal, plans apart, and its results.
 
-    `deletes_begun`, `issued`: what it did to the entity. `guest_names`: the entity that the guest itself named when it
+    `delete_begun`, `issued`: its changes of the entity. `guest_names`: the entity that the guest itself named when it
     was last read, `entities`: those that the cluster showed for this VM; `guest_address`: where it was read.
     """
 
@@ -81,7 +77,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What the configuration says of the cluster, and what is remembered of it.
+    """The cluster as it is configured, and as it was last found.
 
     `guest_access`: the configuration has SSH access to this VM's guest. `scan_fault`: why the last scan failed.
     """
@@ -89,6 +85,7 @@ class ClusterFacts:
     mode: Mode = Mode.RECREATE
     restart_agent: RestartAgent = RestartAgent.SSH
     accept_unverified: bool = False
+    renewed_recently_s: float = 86400
     guest_access: bool = False
     cvms: tuple[CvmState, ...] = ()
     scan_fault: str | None = None
@@ -99,7 +96,7 @@ class ClusterFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All of it. `look_failed`: the look that was made for this diagnosis met this."""
+    """All facts. `look_failed`: the fault of the scan that was made for this diagnosis."""
 
     vm: VmFacts
     cluster: ClusterFacts
@@ -107,59 +104,3 @@ class Facts:
     look_failed: Failure | None = None
     service_paused_at: datetime | None = None
     service_pause_reason: str | None = None
-
-
-# What they come to.
-
-
-def is_expired(certificate: KnownCertificateDates | None, now: datetime) -> bool:
-    return _is_seen(certificate) and certificate is not None and certificate.not_after <= now
-
-
-def is_good(certificate: KnownCertificateDates | None, now: datetime) -> bool:
-    return _is_seen(certificate) and certificate is not None and certificate.not_after > now
-
-
-def _is_seen(certificate: KnownCertificateDates | None) -> bool:
-    """A computed date is nobody's observation: it is never called valid, nor expired."""
-    return certificate is not None and certificate.source is not CertificateSource.COMPUTED
-
-
-def is_old(at: datetime | None, now: datetime) -> bool:
-    return at is not None and now - at > timedelta(days=OLD_DAYS)
-
-
-def is_serial(vm: VmFacts) -> bool:
-    return "serial" in (vm.communication_type or "").lower()
-
-
-def was_reached(vm: VmFacts) -> bool:
-    """The guest was reached over SSH the last time, although its certificate does not count or is not there."""
-    return vm.guest_fault_code in {FaultCode.GUEST_NAMES_ANOTHER_ENTITY, FaultCode.GUEST_CERTIFICATE_MISSING}
-
-
-def names_another(vm: VmFacts, job: JobFacts | None) -> bool:
-    """The guest named an entity that was none of this VM's; after a renewal that was proved it has its own."""
-    if vm.guest_fault_code == FaultCode.GUEST_NAMES_ANOTHER_ENTITY:
-        return True
-    if job is None or job.outcome == "renewed":
-        return False
-    return names_another_entity(job.guest_names, vm.ngt_uuid, *job.entities)
-
-
-def has_moved(vm: VmFacts, job: JobFacts | None) -> bool:
-    if job is None or job.guest_address is None:
-        return False
-    return bool(vm.addresses) and job.guest_address not in vm.addresses
-
-
-def ended_badly(vm: VmFacts, job: JobFacts | None, *, good: bool) -> bool:
-    """Unless it was mended since: a certificate that is good was seen after the job, and the agent is connected."""
-    if job is None or not job.done:
-        return False
-    if job.outcome != "failed" and not (job.outcome == "cancelled" and job.remaining_action):
-        return False
-    seen_since = (
-        vm.certificate is not None and job.finished_at is not None and vm.certificate.observed_at > job.finished_at
-    )
-    return not (good and seen_since and vm.link_active is True and vm.awaiting_pickup_since is None)
