@@ -16,17 +16,16 @@ from app.ngt.sentences import shorten
 _DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 
 
-def _to_milliseconds(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def _to_seconds(time: datetime) -> str:
-    return time.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+def rfc3339(time: datetime, timespec: str = "milliseconds") -> str:
+    """A time of UTC as RFC 3339 writes it."""
+    return time.isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
 
 
 # Times of the service have milliseconds; dates of certificates have whole seconds.
-Instant = Annotated[datetime, PlainSerializer(_to_milliseconds, return_type=str), _DATE_TIME]
-CertificateDate = Annotated[datetime, PlainSerializer(_to_seconds, return_type=str), _DATE_TIME]
+Instant = Annotated[datetime, PlainSerializer(rfc3339, return_type=str), _DATE_TIME]
+CertificateDate = Annotated[
+    datetime, PlainSerializer(lambda time: rfc3339(time, "seconds"), return_type=str), _DATE_TIME
+]
 
 
 def _cut_after(longest: int) -> AfterValidator:

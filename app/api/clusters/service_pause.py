@@ -1,16 +1,15 @@
 """Holding the whole service while somebody works below it. A change of a VM that has begun is never held."""
 
-import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.callers.authorization import CallerDep
 from app.api.clusters.schemas import ServicePause
 from app.api.http.dependencies import ServicesDep
-from app.api.http.parameters import NOTE_PATTERN
+from app.api.http.parameters import NOTE_PATTERN, Timestamp
 from app.api.http.problems import invalid, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
@@ -24,15 +23,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["admin"])
 
 # A pause that nobody meant to be so long is a forgotten one, or a mistyped year.
 _LONGEST_PAUSE = timedelta(days=366)
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 _OF_ADMIN = problem_responses(C.TARGET_NOT_ALLOWED, C.VALIDATION_FAILED)
-
-
-def _is_written_out(time: object) -> object:
-    """A bare number would be read as seconds of Unix, which nobody means here."""
-    if isinstance(time, datetime) or (isinstance(time, str) and _RFC_3339.fullmatch(time)):
-        return time
-    raise ValueError("a time is written as in 2026-11-23T01:02:03Z")
 
 
 class ServicePauseRequest(BaseModel):
@@ -47,7 +38,7 @@ class ServicePauseRequest(BaseModel):
 
     reason: Annotated[Annotated[str, Field(max_length=200, pattern=NOTE_PATTERN)] | None, Field()] = None
     until: Annotated[
-        Annotated[AwareDatetime, BeforeValidator(_is_written_out), Field(strict=False)] | None,
+        Timestamp | None,
         Field(
             description="The pause ends by itself at this time, at most a year ahead; without it, by `resumeService`"
         ),

@@ -16,7 +16,7 @@ SOMEWHERE = "https://ngt-renewal.internal"
 _JSON = "application/json"
 _PROBLEM_JSON = "application/problem+json"
 _SCHEME = "apiKey"
-_METHODS = ("get", "post")
+_METHODS = ("get", "post", "put")
 # Nobody gets it without `If-None-Match`, which is left out.
 _NOT_MODIFIED = "304"
 # Importers make an input of each header; all but this one may be left out without a loss for a low-code tool.

@@ -1,9 +1,11 @@
 """The texts that several operations take: their forms, and how long they may be."""
 
+import re
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from app.ngt.vocabulary import parse_vm_uuid
 
@@ -20,15 +22,23 @@ CursorInQuery = Annotated[
 ]
 """The cursor of a list that is ordered by time."""
 
-
 _UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-
-
 MOST_IDS = 100
-
-
 JOB_IDS_PATTERN = rf"^{_UUID}(?:,{_UUID}){{0,{MOST_IDS - 1}}}$"
 
+
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _require_date_and_time(time: object) -> object:
+    """Rejects a bare number, which pydantic would read as seconds of Unix time."""
+    if isinstance(time, datetime) or (isinstance(time, str) and _DATE_AND_TIME.match(time)):
+        return time
+    raise ValueError("a time is written as in 2026-11-23T01:02:03Z")
+
+
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_require_date_and_time), Field(strict=False)]
+"""A time with its offset from UTC; a blank may separate date and time, and the seconds may be absent."""
 
 VmUuidInPath = Annotated[
     str,
@@ -39,7 +49,6 @@ VmUuidInPath = Annotated[
     ),
     AfterValidator(parse_vm_uuid),
 ]
-
 
 ClusterName = Annotated[
     str, Path(description="As in the configuration", pattern=CLUSTER_PATTERN, max_length=63, examples=["c1"])

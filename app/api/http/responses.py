@@ -1,7 +1,7 @@
 """What all answers share: a body as JSON, and members that are absent when they are not known."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from fastapi import Response
 from pydantic import MISSING, BaseModel
@@ -11,8 +11,19 @@ _JSON = "application/json"
 T = TypeVar("T")
 
 
+class Versioned(Protocol):
+    """A record with a version that each change raises."""
+
+    @property
+    def version(self) -> int: ...
+
+
 def json_answer(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(body.model_dump_json(), status, headers, _JSON)
+
+
+def etag(record: Versioned) -> str:
+    return f'"{record.version}"'
 
 
 def or_missing(value: T | None) -> T | MISSING:

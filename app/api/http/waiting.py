@@ -1,9 +1,10 @@
 """Requests that wait: each takes a place before anything is started, and one whose client went away waits no longer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, ExitStack
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 from fastapi import Depends, Query, Request
 from starlette.requests import ClientDisconnect
@@ -29,55 +30,35 @@ async def _place(caller: CallerDep, services: ServicesDep) -> AsyncIterator[Call
 WaitSlotDep = Annotated[Callable[[], None], Depends(_place)]
 """To be called by an operation that is going to wait. Raises Fault `too-many-waits`."""
 
-_PREFER = "Default 0; `Prefer: wait=N` says the same, and is cut to what is allowed"
-_FOR_END = f"Seconds to wait for the end of the job: done in time gives 200. {_PREFER}"
-_FOR_CHANGE = (
-    "Seconds to wait for a change of the job after the version that `If-None-Match` names, else after the one of now. "
-    f"{_PREFER}"
-)
+
+def _wait_dependency(purpose: str) -> object:
+    description = f"{purpose}. Default 0; `Prefer: wait=N` says the same, and is cut to what is allowed"
+
+    def begin_wait(
+        request: Request,
+        acquire_slot: WaitSlotDep,
+        wait: Annotated[int | None, Query(ge=0, le=LONGEST_WAIT_S, description=description)] = None,
+    ) -> WaitPreference:
+        preference = read_wait(request, wait)
+        if preference.seconds:
+            acquire_slot()
+        return preference
+
+    return Depends(begin_wait)
 
 
-def _for_end(
-    request: Request,
-    take_place: WaitSlotDep,
-    wait: Annotated[int | None, Query(ge=0, le=LONGEST_WAIT_S, description=_FOR_END)] = None,
-) -> WaitPreference:
-    return _begin(request, take_place, wait)
-
-
-def _for_change(
-    request: Request,
-    take_place: WaitSlotDep,
-    wait: Annotated[int | None, Query(ge=0, le=LONGEST_WAIT_S, description=_FOR_CHANGE)] = None,
-) -> WaitPreference:
-    return _begin(request, take_place, wait)
-
-
-def _for_scan(
-    request: Request,
-    take_place: WaitSlotDep,
-    wait: Annotated[
-        int | None, Query(ge=0, le=LONGEST_WAIT_S, description=f"Seconds to wait for the end of the scan. {_PREFER}")
-    ] = None,
-) -> WaitPreference:
-    return _begin(request, take_place, wait)
-
-
-def _begin(request: Request, take_place: Callable[[], None], asked_s: int | None) -> WaitPreference:
-    wait = read_wait(request, asked_s)
-    if wait.seconds:
-        take_place()
-    return wait
-
-
-WaitForEnd = Annotated[WaitPreference, Depends(_for_end)]
-"""How long the request waits for the end of a job. It has its place, or was refused, before its operation begins."""
-
-WaitForChange = Annotated[WaitPreference, Depends(_for_change)]
-"""The same for the next change of a job."""
-
-WaitForScan = Annotated[WaitPreference, Depends(_for_scan)]
-"""The same for the end of a scan."""
+# The seconds that a request waits. It has its slot, or is refused, before its operation begins.
+WaitForEnd = Annotated[
+    WaitPreference, _wait_dependency("Seconds to wait for the end of the job: done in time gives 200")
+]
+WaitForChange = Annotated[
+    WaitPreference,
+    _wait_dependency(
+        "Seconds to wait for a change of the job after the version that `If-None-Match` names, "
+        "else after the one of now"
+    ),
+]
+WaitForScan = Annotated[WaitPreference, _wait_dependency("Seconds to wait for the end of the scan")]
 
 
 async def wait_until(
@@ -94,21 +75,26 @@ def is_done(record: JobRecord | ScanRecord) -> bool:
 
 
 async def wait_until_done(request: Request, services: Services, job: JobRecord, wait: WaitPreference) -> JobRecord:
-    """The same for the end of a job that was read, or stored, before anybody watched it."""
-    if not wait.seconds or job.done:
-        return job
-    with services.store.changes.watch(job.id) as watch:
-        now = await services.store.jobs.find(job.id) or job
-        return await wait_until(request, watch, now, is_done, wait)
+    """Wait for the end of a job that was read before its subscription began."""
+    return await _watch_until_done(request, services.store.changes.watch, services.store.jobs.find, job, wait)
 
 
 async def wait_for_scan(request: Request, services: Services, scan: ScanRecord, wait: WaitPreference) -> ScanRecord:
-    """The same for the end of a scan."""
-    if not wait.seconds or scan.done:
-        return scan
-    with services.store.scans.watch(scan.id) as watch:
-        now = await services.store.scans.find(scan.id) or scan
-        return await wait_until(request, watch, now, is_done, wait)
+    """Wait for the end of a scan that was read before its subscription began."""
+    return await _watch_until_done(request, services.store.scans.watch, services.store.scans.find, scan, wait)
+
+
+async def _watch_until_done(
+    request: Request,
+    watch: Callable[[UUID], AbstractContextManager[Subscription[R]]],
+    find: Callable[[UUID], Awaitable[R | None]],
+    record: R,
+    wait: WaitPreference,
+) -> R:
+    if not wait.seconds or record.done:
+        return record
+    with watch(record.id) as subscription:
+        return await wait_until(request, subscription, await find(record.id) or record, is_done, wait)
 
 
 async def _unless_gone(receive: Receive, waiting: Coroutine[Any, Any, T]) -> T:

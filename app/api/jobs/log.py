@@ -1,8 +1,8 @@
 """A job's exchanges as plain text, for people and tickets."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
+from app.field_types import rfc3339
 from app.store.records.jobs import Exchange, JobRecord
 
 _RULE = "-" * 78
@@ -19,7 +19,7 @@ def _lines(job: JobRecord, exchanges: Sequence[Exchange]) -> Iterator[str]:
         yield "Nothing was sent yet."
     for exchange in exchanges:
         yield _RULE
-        yield f"{_at(exchange.sent_at)} {exchange.step} on {exchange.place}"
+        yield f"{rfc3339(exchange.sent_at)} {exchange.step} on {exchange.place}"
         yield from _indented("> ", exchange.sent)
         yield _ending(exchange)
         yield from _indented("< ", exchange.stdout)
@@ -31,12 +31,8 @@ def _ending(exchange: Exchange) -> str:
         return "no answer yet" if exchange.fault is None else f"no answer: {exchange.fault}"
     took_s = (exchange.answered_at - exchange.sent_at).total_seconds()
     said = exchange.fault or f"exit status {exchange.exit_status}"
-    return f"{_at(exchange.answered_at)} after {took_s:.3f} s: {said}"
+    return f"{rfc3339(exchange.answered_at)} after {took_s:.3f} s: {said}"
 
 
 def _indented(mark: str, text: str | None) -> Iterator[str]:
     return (mark + line for line in (text or "").splitlines())
-
-
-def _at(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -1,29 +1,17 @@
 """Which jobs a caller asks for, as it stands in the query."""
 
-import re
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.api.http.parameters import JOB_IDS_PATTERN, MOST_IDS, ChangeNumber, ClusterText, CursorInQuery, Note
+from app.api.http.parameters import JOB_IDS_PATTERN, MOST_IDS, ChangeNumber, ClusterText, CursorInQuery, Note, Timestamp
 from app.ngt.vocabulary import VmUuid, parse_vm_uuid
 from app.store.jobs.queries import JobFilter
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobStatus
 
 _MOST_JOBS = 200
-_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
-
-
-def _is_written_out(time: object) -> object:
-    """A bare number would be read as seconds of Unix, which nobody means here."""
-    if isinstance(time, str) and not _DATE_AND_TIME.match(time):
-        raise ValueError("a time is written as in 2026-11-23T01:02:03Z")
-    return time
-
-
-_Time = Annotated[AwareDatetime, BeforeValidator(_is_written_out)]
 _VmUuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(parse_vm_uuid)]
 _Ids = Annotated[str, Field(pattern=JOB_IDS_PATTERN, max_length=37 * MOST_IDS)]
 
@@ -42,8 +30,8 @@ class JobQuery(BaseModel):
     automatic: Annotated[
         bool | None, Field(description="true: jobs that the service started by itself; false: those somebody asked for")
     ] = None
-    created_after: Annotated[_Time | None, Field(description="At this time or later")] = None
-    created_before: Annotated[_Time | None, Field(description="Earlier than this time")] = None
+    created_after: Annotated[Timestamp | None, Field(description="At this time or later")] = None
+    created_before: Annotated[Timestamp | None, Field(description="Earlier than this time")] = None
     job_ids: Annotated[
         _Ids | None, Field(description=f"At most {MOST_IDS} ids with commas between: one call polls many jobs")
     ] = None

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Response
 
-from app.api.http.responses import json_answer
+from app.api.http.responses import etag, json_answer
 from app.api.jobs.schemas import Job, Links, Plan, Step
 from app.field_types import from_record
 from app.ngt.errors import RULES, Fault, FaultCode
@@ -17,11 +17,7 @@ from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, JobStatus, Results, StepRecord
 
 _RUNNING_POLL_S = 2
-
-
 _LONGEST_POLL_S = 60
-
-
 # A job without a due time waits for the watch of its cluster, or for a person.
 _WATCHED_POLL_S = 30
 
@@ -51,10 +47,6 @@ def job_headers(job: JobRecord) -> dict[str, str]:
     if not job.done:
         headers["Retry-After"] = str(poll_after_s(job, datetime.now(UTC)))
     return headers
-
-
-def etag(job: JobRecord) -> str:
-    return f'"{job.version}"'
 
 
 def poll_after_s(job: JobRecord, now: datetime) -> int:

@@ -11,11 +11,11 @@ from app.api.http.dependencies import ServicesDep
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import WaitPreference, names_tag
-from app.api.http.responses import json_answer, or_missing
+from app.api.http.responses import etag, json_answer, or_missing
 from app.api.http.waiting import WaitForChange, WaitForEnd, is_done, wait_until
 from app.api.jobs.log import write_log
 from app.api.jobs.query import JobQuery
-from app.api.jobs.responses import accepted_answer, etag, get_visible_job, job_answer, job_headers, job_response
+from app.api.jobs.responses import accepted_answer, get_visible_job, job_answer, job_headers, job_response
 from app.api.jobs.schemas import Job, JobList
 from app.ngt.errors import FaultCode as C
 from app.store.records.jobs import JobRecord

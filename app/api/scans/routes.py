@@ -16,7 +16,7 @@ from app.api.http.parameters import ClusterName, ClusterText, CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import WaitPreference, names_tag
-from app.api.http.responses import json_answer, or_missing
+from app.api.http.responses import etag, json_answer, or_missing
 from app.api.http.waiting import WaitForScan, is_done, wait_until
 from app.api.scans.responses import ask_again, scan_response
 from app.api.scans.schemas import Scan, ScanList
@@ -101,7 +101,7 @@ async def get_scan(
     with services.store.scans.watch(scan_id) as watch:
         scan = await _get_visible_scan(services, scan_id, caller)
         scan = await wait_until(request, watch, scan, is_done, wait)
-    if names_tag(request.headers.getlist("if-none-match"), _etag(scan)):
+    if names_tag(request.headers.getlist("if-none-match"), etag(scan)):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(scan, wait))
     return json_answer(scan_response(scan), headers=_headers(scan, wait))
 
@@ -114,8 +114,4 @@ async def _get_visible_scan(services: Services, scan_id: UUID, caller: Caller) -
 
 
 def _headers(scan: ScanRecord, wait: WaitPreference | None = None) -> Mapping[str, str]:
-    return {"ETag": _etag(scan), **ask_again(scan), **(wait.applied if wait is not None else {})}
-
-
-def _etag(scan: ScanRecord) -> str:
-    return f'"{scan.version}"'
+    return {"ETag": etag(scan), **ask_again(scan), **(wait.applied if wait is not None else {})}

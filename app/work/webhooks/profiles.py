@@ -16,6 +16,7 @@ from typing import Any, assert_never
 from standardwebhooks import Webhook
 
 from app.events import TEMPLATE_FACTS
+from app.field_types import rfc3339
 from app.settings.webhooks import WebhookTarget
 from app.store.records.webhooks import DeliveryRecord
 from app.work.webhooks.work_notes import work_notes
@@ -78,7 +79,7 @@ def message_for(
 
 def standard_body(delivery: DeliveryRecord) -> bytes:
     """`type`, `timestamp` (when it happened) and `data`, in less than 20 kB: the longest texts are cut."""
-    happened_at = delivery.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    happened_at = rfc3339(delivery.created_at.astimezone(UTC))
     limit = _MAX_FACT_CHARACTERS
     while True:
         facts = {name: _cut(fact, limit) if isinstance(fact, str) else fact for name, fact in delivery.facts.items()}

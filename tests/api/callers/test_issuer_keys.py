@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from app.api.callers.issuer_keys import IssuerKeys, read_keys
 from app.api.callers.oidc import Issuer
@@ -250,6 +252,12 @@ def test_a_key_that_is_for_something_else_is_passed_over(members: dict[str, Any]
     algorithms = ("RS256", "ES256", "ES384", "EdDSA")
     read = read_keys({"keys": [public_jwk("ec-1", **members), public_jwk("ed-1")]}, algorithms)
     assert {kid: set(keys) for kid, keys in read.items()} == {"ed-1": {"EdDSA"}}
+
+
+def test_a_key_of_another_curve_is_passed_over() -> None:
+    other = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
+    listed = {"keys": [{**other, "kid": "ec-384"}]}
+    assert set(read_keys(listed, ("ES256", "ES384", "RS256"))["ec-384"]) == {"ES384"}
 
 
 def test_a_short_key_is_passed_over() -> None:

@@ -111,6 +111,12 @@ async def test_an_end_within_a_year_is_taken_in_any_zone(caller: httpx.AsyncClie
         assert (await caller.post(PAUSE_PATH, json={"until": until})).status_code == 200
 
 
+async def test_an_end_may_have_a_blank_between_date_and_time_and_no_seconds(caller: httpx.AsyncClient) -> None:
+    until = ahead(hours=3)
+    for written in (until.replace("T", " "), f"{until[:16]}Z", f"{until[:16].replace('T', ' ')}+00:00"):
+        assert (await caller.post(PAUSE_PATH, json={"until": written})).status_code == 200
+
+
 @pytest.mark.parametrize("body", [{"reason": "x" * 201}, {"reason": "a\nb"}, {"untill": None}, {"reason": 5}])
 async def test_other_values_that_cannot_be_accepted_are_refused(
     caller: httpx.AsyncClient, body: dict[str, object]

@@ -219,6 +219,7 @@ async def test_jobs_are_found_by_what_is_known_of_them(service: Service, caller:
         {"status": "queued"},
         {"done": "false"},
         {"job_ids": wanted["id"]},
+        {"created_after": "2020-01-01 00:00Z", "created_before": "2999-01-01T00:00:00.123Z", "done": "false"},
         {"created_after": "2020-01-01T00:00:00+0000", "created_before": "2999-01-01T00:00:00Z", "done": "false"},
     ):
         found = (await caller.get("/jobs", params=query)).json()
