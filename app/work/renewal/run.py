@@ -47,6 +47,7 @@ _STATUS_OF_OUTCOME = {
     "already_valid": JobStatus.SKIPPED,
     "failed": JobStatus.FAILED,
 }
+_STOPPING = "the service stopped between two steps; the job continues where it was"
 
 
 class Renewals:
@@ -99,15 +100,15 @@ class Renewals:
         while True:
             action = next_action(progress, rules, clock.now())
             columns = self._columns(progress, uncommitted)
-            if progress.cluster is not None and progress.cluster != claim.cluster:
-                return await self._queue_on_its_cluster(claim, columns, progress.cluster, clock.now())
+            if (cluster := progress.cluster) not in {None, claim.cluster}:
+                return await self._requeue(claim, columns, f"found on {cluster}", clock.now(), cluster=cluster)
             match action:
                 case Wait():
                     return await self._release(claim, columns, action)
                 case Finish():
                     return await self._finish(claim, columns, action, rules, clock.now())
                 case _ if self._draining:
-                    return await self._release_while_draining(claim, columns, clock.now())
+                    return await self._requeue(claim, columns, _STOPPING, clock.now())
                 case LookAtEntity():
                     exchange = None
                 case _:
@@ -123,12 +124,12 @@ class Renewals:
             self._observe(performed, transition)
 
     def _rules(self, cluster: str | None) -> Rules:
-        worked = self._clusters.get(cluster) if cluster is not None else None
-        return worked.rules if worked is not None else self._rules_before
+        client = self._clusters.get(cluster or "")
+        return client.rules if client is not None else self._rules_before
 
     def _stop_after_failures(self, cluster: str | None) -> int:
-        worked = self._clusters.get(cluster) if cluster is not None else None
-        return (worked.settings.auto_renew if worked is not None else AutoRenew()).stop_after_failures
+        client = self._clusters.get(cluster or "")
+        return (client.settings.auto_renew if client is not None else AutoRenew()).stop_after_failures
 
     async def _commit_intent(
         self,
@@ -160,15 +161,13 @@ class Renewals:
         exchange_id = await self._claims.begin_step(claim, stored, intent, if_held=if_held)
         return begun, replace(exchange, exchange_id=exchange_id) if exchange is not None else None
 
-    async def _queue_on_its_cluster(self, claim: Claim, columns: ProgressColumns, cluster: str, now: datetime) -> None:
-        """The VM was found; from now on the job needs a slot of its cluster."""
-        back = Release(JobStatus.QUEUED, None, f"found on {cluster}", until=now, deadline=None)
-        await self._claims.put_back(claim, columns, back, None, cluster=cluster)
-
-    async def _release_while_draining(self, claim: Claim, columns: ProgressColumns, now: datetime) -> None:
-        said = "the service stopped between two steps; the job goes on where it was"
-        back = Release(JobStatus.QUEUED, None, said, until=now, deadline=None)
-        await self._claims.put_back(claim, columns, back, self._slots.get(claim.cluster or ""))
+    async def _requeue(
+        self, claim: Claim, columns: ProgressColumns, message: str, now: datetime, *, cluster: str | None = None
+    ) -> None:
+        """The job is due at once; with a `cluster` where the VM was found, it needs a slot there from now on."""
+        slots = self._slots.get(claim.cluster or "") if cluster is None else None
+        back = Release(JobStatus.QUEUED, None, message, until=now, deadline=None)
+        await self._claims.put_back(claim, columns, back, slots, cluster=cluster)
 
     async def _release(self, claim: Claim, columns: ProgressColumns, wait: Wait) -> None:
         until = wait.until if wait.deadline is None or wait.until is not None else wait.deadline
