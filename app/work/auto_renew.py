@@ -1,4 +1,4 @@
-"""Starts the renewals that nobody asked for: on each cluster what its plan has for this moment, and no more."""
+"""Starts automatic renewals: on each cluster those that its plan has for this moment, and no more."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,7 +8,6 @@ import structlog
 from app.ngt.auto_renew.capacity import capacity
 from app.ngt.auto_renew.messages import rule_of
 from app.ngt.auto_renew.plan import AutoRules, Planned, plan_renewals, present_opening
-from app.ngt.errors import Fault
 from app.ngt.renewal.request import RenewalRequest
 from app.settings import AutoRenew, ClusterSettings
 from app.settings.callers.scopes import Scope
@@ -18,14 +17,12 @@ from app.store.jobs.progress_json import dump_request
 from app.store.jobs.start import VmBusy
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, NewRenewal
+from app.work.clusters.rounds import for_each_cluster
 
 log = structlog.get_logger(__name__)
 
-START_EVERY_S = 30.0
-"""How often each replica looks whether there is something to start."""
-
 CALLER = Caller("automatic", "automatic renewal", frozenset({Scope.RENEW}), None)
-"""Who asks for automatic jobs."""
+"""The caller of automatic jobs."""
 
 
 class AutoRenewal:
@@ -47,22 +44,16 @@ class AutoRenewal:
         self._renewed_recently_s = renewed_recently_s
 
     async def start_due(self, now: datetime | None = None) -> tuple[JobRecord, ...]:
-        """Starts on every cluster what is due and has room; answers with the new jobs.
-
-        `now` stands in for the database's clock. A cluster that cannot be served holds up no other one.
-        """
+        """Starts the due renewals of every cluster; `now` replaces the database's clock."""
         started: list[JobRecord] = []
-        for name, cluster in self._clusters.items():
-            try:
-                async with self._auto.turn(name, cluster, now) as turn:
-                    if turn is not None:
-                        started += await self._start_on(name, cluster.auto_renew, turn)
-            except Fault as fault:
-                said = "automatic renewals were not started"
-                log.warning(said, cluster=name, error_code=fault.code, error=fault.message)
-            except Exception:
-                # Whatever one cluster meets, the certificates of the others end meanwhile.
-                log.exception("automatic renewals were not started", cluster=name)
+
+        async def start_on(name: str) -> None:
+            cluster = self._clusters[name]
+            async with self._auto.turn(name, cluster, now) as turn:
+                if turn is not None:
+                    started.extend(await self._start_on(name, cluster.auto_renew, turn))
+
+        await for_each_cluster(self._clusters, start_on, "automatic renewals were not started")
         return tuple(started)
 
     async def _start_on(self, name: str, settings: AutoRenew, turn: PlannerLock) -> list[JobRecord]:
@@ -83,7 +74,7 @@ class AutoRenewal:
     async def _start(
         self, name: str, settings: AutoRenew, rules: AutoRules, one: Planned, now: datetime
     ) -> JobRecord | None:
-        """The new job, or None where somebody else renews the VM since its row was read."""
+        """The new job, or None where another job has renewed the VM since its row was read."""
         rule = rule_of(name, rules, one, now)
         try:
             started = await self._jobs.start_renewal(
@@ -98,7 +89,7 @@ class AutoRenewal:
 def _new_renewal(cluster: str, settings: AutoRenew, one: Planned, rule: str) -> NewRenewal:
     restart = settings.restart_agent
     wanted = RenewalRequest(
-        # A certificate that turns out to be good for longer is left alone.
+        # A certificate that proves to be valid for longer is left alone.
         skip_if_valid_days=settings.before_days,
         cluster=cluster,
         clusters=(cluster,),
@@ -109,7 +100,7 @@ def _new_renewal(cluster: str, settings: AutoRenew, one: Planned, rule: str) -> 
         vm_uuid=one.vm.vm_uuid,
         cluster=cluster,
         request=dump_request(wanted),
-        # As a request would ask for the same, which then joins this job.
+        # A request with the same members joins this job.
         asked=asked if restart is None else {**asked, "restart_agent": restart.value},
         validate_only=False,
         fail_on_conflict=True,

@@ -1,6 +1,6 @@
-"""The worker of one process: takes wake-ups, keeps its leases, sweeps for forgotten jobs, and watches the waiting ones.
+"""The worker of one process: takes wake-ups, renews its leases, sweeps for forgotten jobs, and polls for pickups.
 
-What starts last stops first: no new wake-up is taken, running changes end, and only then the connections are closed.
+It stops in the opposite order: it takes no new wake-up, finishes running changes, and then closes its connections.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from app.store.postgres.queue import CLUSTER_SCAN_QUEUE, LOOK_AT_JOB, LOOK_AT_SC
 from app.store.postgres.retention import KeptDays, Removed, prune
 from app.store.store import Store
 from app.telemetry.metrics import Metrics
-from app.work.auto_renew import START_EVERY_S, AutoRenewal
+from app.work.auto_renew import AutoRenewal
 from app.work.clusters.client import ClusterClient
 from app.work.clusters.cvm_metrics import CvmMetrics
 from app.work.clusters.database_clock import DatabaseClock
@@ -33,8 +33,8 @@ from app.work.renewal.pickup_poller import PickupPoller
 from app.work.renewal.run import Renewals
 from app.work.scans.run import Scanner
 from app.work.scans.schedule import ScanSchedule
-from app.work.warnings import TELL_EVERY_S, CertificateWarner
-from app.work.webhooks.deliverer import END_UNSENDABLE_S, POLL_S, Deliverer
+from app.work.warnings import CertificateWarner
+from app.work.webhooks.deliverer import Deliverer
 from app.work.webhooks.sender import Sender
 
 log = structlog.get_logger(__name__)
@@ -42,8 +42,6 @@ log = structlog.get_logger(__name__)
 _LEASE_RENEWALS = 3
 _FETCH_INTERVAL_S = 2.0
 _RESTART_S = 1.0
-_PRUNE_EVERY_S = 3600.0
-_CVMS_EVERY_S = 15.0
 
 
 class Worker:
@@ -85,13 +83,13 @@ class Worker:
 
     def is_alive(self) -> bool:
         """Whether wake-ups are taken."""
-        # While the service stops, those without work end before the others.
+        # While the service stops, idle tasks end before the others.
         return any(not task.done() for task in self._taking)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Worker"]:
-        """Works until the context is left; then finishes what may not be cut off, within `drain_timeout_s`."""
-        # The ends of the last jobs are told by whoever is at work then: the outbox has them.
+        """Works until the context is left; then finishes running changes, within `drain_timeout_s`."""
+        # Another replica sends the events of the last jobs: they are in the outbox.
         async with self._deliverer.at_work(), self._renewing():
             yield self
 
@@ -107,16 +105,7 @@ class Worker:
             asyncio.create_task(self._take_wake_ups(queue, at_once), name=f"wake-ups of {queue}")
             for queue, at_once in concurrency.items()
         )
-        others = [
-            asyncio.create_task(_every(self._pickup_poller.tick_s, self._pickup_poller.poll), name="watch"),
-            asyncio.create_task(_every(limits.sweep_interval_s, self._sweep), name="sweep"),
-            asyncio.create_task(_every(START_EVERY_S, self._auto_renewal.start_due), name="automatic renewal"),
-            asyncio.create_task(_every(_PRUNE_EVERY_S, self._prune), name="prune"),
-            asyncio.create_task(_every(_CVMS_EVERY_S, self._tell_of_cvms), name="CVMs"),
-            asyncio.create_task(_every(TELL_EVERY_S, self._warner.tell), name="warnings"),
-            asyncio.create_task(_every(POLL_S, self._deliverer.send_due), name="webhooks"),
-            asyncio.create_task(_every(END_UNSENDABLE_S, self._deliverer.end_unsendable), name="dead webhooks"),
-        ]
+        others = [asyncio.create_task(_every(every_s, act), name=name) for name, every_s, act in self._rounds()]
         leases = asyncio.create_task(_every(limits.lease_s / _LEASE_RENEWALS, self._renew_leases), name="leases")
         try:
             yield
@@ -134,16 +123,29 @@ class Worker:
             await self._guest_pool.close()
             await self._cvm_pool.close()
 
+    def _rounds(self) -> tuple[tuple[str, float, Callable[[], Awaitable[object]]], ...]:
+        """The background work: its name, its interval in seconds, and one round of it."""
+        return (
+            ("pickup polls", self._pickup_poller.tick_s, self._pickup_poller.poll),
+            ("sweep", self._settings.limits.sweep_interval_s, self._sweep),
+            ("webhook deliveries", 0.5, self._deliverer.send_due),
+            ("undeliverable webhooks", 5, self._deliverer.end_unsendable),
+            ("CVM states", 15, self._store_cvm_states),
+            ("automatic renewal", 30, self._auto_renewal.start_due),
+            ("certificate warnings", 60, self._warner.warn),
+            ("retention", 3600, self._prune),
+        )
+
     def _register_tasks(self) -> None:
         self._store.queue.task(name=LOOK_AT_JOB, queue=QUEUE)(self._look_at_job)
         self._store.queue.task(name=LOOK_AT_SCAN, queue=QUEUE)(self._look_at_scan)
         if self._settings.scan.schedule != OFF:
-            # Of all replicas one takes it each minute, and looks whose turn it is.
+            # One replica takes it each minute, and starts the scans that are due.
             due = self._store.queue.task(name=START_DUE_SCANS, queue=QUEUE, queueing_lock=START_DUE_SCANS)
             self._store.queue.periodic(cron="* * * * *")(due(self._start_due_scans))
 
     async def _take_wake_ups(self, queue: str, at_once: int) -> None:
-        """Until cancelled. A restart of the database ends procrastinate's worker; a new one is started then."""
+        """Runs until it is cancelled, and starts procrastinate's worker again after a restart of the database."""
         while True:
             try:
                 await self._store.queue.run_worker_async(
@@ -155,7 +157,7 @@ class Worker:
                     shutdown_graceful_timeout=self._settings.drain_timeout_s,
                     delete_jobs=DeleteJobCondition.ALWAYS,
                 )
-            except Exception as gone:  # noqa: BLE001 - Whatever it died of, jobs go on only while one is at work.
+            except Exception as gone:  # noqa: BLE001 - jobs run only while this one runs
                 log.warning("the queue's worker ended; it is started again", error=repr(gone))
             await asyncio.sleep(_RESTART_S)
 
@@ -163,7 +165,7 @@ class Worker:
         try:
             await self._renewals.run(UUID(job_id))
         except Fault as fault:
-            # The database went away: the lease runs out, and the sweep of any replica finds the job again.
+            # Without the database the lease expires, and the sweep of any replica finds the job again.
             log.warning("a job was left to the sweep", job_id=job_id, error_code=fault.code, error=fault.message)
 
     async def _look_at_scan(self, scan_id: str) -> None:
@@ -182,7 +184,7 @@ class Worker:
         await self._job_claims.renew_leases()
         await self._scan_claims.renew_leases()
 
-    async def _tell_of_cvms(self) -> None:
+    async def _store_cvm_states(self) -> None:
         clock = DatabaseClock(await read_clock(self._store.database))
         for name, cluster in self.clusters.items():
             await self._store.cvms.store(name, cluster.ssh.states(clock.at))
@@ -194,7 +196,7 @@ class Worker:
             KeptDays(kept.jobs_days, kept.idempotency_days, kept.deliveries_days, kept.scans_days),
         )
         if removed != Removed():
-            log.info("what was older than it is kept was removed", **asdict(removed))
+            log.info("old rows were removed", **asdict(removed))
 
     async def _sweep(self) -> None:
         if await self._store.pauses.end_if_over():
@@ -212,14 +214,14 @@ class Worker:
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
-    """Until cancelled; a database that is away now is asked again the next time."""
+    """Runs until it is cancelled; a round that fails is followed by the next one."""
     while True:
         try:
             await act()
         except Fault as fault:
             log.warning("background work failed", error_code=fault.code, error=fault.message)
         except Exception:
-            # Leases, sweep and watch must outlive whatever one round of them meets.
+            # Leases, sweep and polls must outlive any failure of one round.
             log.exception("background work failed")
         await asyncio.sleep(seconds)
 

@@ -140,11 +140,11 @@ async def test_a_plan_says_what_lets_nothing_begin(ruled: Service, caller: httpx
     assert plan["sentences"][:3] == [
         "Automatic renewal was stopped: 3 failed.",
         "The cluster is paused: nothing begins before it is resumed.",
-        "When the cause is mended, `POST /clusters/c1/auto-renew/resume` starts it again.",
+        "After the cause is fixed, `POST /clusters/c1/auto-renew/resume` starts it again.",
     ]
     assert plan["sentences"][-2:] == [
         "No certificate of c1 is planned.",
-        "No VM of c1 is known: `GET /clusters/c1/health` says when it was scanned, or why not.",
+        "No VM of c1 is known: `GET /clusters/c1/health` shows its last scan.",
     ]
 
 

@@ -266,7 +266,7 @@ async def test_the_loop_tells_of_every_cluster_by_the_clock_of_the_database(cert
     for cluster in ("c1", "c2"):
         await certificates.add(-2000, cluster=cluster)
     await certificates.scanned()
-    await CertificateWarner(certificates.warnings(), ["c1", "c2"]).tell()
+    await CertificateWarner(certificates.warnings(), ["c1", "c2"]).warn()
     assert await certificates.told() == [("expired", 0), ("digest", None), ("expired", 0)]
 
 
@@ -275,7 +275,7 @@ async def test_a_cluster_that_cannot_be_told_of_holds_up_no_other_one(certificat
         await certificates.add(-2000, cluster=cluster)
     async with certificates.database.transaction() as connection:
         await connection.execute(text("ALTER TABLE delivery ADD CHECK (cluster <> 'c1')"))
-    await CertificateWarner(certificates.warnings(), ["c1", "c2"]).tell()
+    await CertificateWarner(certificates.warnings(), ["c1", "c2"]).warn()
     assert await certificates.told() == [("expired", 0)]
     # Of the other one nothing is taken for told.
     assert await certificates.remembered() == [(0, True)]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.ngt.diagnosis.calls import NextCall, call_for
 from app.ngt.diagnosis.facts import Facts
-from app.ngt.diagnosis.findings import FINDINGS, CallKind, FindingRule, Message, Severity
+from app.ngt.diagnosis.findings import FINDINGS, CallKind, FindingMessage, FindingRule, Severity
 from app.ngt.diagnosis.situation import Situation
 from app.ngt.sentences import full_stop
 
@@ -38,7 +38,7 @@ class DiagnosisResult:
 def diagnose(facts: Facts, now: datetime) -> DiagnosisResult:
     situation = Situation(facts, now)
     findings = tuple(
-        _finding(code, rule, held if isinstance(held, Message) else Message(held), situation)
+        _finding(code, rule, held if isinstance(held, FindingMessage) else FindingMessage(held), situation)
         for code, rule in FINDINGS.items()
         if (held := rule.check(situation)) is not None
     )
@@ -53,7 +53,7 @@ def diagnose(facts: Facts, now: datetime) -> DiagnosisResult:
     return DiagnosisResult(healthy=False, summary=summary, findings=findings)
 
 
-def _finding(code: str, rule: FindingRule, held: Message, situation: Situation) -> Finding:
+def _finding(code: str, rule: FindingRule, held: FindingMessage, situation: Situation) -> Finding:
     facts, job = situation.facts, situation.open_job
     call = call_for(rule.call, facts, situation.now) if rule.call is not None else None
     step = held.next_step or rule.next_step

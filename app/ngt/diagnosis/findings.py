@@ -35,14 +35,14 @@ class CallKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class FindingMessage:
     """The sentence of a finding that holds; `next_step` None: the step of its declaration."""
 
     text: str
     next_step: str | None = None
 
 
-Check = Callable[[Situation], Message | str | None]
+Check = Callable[[Situation], FindingMessage | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +226,13 @@ def _link_not_active(s: Situation) -> str | None:
     "the cluster could not be looked at",
     "Fix the fault that the message names, then ask for the diagnosis again.",
 )
-def _cluster_not_reached(s: Situation) -> Message | None:
+def _cluster_not_reached(s: Situation) -> FindingMessage | None:
     if not s.here or s.trouble is None:
         return None
     text = (
         f"Cluster {s.vm.cluster} could not be looked at, so the state of {s.name} is that of {s.seen_on}: {s.trouble}"
     )
-    return Message(text, _step_after_look(s.facts.look_failed.code) if s.facts.look_failed is not None else None)
+    return FindingMessage(text, _step_after_look(s.facts.look_failed.code) if s.facts.look_failed is not None else None)
 
 
 @finding("never-seen", _WARNING, "the VM was never looked at", _LOOK_AGAIN)
@@ -310,7 +310,7 @@ def _certificate_expires_soon(s: Situation) -> str | None:
     "Follow the job's `error_action` or `remaining_action`, then make the call.",
     _RETRY,
 )
-def _renewal_not_ended_well(s: Situation) -> Message | None:
+def _renewal_not_ended_well(s: Situation) -> FindingMessage | None:
     job = s.bad_end
     if not s.here or job is None:
         return None
@@ -319,7 +319,7 @@ def _renewal_not_ended_well(s: Situation) -> Message | None:
     step = None if job.error_code is None else RULES[job.error_code].action
     if job.remaining_action:
         step = full_stop(job.remaining_action[:1].upper() + job.remaining_action[1:])
-    return Message(f"The last renewal of {s.name}, job {job.id}, {why}", step)
+    return FindingMessage(f"The last renewal of {s.name}, job {job.id}, {why}", step)
 
 
 @finding(
@@ -374,15 +374,15 @@ def _link_over_serial_port(s: Situation) -> str | None:
     "the guest's certificate could not be read over SSH",
     "Fix the fault that the message names; where the guest is not reached, a person has to restart its agent.",
 )
-def _guest_not_readable(s: Situation) -> Message | None:
+def _guest_not_readable(s: Situation) -> FindingMessage | None:
     if not (s.here and s.runs) or s.vm.guest_fault is None or s.names_another:
         return None
     text = f"The certificate in the guest of {s.name} was not read over SSH: {full_stop(s.vm.guest_fault)}"
     if s.vm.guest_fault_code == FaultCode.SSH_AUTH_FAILED:
         # The login is that of the guest, not that of the cluster.
         user = "Add this service's public key to the guest's user"
-        return Message(text, f"{user}, or correct the cluster's `guests` in the configuration.")
-    return Message(text, _step_after_look(s.vm.guest_fault_code))
+        return FindingMessage(text, f"{user}, or correct the cluster's `guests` in the configuration.")
+    return FindingMessage(text, _step_after_look(s.vm.guest_fault_code))
 
 
 @finding(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.ngt.sentences import shorten
+from app.ngt.sentences import plural, shorten
 from app.ngt.vocabulary import CertificateSource
 from app.ngt.warnings.due import EXPIRED, DueWarning, days_left
 
@@ -59,13 +59,15 @@ class LastScans:
 
 def warning_message(vm: DatedVm, due: DueWarning, now: datetime) -> str:
     """The sentence of `ngt.certificate.expiring` and `ngt.certificate.expired`."""
+    days = days_left(vm.not_after, now)
+    left = plural(days, "day") if days else "less than a day"
     name, day = shorten(vm.name or vm.vm_uuid, _LONGEST_NAME), f"{vm.not_after:%Y-%m-%d}"
     if due.days_before == EXPIRED:
         message = (
             f"The NGT certificate of the VM {name} expired on {day}. NGT does not work there before it is renewed."
         )
     else:
-        message = f"The NGT certificate of the VM {name} expires in {_days(days_left(vm.not_after, now))}, on {day}."
+        message = f"The NGT certificate of the VM {name} expires in {left}, on {day}."
     return f"{message} {_COMPUTED}" if vm.certificate_source == CertificateSource.COMPUTED else message
 
 
@@ -108,13 +110,3 @@ def expiry_line(vm: DatedVm) -> str:
     """The VM and its date, as one of a line of them."""
     computed = " (computed)" if vm.certificate_source == CertificateSource.COMPUTED else ""
     return f"{shorten(vm.name or vm.vm_uuid, _LONGEST_NAME_IN_LINE)} {vm.not_after:%Y-%m-%d}{computed}"
-
-
-def _days(number: int) -> str:
-    match number:
-        case 0:
-            return "less than a day"
-        case 1:
-            return "1 day"
-        case _:
-            return f"{number} days"

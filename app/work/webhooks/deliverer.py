@@ -20,10 +20,6 @@ from app.work.webhooks.sender import DeliveryResult, Sender
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.5
-"""How often due deliveries are looked for: this long after the commit at most, an event is on its way."""
-END_UNSENDABLE_S = 5.0
-
 _AT_ONCE = 4
 # Beyond the target's own time limit: for the answer to be written down before another replica sends once more.
 _LEASE_MARGIN_S = 15.0
@@ -66,7 +62,7 @@ class Deliverer:
                 await self._put_down()
 
     async def send_due(self) -> None:
-        """Begin to send what is due, as far as the targets have senders free. To be called every `POLL_S`."""
+        """One round: sends the due deliveries of targets that have a free sender."""
         rooms = {
             name: Capacity(_AT_ONCE - len(sending), self._lease_s(name))
             for name, sending in self._sending.items()
@@ -93,7 +89,7 @@ class Deliverer:
         return claimed
 
     async def end_unsendable(self) -> None:
-        """What nobody will ever send ends visibly. To be called every `END_UNSENDABLE_S`."""
+        """One round: ends the deliveries that no worker can ever send."""
         if ended := await self._deliveries.end_unsendable(self._targets):
             log.warning("deliveries ended because their target is disabled or not configured", deliveries=ended)
 

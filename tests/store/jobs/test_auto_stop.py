@@ -61,7 +61,7 @@ async def test_three_failures_in_a_row_stop_it_and_say_so_once(
     facts = row["facts"]
     AutoRenewStoppedFacts.model_validate(facts, extra="forbid")
     assert facts["message"] == f"No more automatic renewals begin on c1: {stopped.auto_stopped_reason}"
-    assert facts["action"] == "Mend the cause, then POST /clusters/c1/auto-renew/resume."
+    assert facts["action"] == "Fix the cause, then POST /clusters/c1/auto-renew/resume."
     assert (facts["failures_in_a_row"], facts["error_code"]) == (3, "cvm-unreachable")
     assert facts["link"] == "/clusters/c1/auto-renew/plan"
     assert facts["error_action"].startswith("For the ")
