@@ -64,7 +64,7 @@ class Authenticator:
         # Grows with the keys that there are, since only good ones come here.
         self._good_before: set[bytes] = set()
 
-    async def log_in(self, request: Request) -> Caller:
+    async def authenticate(self, request: Request) -> Caller:
         """Who sends the request; the caller and his quota are kept with it.
 
         Raises Fault `unauthenticated`, `token-expired`, `token-revoked`, `rate-limited`, `issuer-unavailable` and

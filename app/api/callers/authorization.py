@@ -68,7 +68,7 @@ async def authorise(request: Request, operation_id: str, logins: Authenticator) 
     needed = SCOPES[operation_id]
     if needed is None:
         return
-    caller = await logins.log_in(request)
+    caller = await logins.authenticate(request)
     if missing := needed - caller.scopes:
         raise InsufficientScope(missing)
 

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made so that generated clients and importers read it well. All edits of it stand here.
 
-Its words are the tables of `openapi_words`. No null in an answer, integers of 32 bits, every error as a problem, every
+Its words are the tables of `tables`. No null in an answer, integers of 32 bits, every error as a problem, every
 header described, every operation with its security.
 """
 
@@ -59,7 +59,7 @@ def shaped(document: Json) -> Json:
     described = (document["paths"], document["webhooks"])
     _inline_words_of_parameters(document["paths"], schemas)
     for part in (*described, schemas):
-        _mend(part)
+        _normalise(part)
     # Words that were written out where they are used may be referred to by nothing any more.
     used = used_schemas(described, schemas)
     components["schemas"] = {name: schemas[name] for name in sorted(used)}
@@ -141,12 +141,12 @@ def _inline_words_of_parameters(paths: Json, schemas: Json) -> None:
                     choice.update(type=words["type"], enum=list(words["enum"]))
 
 
-def _mend(node: object, *, in_parameter: bool = False) -> None:
+def _normalise(node: object, *, in_parameter: bool = False) -> None:
     if isinstance(node, dict):
         # The titles that pydantic makes of names say nothing; a property may have this name itself.
         if isinstance(node.get("title"), str):
             del node["title"]
-        _mend_null(node, in_parameter=in_parameter)
+        _normalise_null(node, in_parameter=in_parameter)
         if "const" in node:
             node["enum"] = [node.pop("const")]
         if node.get("type") in ("integer", ["integer", "null"]):
@@ -155,10 +155,10 @@ def _mend(node: object, *, in_parameter: bool = False) -> None:
             if isinstance(node.get(limit), float):
                 node[limit] = int(node[limit])
     for child in _children(node):
-        _mend(child, in_parameter=in_parameter or (isinstance(node, dict) and "in" in node))
+        _normalise(child, in_parameter=in_parameter or (isinstance(node, dict) and "in" in node))
 
 
-def _mend_null(schema: Json, *, in_parameter: bool) -> None:
+def _normalise_null(schema: Json, *, in_parameter: bool) -> None:
     """`anyOf` with null becomes a type of two words; a parameter is left out rather than null.
 
     So are the words of a component: a reference that may be null has no form that every generator takes, and the

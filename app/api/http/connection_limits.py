@@ -47,7 +47,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
-        self._forsake()
+        self._disconnect_pending()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -120,7 +120,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_limit.cancel()
             self._head_limit = None
 
-    def _forsake(self) -> None:
+    def _disconnect_pending(self) -> None:
         """Nobody hears the answers any more. uvicorn says so to the last request alone, and others may come before."""
         for cycle in self._unanswered:
             cycle.disconnected = True
@@ -129,7 +129,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _refuse(self, code: FaultCode, sentence: str) -> None:
         if self._unanswered:
             # Nothing may be written into the answer to the request before.
-            self._forsake()
+            self._disconnect_pending()
             self.transport.abort()
             return
         request = Request({"type": "http", "state": {"path": "/", "request_id": str(uuid4())}})

@@ -21,13 +21,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def packed(place: str) -> str:
+def encode(place: str) -> str:
     """The text as a cursor has it."""
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def unpacked(cursor: str) -> str:
-    """The text that was packed. Raises ValueError for anything else."""
+def decode(cursor: str) -> str:
+    """The text of an encoded cursor. Raises ValueError for anything else."""
     return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
 
 
@@ -42,13 +42,13 @@ def from_microseconds(count: int) -> datetime:
 
 
 def write_cursor(last: JobRecord | DeliveryRecord | ScanRecord) -> str:
-    return packed(f"{to_microseconds(last.created_at):x}.{last.id.hex}")
+    return encode(f"{to_microseconds(last.created_at):x}.{last.id.hex}")
 
 
 def read_cursor(cursor: str) -> PageCursor:
     """Raises InvalidRequest for anything that `write_cursor` did not write."""
     try:
-        microseconds, _, row_id = unpacked(cursor).partition(".")
+        microseconds, _, row_id = decode(cursor).partition(".")
         return PageCursor(from_microseconds(int(microseconds, 16)), UUID(row_id))
     except (ValueError, OverflowError):
         raise invalid("This is no cursor of a page.", "query", "cursor") from None

@@ -95,7 +95,7 @@ def preferred_media_type(request: Request, *offered: str) -> str:
     """
     given = ",".join(request.headers.getlist("accept")) or "*/*"
     ranges = [_media_range(text) for text in given.split(",")]
-    return max(offered, key=lambda media_type: _liking(media_type, ranges))
+    return max(offered, key=lambda media_type: _quality(media_type, ranges))
 
 
 def _media_range(text: str) -> tuple[str, float]:
@@ -104,7 +104,7 @@ def _media_range(text: str) -> tuple[str, float]:
     return name.strip().lower(), qualities[0] if qualities else 1.0
 
 
-def _liking(media_type: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int]:
+def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int]:
     """The quality of the most exact range that the media type falls in, and how exact that is."""
     qualities = dict(ranges)
     forms = ("*/*", media_type.partition("/")[0] + "/*", media_type)

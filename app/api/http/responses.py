@@ -1,28 +1,24 @@
 """What all answers share: a body as JSON, and members that are absent when they are not known."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from fastapi import Response
 from pydantic import MISSING, BaseModel
+
+from app.store.records.jobs import JobRecord
+from app.store.records.scans import ScanRecord
 
 _JSON = "application/json"
 
 T = TypeVar("T")
 
 
-class Versioned(Protocol):
-    """A record with a version that each change raises."""
-
-    @property
-    def version(self) -> int: ...
-
-
 def json_answer(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(body.model_dump_json(), status, headers, _JSON)
 
 
-def etag(record: Versioned) -> str:
+def etag(record: JobRecord | ScanRecord) -> str:
     return f'"{record.version}"'
 
 

@@ -21,7 +21,7 @@ class WaitSlots:
         return self._of_caller.total()
 
     @contextmanager
-    def place(self, caller_id: str) -> Iterator[None]:
+    def acquire(self, caller_id: str) -> Iterator[None]:
         """Raises Fault `too-many-waits` when all are taken."""
         if self._of_caller[caller_id] >= self._most_of_caller:
             message = f"{self._most_of_caller} requests of this caller wait already; nothing was started."

@@ -21,13 +21,13 @@ T = TypeVar("T")
 R = TypeVar("R", JobRecord, ScanRecord)
 
 
-async def _place(caller: CallerDep, services: ServicesDep) -> AsyncIterator[Callable[[], None]]:
+async def _acquire_slot(caller: CallerDep, services: ServicesDep) -> AsyncIterator[Callable[[], None]]:
     # FastAPI ends this when the answer was sent, or could not be: a stream has its place as long as it lasts.
     with ExitStack() as held:
-        yield lambda: held.enter_context(services.waiters.place(caller.id))
+        yield lambda: held.enter_context(services.waiters.acquire(caller.id))
 
 
-WaitSlotDep = Annotated[Callable[[], None], Depends(_place)]
+WaitSlotDep = Annotated[Callable[[], None], Depends(_acquire_slot)]
 """To be called by an operation that is going to wait. Raises Fault `too-many-waits`."""
 
 

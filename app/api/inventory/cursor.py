@@ -4,7 +4,7 @@ import json
 import re
 from datetime import datetime
 
-from app.api.http.cursor import from_microseconds, packed, to_microseconds, unpacked
+from app.api.http.cursor import decode, encode, from_microseconds, to_microseconds
 from app.api.http.parameters import CLUSTER_PATTERN, NOTE_PATTERN
 from app.api.http.problems import InvalidRequest, invalid
 from app.ngt.vocabulary import parse_vm_uuid
@@ -16,13 +16,13 @@ def write_vm_cursor(last: KnownVm, sort: VmSort) -> str:
     """The cursor of the page behind this VM."""
     place = place_of(last, sort)
     value = to_microseconds(place.value) if isinstance(place.value, datetime) else place.value
-    return packed(json.dumps([sort, value, place.vm_uuid, place.cluster], ensure_ascii=False, separators=(",", ":")))
+    return encode(json.dumps([sort, value, place.vm_uuid, place.cluster], ensure_ascii=False, separators=(",", ":")))
 
 
 def read_vm_cursor(cursor: str, sort: VmSort) -> VmPlace:
     """Raises InvalidRequest for what `write_vm_cursor` did not write, and for a cursor of another order."""
     try:
-        of_sort, value, vm_uuid, cluster = json.loads(unpacked(cursor))
+        of_sort, value, vm_uuid, cluster = json.loads(decode(cursor))
         place = VmPlace(_value(VmSort(of_sort), value), parse_vm_uuid(vm_uuid), _matching(CLUSTER_PATTERN, cluster))
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise _no_cursor("This is no cursor of a page of VMs.") from None

@@ -51,7 +51,7 @@ async def get_readiness(
     A service that is paused is ready: it accepts renewals.
     """
     if verbose:
-        await services.logins.log_in(request)
+        await services.logins.authenticate(request)
     checks = {name: fault async for name, fault in _checks(services)}
     faults = {name: fault for name, fault in checks.items() if fault is not None}
     if faults:
