@@ -1,8 +1,8 @@
-"""Waiting for a job or a scan to change, on any replica, without asking the database again and again.
+"""Waiting for changes of a job or a scan, on any replica, without polling the database.
 
-One connection listens for all watches of the process, and one reading answers all of them that were announced since the
-one before it: a job that a hundred callers wait for is read once. While the listening connection is away nothing can be
-heard, so every watched row is read once more when it is back.
+One connection listens for all subscriptions of the process. One query reads all rows that were announced since the
+query before it, so a job that a hundred callers wait for is read once. After a lost connection every watched row is
+read again, because its announcements may have been missed.
 """
 
 import asyncio
@@ -18,15 +18,14 @@ import structlog
 from psycopg.sql import SQL, Identifier
 
 from app.ngt.backoff import backoff
-from app.store.jobs.commands import Jobs
-from app.store.jobs.queries import JobFilter
+from app.store.jobs.queries import JobFilter, JobQueries
 from app.store.jobs.updates import JOB_CHANNEL
 from app.store.postgres.database import plain_url
 from app.store.records.jobs import JobRecord
 
 _log = structlog.get_logger(__name__)
 
-# Ask a silent connection for a sign of life so often, since a line that was cut says nothing by itself.
+# A silent connection is probed this often, because a cut line reports nothing.
 _PROBE_S = 30.0
 _PROBE_TIMEOUT_S = 5.0
 _RECONNECT_FIRST_S = 0.1
@@ -36,7 +35,7 @@ _MOST_AT_ONCE = 200
 
 
 class Versioned(Protocol):
-    """What can be waited for: a record whose version grows with every change."""
+    """A record whose version grows with every change."""
 
     @property
     def id(self) -> UUID: ...
@@ -49,45 +48,45 @@ _Record = TypeVar("_Record", bound=Versioned)
 
 
 class Subscription(Generic[_Record]):
-    """One call that follows one job or scan; made by `Subscriptions.watch`."""
+    """One call that follows one job or scan."""
 
     def __init__(self) -> None:
         self.ended = False
-        """Nothing is waited for any more: the service stops."""
-        self._heard: _Record | None = None
-        self._news = asyncio.Event()
+        """The service stops."""
+        self._latest: _Record | None = None
+        self._delivered = asyncio.Event()
 
     async def until(self, record: _Record, enough: Callable[[_Record], bool], timeout_s: float) -> _Record:
-        """The record as soon as `enough` holds for it, else as it was last heard of when `timeout_s` is over.
+        """The record as soon as `enough` holds for it, else the last one that was delivered within `timeout_s`.
 
-        `record` was read after the watch began, so that no change is missed. An answer may be older than its database
-        while that cannot be reached; nothing is raised then.
+        `record` was read after the subscription began, so that no change is missed. While the database does not answer
+        the record may be stale; nothing is raised then.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not self.ended and not enough(record):
-                    await self._news.wait()
-                    self._news.clear()
-                    # The caller's own reading may be newer than one that was under way when the watch began.
-                    if self._heard is not None and self._heard.version > record.version:
-                        record = self._heard
+                    await self._delivered.wait()
+                    self._delivered.clear()
+                    # The caller's own record may be newer than one that was being read when the subscription began.
+                    if self._latest is not None and self._latest.version > record.version:
+                        record = self._latest
         return record
 
-    def hear(self, record: _Record) -> None:
-        self._heard = record
-        self._news.set()
+    def deliver(self, record: _Record) -> None:
+        self._latest = record
+        self._delivered.set()
 
     def end(self) -> None:
         self.ended = True
-        self._news.set()
+        self._delivered.set()
 
 
 class Subscriptions(Generic[_Record]):
-    """The watches of one kind of row. `read` finds the rows of some ids, as many as there are."""
+    """The subscriptions to one kind of row. `read` returns the rows of these ids that exist."""
 
     def __init__(self, read: Callable[[Collection[UUID]], Awaitable[Sequence[_Record]]]) -> None:
         self._read = read
-        self._watches: defaultdict[str, set[Subscription[_Record]]] = defaultdict(set)
+        self._subscriptions: defaultdict[str, set[Subscription[_Record]]] = defaultdict(set)
         self._due: set[str] = set()
         self._any_due = asyncio.Event()
         self._ended = False
@@ -95,33 +94,33 @@ class Subscriptions(Generic[_Record]):
     @contextmanager
     def watch(self, record_id: UUID) -> Iterator[Subscription[_Record]]:
         """From here on no change of the row is missed: read it now, then wait with `Subscription.until`."""
-        watch: Subscription[_Record] = Subscription()
+        subscription: Subscription[_Record] = Subscription()
         if self._ended:
-            watch.end()
+            subscription.end()
         key = str(record_id)
-        self._watches[key].add(watch)
+        self._subscriptions[key].add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            self._watches[key].discard(watch)
-            if not self._watches[key]:
-                del self._watches[key]
+            self._subscriptions[key].discard(subscription)
+            if not self._subscriptions[key]:
+                del self._subscriptions[key]
 
     def count(self) -> int:
-        return sum(map(len, self._watches.values()))
+        return sum(map(len, self._subscriptions.values()))
 
     def end(self) -> None:
-        """Nobody waits from now on: each call goes on with the record as it was last heard of."""
+        """Every wait ends now, with the record that was delivered last."""
         self._ended = True
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.end()
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.end()
 
     def read_all_soon(self) -> None:
-        self.read_soon(tuple(self._watches))
+        self.read_soon(tuple(self._subscriptions))
 
     def read_soon(self, keys: Collection[str]) -> None:
-        self._due.update(key for key in keys if key in self._watches)
+        self._due.update(key for key in keys if key in self._subscriptions)
         if self._due:
             self._any_due.set()
 
@@ -136,47 +135,47 @@ class Subscriptions(Generic[_Record]):
     async def _read_some(self, keys: Collection[str]) -> None:
         try:
             found = await self._read(tuple(map(UUID, keys)))
-        except Exception as failed:  # noqa: BLE001 - whatever it was, those who wait are owed another try
-            _log.warning("what has changed could not be read", error=str(failed))
+        except Exception as failed:  # noqa: BLE001 - after any failure the rows are read again
+            _log.warning("changed rows could not be read", error=str(failed))
             await asyncio.sleep(_READ_AGAIN_S)
             self.read_soon(keys)
             return
         for record in found:
-            for watch in self._watches.get(str(record.id), ()):
-                watch.hear(record)
+            for subscription in self._subscriptions.get(str(record.id), ()):
+                subscription.deliver(record)
 
 
 class ChangeFeed:
-    """The announcements of one database, from `async with Changes(url, jobs)` on."""
+    """The changes that one database announces, from `async with ChangeFeed(url, jobs)` on."""
 
-    def __init__(self, url: str, jobs: Jobs) -> None:
+    def __init__(self, url: str, jobs: JobQueries) -> None:
         async def read_jobs(job_ids: Collection[UUID]) -> Sequence[JobRecord]:
             return await jobs.list(JobFilter(job_ids=tuple(job_ids)), limit=len(job_ids))
 
         self._url = plain_url(url)
         self._jobs = Subscriptions(read_jobs)
-        self._kinds: dict[str, Subscriptions[Any]] = {JOB_CHANNEL: self._jobs}
+        self._channels: dict[str, Subscriptions[Any]] = {JOB_CHANNEL: self._jobs}
         self._listening = asyncio.Event()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
-    def of(
+    def add_channel(
         self, channel: str, read: Callable[[Collection[UUID]], Awaitable[Sequence[_Record]]]
     ) -> Subscriptions[_Record]:
-        """The watches of what is announced on another channel. To be asked for before `open`."""
-        watches = Subscriptions(read)
-        self._kinds[channel] = watches
-        return watches
+        """The subscriptions to the rows of another channel. To be called before `open`."""
+        subscriptions = Subscriptions(read)
+        self._channels[channel] = subscriptions
+        return subscriptions
 
     async def open(self) -> None:
-        """Start to listen; a database that is away is tried again and again."""
+        """Start to listen; a failed connection is retried."""
         readers = [
-            asyncio.create_task(watches.read_due(), name=f"changes of {channel}")
-            for channel, watches in self._kinds.items()
+            asyncio.create_task(subscriptions.read_due(), name=f"changes of {channel}")
+            for channel, subscriptions in self._channels.items()
         ]
         self._tasks = (asyncio.create_task(self._listen(), name="changes"), *readers)
 
     async def close(self) -> None:
-        """Every watch ends now."""
+        """Every subscription ends now."""
         self.end_watches()
         for task in self._tasks:
             task.cancel()
@@ -192,7 +191,7 @@ class ChangeFeed:
         await self.close()
 
     async def listening(self) -> None:
-        """Returns once announcements are heard."""
+        """Returns once the connection listens."""
         await self._listening.wait()
 
     def watch(self, job_id: UUID) -> AbstractContextManager[Subscription[JobRecord]]:
@@ -200,13 +199,13 @@ class ChangeFeed:
         return self._jobs.watch(job_id)
 
     def watched(self) -> int:
-        """How many watches there are."""
-        return sum(watches.count() for watches in self._kinds.values())
+        """The number of subscriptions."""
+        return sum(subscriptions.count() for subscriptions in self._channels.values())
 
     def end_watches(self) -> None:
-        """Nobody waits from now on: each call goes on with what it last heard of."""
-        for watches in self._kinds.values():
-            watches.end()
+        """Every wait ends now, with the record that was delivered last."""
+        for subscriptions in self._channels.values():
+            subscriptions.end()
 
     async def _listen(self) -> None:
         tries = 0
@@ -215,22 +214,22 @@ class ChangeFeed:
                 async with await psycopg.AsyncConnection.connect(
                     self._url, autocommit=True, connect_timeout=5, application_name="ngt-renewal-changes"
                 ) as connection:
-                    for channel in self._kinds:
+                    for channel in self._channels:
                         await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
                     tries = 0
                     self._listening.set()
-                    for watches in self._kinds.values():
-                        watches.read_all_soon()
-                    await self._hear(connection)
+                    for subscriptions in self._channels.values():
+                        subscriptions.read_all_soon()
+                    await self._receive(connection)
             except (psycopg.Error, OSError, TimeoutError) as gone:
-                _log.warning("the database's announcements are not heard", error=str(gone).strip())
+                _log.warning("the connection that listens for changes was lost", error=str(gone).strip())
             self._listening.clear()
             await asyncio.sleep(backoff(_RECONNECT_FIRST_S, _RECONNECT_LAST_S, tries))
             tries += 1
 
-    async def _hear(self, connection: psycopg.AsyncConnection) -> None:
+    async def _receive(self, connection: psycopg.AsyncConnection) -> None:
         while True:
-            async for announced in connection.notifies(timeout=_PROBE_S):
-                self._kinds[announced.channel].read_soon([announced.payload])
+            async for notification in connection.notifies(timeout=_PROBE_S):
+                self._channels[notification.channel].read_soon([notification.payload])
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await connection.execute("SELECT 1")

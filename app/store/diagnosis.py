@@ -18,8 +18,9 @@ from app.store.jobs.progress_json import load_progress, load_sighting
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, CLUSTER, CVM, JOB, PAUSE, VM
 from app.store.records.callers import Caller
+from app.store.records.rows import record_of
 from app.store.records.scans import ScanStatus
-from app.store.scans.start import newest_ended
+from app.store.scans.queries import newest_ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +81,14 @@ async def _vm_facts(connection: AsyncConnection, row: RowMapping) -> VmFacts:
     if row["not_after"] is not None:
         source = CertificateSource(row["certificate_source"])
         certificate = KnownCertificateDates(source, row["certificate_observed_at"], row["not_after"])
-    vm = VmFacts(
-        vm_uuid=VmUuid(row["vm_uuid"]),
-        cluster=row["cluster"],
-        name=row["name"],
+    vm = record_of(
+        VmFacts,
+        row,
         seen_at=row["last_seen_at"],
-        vanished_at=row["vanished_at"],
         power=PowerState(row["power"] or PowerState.UNKNOWN),
         addresses=tuple(row["addresses"]),
-        has_entity=row["has_entity"],
-        ngt_uuid=row["ngt_uuid"],
-        ngt_enabled=row["ngt_enabled"],
-        iso_mounted=row["iso_mounted"],
-        link_active=row["link_active"],
-        communication_type=row["communication_type"],
-        guest_fault_code=row["guest_fault_code"],
-        guest_fault=row["guest_fault"],
         certificate=certificate,
         date_sources=frozenset(map(CertificateSource, sources)),
-        renewed_at=row["renewed_at"],
-        awaiting_pickup_since=row["awaiting_pickup_since"],
     )
     sighting = row["sighting"]
     return vm if sighting is None else _as_watched(vm, load_sighting(sighting))
@@ -150,16 +139,11 @@ def _job_facts(row: RowMapping) -> JobFacts:
     progress = load_progress(row["progress"])
     before = progress.before.guest if progress.before is not None else None
     guest = progress.guest or before
-    return JobFacts(
-        id=row["id"],
-        done=row["done"],
-        message=row["message"],
-        outcome=row["outcome"],
+    return record_of(
+        JobFacts,
+        row,
         wait_reason=WaitReason(row["wait_reason"]) if row["wait_reason"] is not None else None,
         error_code=FaultCode(row["error_code"]) if row["error_code"] in RULES else None,
-        error_message=row["error_message"],
-        remaining_action=row["remaining_action"],
-        finished_at=row["finished_at"],
         stranded=row["stranded_since"] is not None,
         delete_begun=progress.delete_begun,
         issued=progress.entity is EntityStage.ISSUED,

@@ -1,34 +1,34 @@
-"""What the sources say of certificates, and which of them counts: each source's last word is kept, the best is shown.
+"""Observations of certificates: the last one of each source is stored, and the best one is shown with the VM.
 
 The best source that is fresh counts: an observation that is a week older than the newest one may be of a certificate
-that was replaced since. A computed date is nobody's observation and counts only where there is no other.
+that was replaced since. A computed date is not an observation and counts only where there is no other.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.vocabulary import CertificateSource
+from app.store.postgres.chunks import chunks
 from app.store.records.inventory import Observation
 
-_ROWS_AT_ONCE = 500
 _FRESH_DAYS = 7
 _FIELDS = ("not_before", "not_after", "serial", "fingerprint", "subject", "issuer")
-_SAID = ("observed_at", *_FIELDS, "given_by")
-_COLUMNS = ", ".join(_SAID)
-_NEWER = ", ".join(f"{name} = excluded.{name}" for name in _SAID)
+_OBSERVED = ("observed_at", *_FIELDS, "given_by")
+_COLUMNS = ", ".join(_OBSERVED)
+_NEWER = ", ".join(f"{name} = excluded.{name}" for name in _OBSERVED)
 
-# Left out is what was seen before the certificate was renewed, and what the cluster says of the date of a VM that has
-# not picked a new certificate up yet: it may be that of the issued one. Once the ISO is ejected and the link is active,
-# the agent has started with what was on the ISO. Before its job has mounted one there is nothing to start with, and the
-# certificate may be issued although that is not stored yet.
+# Two kinds of observations are ignored: those from before the certificate was renewed, and the cluster's date for a VM
+# that has not picked up a new certificate yet, because it may be the date of the issued one. Once the ISO is ejected
+# and the link is active, the agent has started with the certificate of the ISO. Before the job has mounted the ISO the
+# agent cannot have started with it, although the certificate may be issued before that is stored.
 _STORE = text(f"""
 INSERT INTO certificate_observation AS o (vm_uuid, cluster, source, {_COLUMNS})
-SELECT vm_uuid, cluster, source, {", ".join(f"seen.{name}" for name in _SAID)}
+SELECT vm_uuid, cluster, source, {", ".join(f"seen.{name}" for name in _OBSERVED)}
 FROM jsonb_to_recordset(CAST(:observed AS jsonb)) AS seen(
   vm_uuid text, source text, observed_at timestamptz, not_before timestamptz, not_after timestamptz,
   serial text, fingerprint text, subject text, issuer text, given_by text)
@@ -43,7 +43,7 @@ ON CONFLICT (vm_uuid, cluster, source) DO UPDATE
 SET {_NEWER}
 WHERE o.observed_at <= excluded.observed_at
 """)  # noqa: S608 - constants of this module
-_SETTLE = text(f"""
+_SELECT_BEST = text(f"""
 UPDATE vm SET certificate_source = best.source, certificate_observed_at = best.observed_at,
   {", ".join(f"{name} = best.{name}" for name in _FIELDS)}
 FROM (
@@ -57,8 +57,8 @@ FROM (
 ) AS best
 WHERE vm.vm_uuid = best.vm_uuid AND vm.cluster = :cluster
 """)  # noqa: S608 - as above
-# The clocks of a guest and of the cluster may be a day apart. An open job finds out by itself, and says so. What was
-# seen meanwhile may be shown already, so it is compared with what that job found before, too.
+# The clocks of a guest and of the cluster may differ by a day. An open job clears the mark at its own end. The VM's row
+# may show the new date already, so the date is also compared with the one that the job found before.
 _PICKED_UP = text("""
 UPDATE vm SET awaiting_pickup_since = NULL
 WHERE cluster = :cluster AND vm_uuid = ANY(:vms) AND awaiting_pickup_since IS NOT NULL
@@ -74,45 +74,35 @@ DELETE FROM certificate_observation WHERE vm_uuid = :vm_uuid AND cluster = :clus
 """)
 _KEEP = text(f"""
 INSERT INTO certificate_observation (vm_uuid, cluster, source, {_COLUMNS})
-VALUES (:vm_uuid, :cluster, :source, {", ".join(f":{name}" for name in _SAID)})
+VALUES (:vm_uuid, :cluster, :source, {", ".join(f":{name}" for name in _OBSERVED)})
 ON CONFLICT (vm_uuid, cluster, source) DO UPDATE
 SET {_NEWER}
 """)  # noqa: S608 - as above
 
 
 async def store_observations(connection: AsyncConnection, cluster: str, observed: Sequence[Observation]) -> None:
-    """Stores what was observed of VMs of the cluster that are known, and shows the best of it; some statements in all.
+    """Stores observations of known VMs of the cluster, and selects the best one of each VM.
 
-    An older observation than the stored one of its source changes nothing. For one VM at most one of each source.
+    An observation older than the stored one of its source changes nothing. For one VM at most one of each source.
     """
-    for begin in range(0, len(observed), _ROWS_AT_ONCE):
-        part = observed[begin : begin + _ROWS_AT_ONCE]
-        rows = json.dumps([_row(one) for one in part], default=_json_time)
+    for part in chunks(observed):
+        rows = json.dumps([asdict(one) for one in part], default=datetime.isoformat)
         vms = sorted({one.vm_uuid for one in part})
         await connection.execute(_STORE, {"cluster": cluster, "observed": rows})
         await connection.execute(_PICKED_UP, {"cluster": cluster, "vms": vms})
-        await _settle(connection, cluster, vms)
+        await _select_best(connection, cluster, vms)
 
 
 async def store_renewed(connection: AsyncConnection, cluster: str, renewed: Observation) -> None:
-    """Stores what the end of a renewal says. What was seen before a proof is of the certificate that was replaced."""
+    """Stores the observation of a renewal's end. Those from before a proof are of the replaced certificate."""
     if renewed.source is not CertificateSource.COMPUTED:
         place = {"vm_uuid": renewed.vm_uuid, "cluster": cluster, "observed_at": renewed.observed_at}
         await connection.execute(_FORGET_EARLIER, place)
-    await connection.execute(_KEEP, {"cluster": cluster, **_row(renewed)})
-    await _settle(connection, cluster, [renewed.vm_uuid])
+    await connection.execute(_KEEP, {"cluster": cluster, **asdict(renewed)})
+    await _select_best(connection, cluster, [renewed.vm_uuid])
 
 
-async def _settle(connection: AsyncConnection, cluster: str, vms: Sequence[str]) -> None:
+async def _select_best(connection: AsyncConnection, cluster: str, vms: Sequence[str]) -> None:
     # The best source first: the order in which they are declared.
     values = {"cluster": cluster, "vms": list(vms), "ranks": list(CertificateSource), "fresh_days": _FRESH_DAYS}
-    await connection.execute(_SETTLE, values)
-
-
-def _row(one: Observation) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Observation.__slots__}
-
-
-def _json_time(value: object) -> str:
-    assert isinstance(value, datetime)
-    return value.isoformat()
+    await connection.execute(_SELECT_BEST, values)

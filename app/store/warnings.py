@@ -39,10 +39,11 @@ from app.ngt.warnings.messages import (
 )
 from app.settings import Warnings
 from app.store.postgres.advisory_locks import CLUSTER_WARNINGS
+from app.store.postgres.chunks import chunks
 from app.store.postgres.database import Database
+from app.store.records.rows import record_of
 from app.store.webhooks.outbox import Outbox
 
-_ROWS_AT_ONCE = 500
 _FIRST_TO_EXPIRE = 10
 _BEGIN = text("SELECT pg_try_advisory_xact_lock(:lock, hashtext(:cluster)), clock_timestamp()")
 _DATED = """v.vm_uuid, v.name, v.not_after, v.certificate_source, v.certificate_observed_at, v.serial,
@@ -223,8 +224,7 @@ async def _remember(
 ) -> list[DueWarning]:
     """Those of the warnings that nobody gave before; they keep their order."""
     remembered: list[DueWarning] = []
-    for begin in range(0, len(due), _ROWS_AT_ONCE):
-        part = due[begin : begin + _ROWS_AT_ONCE]
+    for part in chunks(due):
         rows: list[dict[str, Any]] = [
             {
                 "vm_uuid": warning.vm_uuid,
@@ -247,4 +247,4 @@ def _known_certificate(row: RowMapping) -> KnownCertificate:
 
 
 def _dated_vm(row: RowMapping) -> DatedVm:
-    return DatedVm(**{name: row[name] for name in DatedVm.__slots__})
+    return record_of(DatedVm, row)

@@ -201,10 +201,10 @@ class Worker:
     async def _sweep(self) -> None:
         if await self._store.pauses.end_if_over():
             log.info("the pause of the service is over")
-        woken = await self._job_claims.wake_due(self._store.slots)
+        woken = await self._job_claims.sweep(self._store.slots)
         if woken:
             log.info("the sweep found due jobs", jobs=woken)
-        if scans := await self._scan_claims.wake_due():
+        if scans := await self._scan_claims.sweep():
             log.info("the sweep found due scans", scans=scans)
 
     def _observe(self, cvm: str, command: str, result: str, seconds: float) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from app.ngt.errors import Fault, FaultCode
 from app.settings.callers.scopes import Scope
+from app.store.inventory.scan_results import Inventory
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, SCAN
 from app.store.postgres.tables import VM as VM_TABLE
 from app.store.records.scans import ScanOrigin, ScanOutcome, ScanStatus
@@ -69,7 +70,7 @@ async def worker(service: Service, end: ScanEnd, **seen: Any) -> AsyncIterator[N
             if claim is not None:
                 if seen:
                     await know(service, cluster=claim.cluster, **seen)
-                await running.finish(claim, end)
+                await Inventory(service.services.store.database).finish(claim, end)
 
     async with await psycopg.AsyncConnection.connect(service.services.store.database.url, autocommit=True) as listening:
         await listening.execute("LISTEN ngt_scan")

@@ -69,8 +69,8 @@ async def _waiting_job(service: Service, running: JobClaims, number: int) -> Job
     )
     state = ProgressColumns(progress=progress, results={}, takes_slot=False, stranded=False, awaits_pickup=True)
     back = Release("waiting", "agent_restart", "restart the agent", progress.verify_by, progress.verify_by)
-    await running.put_back(claim, state, back, None, cluster="c1")
-    running.let_go(claim)
+    await running.release(claim, state, back, None, cluster="c1")
+    running.stop_heartbeat(claim)
     return job
 
 

@@ -8,7 +8,7 @@ from app.store.postgres.tables import SCAN
 from tests.crash.victims import Victims, until
 from tests.work.conftest import Begin
 from tests.work.scans.test_run import stored, vm_row
-from tests.work.service import DONE_LIMIT_S, Service
+from tests.work.service import Service
 
 
 async def begun(service: Service, victims: Victims) -> int:
@@ -26,7 +26,7 @@ async def assert_done_again(service: Service, scan_id: object) -> None:
     service.site.guests[slow.uuid].faults.hangs = False
     (row,) = await stored(service, SCAN)
     async with service.at_work():
-        done = await service.scans.wait_until_done(row["id"], DONE_LIMIT_S)
+        done = await service.scan_ended(row["id"])
     assert (done.id, done.outcome, done.counts.guests_failed) == (scan_id, "complete", 0), done
     assert (await vm_row(service, slow))["certificate_source"] == "guest_certificate"
     (row,) = await stored(service, SCAN)

@@ -85,11 +85,11 @@ class _Fate:
 def _arm(worker: Worker, fate: _Fate) -> None:
     """Lets the victim pass by its fate around the intent and the action of every step."""
     running, actions = worker._job_claims, worker._renewals._actions
-    begin_step, perform = running.begin_step, actions.perform
+    record_intent, perform = running.record_intent, actions.perform
 
-    async def begin_step_of_victim(claim: Any, state: Any, begun: Any, **more: Any) -> Any:
+    async def record_intent_of_victim(claim: Any, state: Any, begun: Any, **more: Any) -> Any:
         await fate.pass_by(begun.name, Point.BEFORE_INTENT)
-        begun_id = await begin_step(claim, state, begun, **more)
+        begun_id = await record_intent(claim, state, begun, **more)
         await fate.pass_by(begun.name, Point.AFTER_INTENT)
         return begun_id
 
@@ -100,7 +100,7 @@ def _arm(worker: Worker, fate: _Fate) -> None:
             await fate.pass_by(action.step, Point.BEFORE_ANSWER)
         return performed
 
-    vars(running)["begin_step"] = begin_step_of_victim
+    vars(running)["record_intent"] = record_intent_of_victim
     vars(actions)["perform"] = perform_of_victim
 
 

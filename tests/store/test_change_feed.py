@@ -104,7 +104,7 @@ async def test_a_wait_never_goes_back_to_an_older_version(jobs: Jobs, changes: C
     job = await started(jobs)
     with changes.watch(job.id) as watch:
         cancelled = await jobs.cancel(job.id, ANN)
-        watch.hear(job)
+        watch.deliver(job)
         assert await watch.until(cancelled, lambda now: now.version < cancelled.version, 0.05) == cancelled
 
 

@@ -13,6 +13,7 @@ from app.ngt.renewal.progress import Before, EntityStage, GuestSighting, Progres
 from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmToolsEntity, VmUuid
 from app.store.diagnosis import DiagnosisFacts, StoredFacts
+from app.store.inventory.scan_results import Inventory
 from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_progress, dump_sighting
 from app.store.observations import store_observations
@@ -233,7 +234,7 @@ async def test_the_last_scan_that_covers_the_vm_counts_when_it_saw_nothing(
             )
         claim = await running.claim(made.scan.id)
         assert claim is not None
-        await running.finish(claim, end)
+        await Inventory(database).finish(claim, end)
         facts = (await read(known, vm)).facts.cluster
         assert (facts.scan_fault, facts.scan_fault_at is not None) == (told, told is not None)
 

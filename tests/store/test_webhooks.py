@@ -126,7 +126,7 @@ async def test_a_runner_that_lost_its_job_tells_nothing(runner: Runner, database
     with pytest.raises(FenceLost):
         await runner.finish(claim, "renewed")
     with pytest.raises(FenceLost):
-        await runner.running.save(claim, state(claim, stranded=True))
+        await runner.running.record_answer(claim, state(claim, stranded=True))
     assert await told(database) == [("all", "ngt.renewal.cancelled")]
 
 
@@ -195,12 +195,12 @@ async def test_a_stranding_is_told_at_once_and_once(runner: Runner, database: Da
     job = await runner.start()
     claim = await runner.claim(job.id)
     for _ in range(2):
-        await runner.running.save(claim, state(claim, stranded=True))
+        await runner.running.record_answer(claim, state(claim, stranded=True))
     assert await told(database) == [("all", "ngt.renewal.stranded")]
     (row,) = await deliveries(database)
     assert (row["facts"]["status"], "NGT may be off" in row["facts"]["message"]) == ("running", True)
-    await runner.running.save(claim, state(claim))
-    await runner.running.save(claim, state(claim, stranded=True))
+    await runner.running.record_answer(claim, state(claim))
+    await runner.running.record_answer(claim, state(claim, stranded=True))
     assert await told(database) == [("all", "ngt.renewal.stranded")] * 2
 
 

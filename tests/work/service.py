@@ -151,10 +151,16 @@ class Service:
 
     async def scanned(self, cluster: str = "c1", vm: str | SimulatedVm | None = None) -> ScanRecord:
         """A scan when it is done."""
-        scan = await self.scan(cluster, vm)
-        done = await self.scans.wait_until_done(scan.id, DONE_LIMIT_S)
+        done = await self.scan_ended((await self.scan(cluster, vm)).id)
         assert done.done, f"after {DONE_LIMIT_S} s the scan is {done}"
         return done
+
+    async def scan_ended(self, scan_id: UUID, limit_s: float = DONE_LIMIT_S) -> ScanRecord:
+        """The scan as soon as it has ended, else as it is after `limit_s`."""
+        with self.scans.watch(scan_id) as watch:
+            scan = await self.scans.find(scan_id)
+            assert scan is not None
+            return await watch.until(scan, lambda now: now.done, limit_s)
 
     def state_of(self, vm: str | SimulatedVm) -> dict[str, object]:
         return self.site.state_of(self.uuid_of(vm))

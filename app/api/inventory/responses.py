@@ -30,7 +30,7 @@ def vm_response(vm: KnownVm) -> Vm:
 def ngt_response(ngt: KnownNgt, scan: ScanRecord | None = None) -> VmNgt:
     """All of its NGT as callers see it, and the state of the scan that refreshes it."""
     scanned = {f"scan_{name}": getattr(scan, name, None) for name in _OF_SCAN}
-    observations = [from_record(CertificateObservation, one) for one in ngt.said]
+    observations = [from_record(CertificateObservation, one) for one in ngt.observations]
     last_job = {"last_job_status": ngt.last_job_status, "last_job_outcome": ngt.last_job_outcome}
     return from_record(VmNgt, ngt.vm, observations=observations, **_differences(ngt.vm), **last_job, **scanned)
 

@@ -22,6 +22,7 @@ from app.settings.callers.scopes import Scope
 from app.store.postgres.database import Database
 from app.store.postgres.tables import API_KEY
 from app.store.records.callers import Caller, KeyRecord
+from app.store.records.rows import record_of
 
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_DIGITS = 8
@@ -159,13 +160,5 @@ def _unauthenticated() -> Fault:
 
 
 def _key_record(row: Mapping[Any, Any]) -> KeyRecord:
-    return KeyRecord(
-        id=row["id"],
-        description=row["description"],
-        scopes=tuple(Scope(scope) for scope in row["scopes"]),
-        clusters=None if row["clusters"] is None else tuple(row["clusters"]),
-        created_at=row["created_at"],
-        expires_at=row["expires_at"],
-        revoked_at=row["revoked_at"],
-        last_used_at=row["last_used_at"],
-    )
+    clusters = None if row["clusters"] is None else tuple(row["clusters"])
+    return record_of(KeyRecord, row, scopes=tuple(map(Scope, row["scopes"])), clusters=clusters)

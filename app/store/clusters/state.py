@@ -13,6 +13,7 @@ from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import CLUSTER, JOB
 from app.store.records.clusters import ClusterRecord
+from app.store.records.rows import record_of
 
 
 class Clusters:
@@ -77,4 +78,4 @@ async def _change(connection: AsyncConnection, name: str, change: Update) -> Clu
 
 
 def _cluster_record(row: RowMapping) -> ClusterRecord:
-    return ClusterRecord(**{name: row[name] for name in ClusterRecord.__slots__})
+    return record_of(ClusterRecord, row)

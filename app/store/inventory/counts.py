@@ -11,12 +11,12 @@ from typing import NamedTuple
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.postgres.chunks import ROWS_AT_ONCE
 from app.store.postgres.database import Database
 
 BUCKETS = ("expired", "lt7d", "lt30d", "lt90d", "ok", "unknown")
 """Each VM is in one of them: `lt30d` has 7 days left or more, and less than 30; `unknown` has no date."""
 
-_ROWS_AT_ONCE = 500
 
 # A computed date was seen by nobody, so it is no observation. The last success is that of a vanished VM too.
 _CLUSTERS = text("""
@@ -107,7 +107,7 @@ class CertificateCounts:
 async def _read_vms(connection: AsyncConnection, names: dict[str, list[str]]) -> list[VmTimes]:
     vms: list[VmTimes] = []
     async with connection.stream(_VMS, names) as rows:
-        async for part in rows.partitions(_ROWS_AT_ONCE):
+        async for part in rows.partitions(ROWS_AT_ONCE):
             vms += map(VmTimes._make, part)
     return vms
 

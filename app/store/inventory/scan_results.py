@@ -14,12 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.ngt.errors import Fault
 from app.ngt.vocabulary import VmUuid
 from app.store.observations import store_observations
+from app.store.postgres.chunks import chunks
 from app.store.postgres.database import Database
 from app.store.records.inventory import Observation
 from app.store.records.scans import ScanOutcome
 from app.store.scans.claims import ScanClaim, ScanEnd, end_scan, lock_scan
-
-_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +159,8 @@ class Inventory:
             if seen.absent is None:
                 await connection.execute(_LOCK_ALL, {"cluster": claim.cluster})
             new = 0
-            for begin in range(0, len(seen.vms), _ROWS_AT_ONCE):
-                new += await _store_some(connection, claim.cluster, seen, seen.vms[begin : begin + _ROWS_AT_ONCE])
+            for part in chunks(seen.vms):
+                new += await _store_some(connection, claim.cluster, seen, part)
             vanished = await connection.execute(
                 _VANISH,
                 {

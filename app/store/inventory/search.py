@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Integer, Select, UnaryExpression, and_, fu
 
 from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.postgres.tables import JOB, VM
-from app.store.records.inventory import KnownVm, columns_of
+from app.store.records.inventory import KnownVm
+from app.store.records.rows import columns_of
 
 LONGEST_PLACE = 200
 """VMs are ordered by so many characters of their name, so that a place in the order is never longer."""

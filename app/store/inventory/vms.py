@@ -1,7 +1,6 @@
 """What is remembered of VMs: on which clusters they were seen, their certificates, and their last renewal."""
 
 from collections.abc import AsyncGenerator, Collection
-from typing import Any
 
 from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,6 +9,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.inventory.search import IS_GONE, WHERE_IT_IS, VmFilter, VmPlace, VmSort, find_vms
 from app.store.jobs.progress_json import load_pushed
+from app.store.postgres.chunks import ROWS_AT_ONCE
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_OBSERVATION, JOB, VM
 from app.store.records.inventory import (
@@ -19,14 +19,13 @@ from app.store.records.inventory import (
     ForecastRecord,
     KnownNgt,
     KnownVm,
-    SourceSaid,
-    columns_of,
+    Observation,
 )
+from app.store.records.rows import record_of
 
 FORECAST_DAYS = 1000
 """As long as a certificate lives: what is issued today is in the last week of the forecast."""
 
-_ROWS_AT_ONCE = 500
 # Each holds a connection for as long as its reader takes; the others are for those who do not.
 _MOST_STREAMS = 5
 # The beginning of an ISO week is that of PostgreSQL: Monday, 00:00.
@@ -95,7 +94,7 @@ class Vms:
         self._streams += 1
         try:
             async with self._database.transaction() as connection:
-                found = find_vms(wanted, sort).execution_options(yield_per=_ROWS_AT_ONCE)
+                found = find_vms(wanted, sort).execution_options(yield_per=ROWS_AT_ONCE)
                 rows = await connection.stream(found)
                 try:
                     # Not `async with`, which forgets the cursor when this generator is closed before its end.
@@ -123,12 +122,13 @@ class Vms:
                 return None
             of_vm = CERTIFICATE_OBSERVATION.c.vm_uuid == vm.vm_uuid, CERTIFICATE_OBSERVATION.c.cluster == vm.cluster
             rows = (await connection.execute(select(CERTIFICATE_OBSERVATION).where(*of_vm))).mappings()
-            said = {row["source"]: _source_said(row) for row in rows}
+            sources = ((CertificateSource(row["source"]), row) for row in rows)
+            observed = {source: record_of(Observation, row, source=source) for source, row in sources}
             job = select(JOB.c.status, JOB.c.outcome).where(JOB.c.id == vm.last_job_id)
             last = (await connection.execute(job)).first()
             return KnownNgt(
                 vm,
-                tuple(said[source] for source in CertificateSource if source in said),
+                tuple(observed[source] for source in CertificateSource if source in observed),
                 last_job_status=None if last is None else last.status,
                 last_job_outcome=None if last is None else last.outcome,
             )
@@ -154,11 +154,6 @@ async def _find(connection: AsyncConnection, vm_uuid: VmUuid, clusters: Collecti
 
 def _known_vm(row: RowMapping) -> KnownVm:
     return KnownVm(**row)
-
-
-def _source_said(row: RowMapping) -> SourceSaid:
-    values: dict[str, Any] = {name: row[name] for name in columns_of(SourceSaid)}
-    return SourceSaid(**values | {"source": CertificateSource(row["source"])})
 
 
 def _week(row: RowMapping) -> ExpiringWeek:

@@ -1,17 +1,18 @@
-"""Jobs for those who run them: claim, save the intent and the answer, put back, finish.
+"""Jobs for workers: claim, record the intent and the answer of a step, release, finish.
 
-Every write is fenced: a runner that was frozen, and whose job another one took over, can write nothing any more.
+Every write is fenced: the database refuses the writes of a frozen worker whose job another one has claimed since.
 All times are the database's.
 """
 
 import json
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.renewal.holds import JobHold, SlotRules
+from app.ngt.renewal.holds import SlotRules
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.exchanges import store_answers, store_text
 from app.store.jobs.outcomes import record_outcome
@@ -23,7 +24,7 @@ from app.store.postgres.queue import WakeUps
 from app.store.records.claims import AutoStop, Claim, FenceLost, Held, Outcome, ProgressColumns, Release, StepIntent
 from app.store.webhooks.outbox import NO_WEBHOOKS, Outbox
 
-# A step that is taken again goes on in its row, so that a long wait does not fill the list.
+# A repeated step continues in its row, so that a long wait does not fill the list.
 _REUSED_STEP = ("not_yet", "lost")
 
 _FIND = text("SELECT cluster, takes_slot FROM job WHERE id = :id AND NOT done")
@@ -51,10 +52,10 @@ VALUES (:id, :number, :name, :attempt, 'running', :started_at, :cvm, '')
 ON CONFLICT (job_id, number) DO UPDATE SET status = 'running', finished_at = NULL, cvm = excluded.cvm
 """)
 _END_STEP = text(
-    "UPDATE step SET status = :status, finished_at = :at, message = :message, result_vec = :result_vec,"
+    "UPDATE step SET status = :verdict, finished_at = :finished_at, message = :message, result_vec = :result_vec,"
     " cvm = coalesce(:cvm, cvm) WHERE job_id = :id AND number = :number"
 )
-# Since the last issue: an earlier certificate that nobody saw in the guest is not the one that is awaited.
+# Awaited since the last issue: an earlier certificate that was never seen in the guest does not count.
 _AWAIT_PICKUP = text("""
 INSERT INTO vm (vm_uuid, cluster, awaiting_pickup_since, last_job_id)
 VALUES (:vm_uuid, :cluster, coalesce(CAST(:issued_at AS timestamptz), clock_timestamp()), :id)
@@ -66,7 +67,7 @@ ON CONFLICT (vm_uuid, cluster) DO UPDATE SET
 
 
 def _update_job(assignments: str) -> TextClause:
-    """Stores the progress and what else is assigned, if the job is still its runner's, and announces it."""
+    """Stores the progress and the assignments, if the job is still its runner's, and announces the change."""
     return text(
         "UPDATE job SET progress = CAST(:progress AS jsonb),"  # noqa: S608 - constants of this module
         " results = CAST(:results AS jsonb),"
@@ -81,13 +82,13 @@ def _update_job(assignments: str) -> TextClause:
 
 
 _HOLD = _update_job("status = 'waiting', wait_reason = :reason, message = :message, due_at = NULL, lease_until = NULL")
-_INTEND = _update_job("current_step = :step, progress_percent = :percent, cvm = coalesce(:cvm, cvm)")
-_SAVE = _update_job("runner = runner")
-_PUT_BACK = _update_job(
+_INTEND = _update_job("current_step = :name, progress_percent = :percent, cvm = coalesce(:cvm, cvm)")
+_RECORD_ANSWER = _update_job("runner = runner")
+_RELEASE = _update_job(
     "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
     " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
 )
-# Somebody said while it was at work that something changed; it does not know of that yet.
+# A change was reported while the job ran, and the job does not know of it yet.
 _DUE_AT_ONCE = text("UPDATE job SET due_at = clock_timestamp() WHERE id = :id AND look_now RETURNING id")
 _FINISH = _update_job(
     "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
@@ -96,10 +97,24 @@ _FINISH = _update_job(
     " progress_percent = CASE WHEN :status = 'failed' THEN progress_percent ELSE 100 END"
 )
 _NOTIFY = text("SELECT pg_notify(:channel, :id)")
+_RENEW_LEASES = text(
+    "UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)"
+    " WHERE id = ANY(:ids) AND runner = :runner AND NOT done AND lease_until IS NOT NULL"
+    " AND status = 'running'"
+)
+_DUE = text(
+    "SELECT id, stranded_since IS NOT NULL FROM job WHERE NOT done AND due_at <= clock_timestamp()"
+    " AND (lease_until IS NULL OR lease_until < clock_timestamp())"
+    # A job that is in the queue already is not queued twice.
+    " AND NOT EXISTS (SELECT FROM procrastinate_jobs q WHERE q.status = 'todo'"
+    " AND q.args->>'job_id' = job.id::text"
+    " AND (q.scheduled_at IS NULL OR q.scheduled_at <= clock_timestamp()))"
+    " ORDER BY stranded_since NULLS LAST, created_at LIMIT 500"
+)
 
 
 class JobClaims:
-    """What one worker process may do with jobs. `runner` names the process and must be its own."""
+    """The claims of one worker process on jobs. `runner` names the process and must be unique."""
 
     def __init__(
         self, database: Database, wakeups: WakeUps, *, runner: str, lease_s: float, outbox: Outbox = NO_WEBHOOKS
@@ -109,23 +124,23 @@ class JobClaims:
         self._outbox = outbox
         self._runner = runner
         self._lease_s = lease_s
-        # The fence of each job that is really at work here: only these leases are kept.
-        self._at_work: dict[UUID, int] = {}
+        # The fence of each job that runs here: only these leases are renewed.
+        self._fences: dict[UUID, int] = {}
 
     async def claim(self, job_id: UUID, slots: dict[str, SlotRules]) -> Claim | None:
-        """The job, if it is due, nobody has it, and its cluster has a slot for it; else None, which is harmless.
+        """The job, if it is due, has no live lease, and gets a slot of its cluster; else None, which is harmless.
 
-        Its lease is kept from now on, until `let_go`.
+        From now on `renew_leases` renews its lease, until `stop_heartbeat`.
         """
         claim = await self._claim(job_id, slots)
         if claim is not None:
-            self._at_work[job_id] = claim.fence
+            self._fences[job_id] = claim.fence
         return claim
 
-    def let_go(self, claim: Claim) -> None:
-        """Nobody here is at work on the job any more; if it was not put back, its lease runs out by itself."""
-        if self._at_work.get(claim.job_id) == claim.fence:
-            del self._at_work[claim.job_id]
+    def stop_heartbeat(self, claim: Claim) -> None:
+        """The job does not run here any more; if it was not released, its lease expires."""
+        if self._fences.get(claim.job_id) == claim.fence:
+            del self._fences[claim.job_id]
 
     async def _claim(self, job_id: UUID, slots: dict[str, SlotRules]) -> Claim | None:
         async with self._database.transaction() as connection:
@@ -135,7 +150,7 @@ class JobClaims:
             cluster, takes_slot = found
             rules = slots.get(cluster) if cluster is not None else None
             if takes_slot and rules is not None and not await acquire_slot(connection, job_id, cluster, rules):
-                await _notify(connection, job_id)
+                await connection.execute(_NOTIFY, {"channel": JOB_CHANNEL, "id": str(job_id)})
                 return None
             return await self._take(connection, job_id, cluster)
 
@@ -165,159 +180,94 @@ class JobClaims:
             last_step=(int(last_step[0]), last_step[1], last_step[2]) if last_step is not None else None,
         )
 
-    async def begin_step(
-        self, claim: Claim, state: ProgressColumns, begun: StepIntent, *, if_held: ProgressColumns
+    async def record_intent(
+        self, claim: Claim, state: ProgressColumns, intent: StepIntent, *, if_held: ProgressColumns
     ) -> int | None:
-        """Stores the last answer and the next intent; gives the id of the stored exchange of a changing text.
+        """Stores the last answer and the next intent; returns the id of the stored exchange of a changing text.
 
-        Raises FenceLost when the job is not this runner's any more, and Held when a pause or a stranded VM lets
-        nothing begin: then the answer is stored, and the job was put back with the progress of `if_held`.
+        Raises FenceLost when the job is not this runner's any more, and Held when a pause or a stranded VM forbids
+        the step: then the answer is stored, and the job is released with the progress of `if_held`.
         """
-        held: JobHold | None = None
-        exchange_id: int | None = None
+        held = exchange_id = None
         async with self._database.transaction() as connection:
-            if begun.may_be_held and claim.cluster is not None:
+            if intent.may_be_held and claim.cluster is not None:
                 held = await find_hold_before_change(connection, claim.job_id, claim.cluster)
             await self._store_answer(connection, claim, state)
             if held is not None:
-                await self._hold(connection, claim, if_held, held)
+                await self._update(connection, claim, if_held, _HOLD, asdict(held))
             else:
-                exchange_id = await self._store_intent(connection, claim, state, begun)
+                exchange_id = await self._store_intent(connection, claim, state, intent)
         if held is not None:
             raise Held(held.message)
         return exchange_id
 
-    async def _hold(self, connection: AsyncConnection, claim: Claim, state: ProgressColumns, hold: JobHold) -> None:
-        await self._update(
-            connection,
-            claim,
-            state,
-            _HOLD,
-            {"reason": hold.reason, "message": hold.message},
-        )
-
     async def _store_intent(
-        self, connection: AsyncConnection, claim: Claim, state: ProgressColumns, begun: StepIntent
+        self, connection: AsyncConnection, claim: Claim, state: ProgressColumns, intent: StepIntent
     ) -> int | None:
-        await self._update(
-            connection,
-            claim,
-            state,
-            _INTEND,
-            {"step": begun.name, "percent": begun.percent, "cvm": begun.cvm},
-        )
+        await self._update(connection, claim, state, _INTEND, asdict(intent))
         number = 1 if claim.last_step is None else claim.last_step[0] + 1
-        if claim.last_step is not None and claim.last_step[1] == begun.name and claim.last_step[2] in _REUSED_STEP:
+        if claim.last_step is not None and claim.last_step[1] == intent.name and claim.last_step[2] in _REUSED_STEP:
             number = claim.last_step[0]
-        step = {
-            "id": claim.job_id, "number": number, "name": begun.name, "attempt": claim.attempt,
-            "started_at": begun.started_at, "cvm": begun.cvm,
-        }  # fmt: skip
+        step = {**asdict(intent), "id": claim.job_id, "number": number, "attempt": claim.attempt}
         await connection.execute(_INTEND_STEP, step)
-        claim.last_step = (number, begun.name, "running")
-        if begun.sent is None:
-            return None
-        return await store_text(connection, claim.job_id, begun.sent)
+        claim.last_step = (number, intent.name, "running")
+        return None if intent.sent is None else await store_text(connection, claim.job_id, intent.sent)
 
-    async def save(self, claim: Claim, state: ProgressColumns) -> None:
-        """Stores the answer to a change before anything else is done. Raises FenceLost."""
+    async def record_answer(self, claim: Claim, state: ProgressColumns) -> None:
+        """Stores the answer to a change before the next step. Raises FenceLost."""
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
-            await self._update(connection, claim, state, _SAVE, {})
+            await self._update(connection, claim, state, _RECORD_ANSWER, {})
 
-    async def put_back(
+    async def release(
         self,
         claim: Claim,
         state: ProgressColumns,
-        back: Release,
+        release: Release,
         slots: SlotRules | None,
         *,
         cluster: str | None = None,
     ) -> None:
-        """The job waits and holds nothing any more; `cluster` is set once it is known. Raises FenceLost."""
+        """The job waits, without lease and slot; `cluster` is set once it is known. Raises FenceLost."""
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
-            await self._update(
-                connection,
-                claim,
-                state,
-                _PUT_BACK,
-                {
-                    "status": back.status,
-                    "reason": back.reason,
-                    "message": back.message,
-                    "until": back.until,
-                    "deadline": back.deadline,
-                    "cluster": cluster,
-                },
-            )
-            await self._outbox.tell_of_wait(connection, claim.job_id, back.reason)
+            await self._update(connection, claim, state, _RELEASE, {**asdict(release), "cluster": cluster})
+            await self._outbox.tell_of_wait(connection, claim.job_id, release.reason)
             if await connection.scalar(_DUE_AT_ONCE, {"id": claim.job_id}) is not None:
                 await self._wakeups.wake(connection, claim.job_id, stranded=state.stranded)
-            elif back.until is not None:
-                await self._wakeups.wake(connection, claim.job_id, at=back.until, stranded=state.stranded)
+            elif release.until is not None:
+                await self._wakeups.wake(connection, claim.job_id, at=release.until, stranded=state.stranded)
             await self._wake_next(connection, claim, slots)
 
     async def finish(
-        self, claim: Claim, state: ProgressColumns, ended: Outcome, slots: SlotRules | None
+        self, claim: Claim, state: ProgressColumns, outcome: Outcome, slots: SlotRules | None
     ) -> AutoStop | None:
-        """The job ends, with everything that follows from it, in one transaction. Raises FenceLost.
+        """Ends the job, with everything that follows from it, in one transaction. Raises FenceLost.
 
-        Answers whether that stopped the automatic renewals of its cluster.
+        Returns the stop of its cluster's automatic renewals, where the end caused one.
         """
         stop = None
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
-            await self._update(
-                connection,
-                claim,
-                state,
-                _FINISH,
-                {
-                    "status": ended.status,
-                    "outcome": ended.outcome,
-                    "message": ended.message,
-                    "error_code": ended.error_code,
-                    "error_message": ended.error_message,
-                    "remaining_action": ended.remaining_action,
-                },
-            )
-            await self._outbox.tell_of_end(connection, claim.job_id, ended.outcome)
+            await self._update(connection, claim, state, _FINISH, asdict(outcome))
+            await self._outbox.tell_of_end(connection, claim.job_id, outcome.outcome)
             if claim.cluster is not None:
-                stop = await record_outcome(connection, claim, ended)
+                stop = await record_outcome(connection, claim, outcome)
             if stop is not None:
                 await self._outbox.tell_of_auto_stop(connection, claim.job_id, stop)
             await self._wake_next(connection, claim, slots)
         return stop
 
     async def _store_answer(self, connection: AsyncConnection, claim: Claim, state: ProgressColumns) -> None:
-        """The step's verdict and the texts; the row itself is written by the caller's `_update`."""
-        done = state.done
-        if done is not None and claim.last_step is not None:
-            await connection.execute(
-                _END_STEP,
-                {
-                    "id": claim.job_id,
-                    "number": claim.last_step[0],
-                    "status": done.verdict,
-                    "at": done.finished_at,
-                    "message": done.message,
-                    "result_vec": done.result_vec,
-                    "cvm": done.cvm,
-                },
-            )
-            claim.last_step = (claim.last_step[0], claim.last_step[1], done.verdict)
+        """Stores the step's verdict and the exchanges; the caller's `_update` writes the row of the job."""
+        if state.done is not None and claim.last_step is not None:
+            number, name, _ = claim.last_step
+            await connection.execute(_END_STEP, {**asdict(state.done), "id": claim.job_id, "number": number})
+            claim.last_step = (number, name, state.done.verdict)
         await store_answers(connection, claim.job_id, state.sent)
         if state.awaits_pickup and claim.cluster is not None:
-            await connection.execute(
-                _AWAIT_PICKUP,
-                {
-                    "vm_uuid": claim.vm_uuid,
-                    "cluster": claim.cluster,
-                    "id": claim.job_id,
-                    "issued_at": state.progress.issued_at,
-                },
-            )
+            ids = {"vm_uuid": claim.vm_uuid, "cluster": claim.cluster, "id": claim.job_id}
+            await connection.execute(_AWAIT_PICKUP, {**ids, "issued_at": state.progress.issued_at})
 
     async def _update(
         self,
@@ -355,34 +305,16 @@ class JobClaims:
             await wake_held(connection, self._wakeups, claim.cluster, slots)
 
     async def renew_leases(self) -> None:
-        """Keeps every job that is at work here; called often enough within the lease."""
-        if not self._at_work:
-            return
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)"
-                    " WHERE id = ANY(:ids) AND runner = :runner AND NOT done AND lease_until IS NOT NULL"
-                    " AND status = 'running'"
-                ),
-                {"ids": list(self._at_work), "runner": self._runner, "lease_s": self._lease_s},
-            )
+        """Renews the lease of every job that runs here; to be called well within the lease."""
+        if self._fences:
+            values = {"ids": list(self._fences), "runner": self._runner, "lease_s": self._lease_s}
+            async with self._database.transaction() as connection:
+                await connection.execute(_RENEW_LEASES, values)
 
-    async def wake_due(self, slots: dict[str, SlotRules]) -> int:
-        """The sweep: wakes every due open job that has no live lease, and what was held without need."""
+    async def sweep(self, slots: dict[str, SlotRules]) -> int:
+        """Wakes every due open job that has no live lease, and held jobs that nothing holds any more."""
         async with self._database.transaction() as connection:
-            rows = await connection.execute(
-                text(
-                    "SELECT id, stranded_since IS NOT NULL FROM job WHERE NOT done AND due_at <= clock_timestamp()"
-                    " AND (lease_until IS NULL OR lease_until < clock_timestamp())"
-                    # Where workers are busy a wake-up waits its turn; a second one would only lengthen the queue.
-                    " AND NOT EXISTS (SELECT FROM procrastinate_jobs q WHERE q.status = 'todo'"
-                    " AND q.args->>'job_id' = job.id::text"
-                    " AND (q.scheduled_at IS NULL OR q.scheduled_at <= clock_timestamp()))"
-                    " ORDER BY stranded_since NULLS LAST, created_at LIMIT 500"
-                )
-            )
-            due = rows.all()
+            due = (await connection.execute(_DUE)).all()
             for job_id, stranded in due:
                 await self._wakeups.wake(connection, job_id, stranded=stranded)
             for job_id in await release_orphans(connection, list(slots)):
@@ -390,10 +322,6 @@ class JobClaims:
             for cluster, rules in slots.items():
                 await wake_held(connection, self._wakeups, cluster, rules)
             return len(due)
-
-
-async def _notify(connection: AsyncConnection, job_id: UUID) -> None:
-    await connection.execute(_NOTIFY, {"channel": JOB_CHANNEL, "id": str(job_id)})
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What happened to a job, version by version. A trigger of the table `job` writes it; here it is only read."""
+"""The events of a job, version by version. A trigger of the table `job` writes them; this module only reads them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from sqlalchemy import select
 
 from app.store.postgres.database import Database
 from app.store.postgres.tables import JOB_EVENT
+from app.store.records.rows import record_of
 
-# So that the change of a job that a thousand streams follow leaves connections to everybody else.
+# Otherwise a job that a thousand streams follow would take all connections of the pool at each change.
 _READINGS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class JobEventRecord:
-    """What was shown of a job from `at` on. Versions rise; those that look like the one before are left out."""
+    """The shown state of a job from `at` on. Versions rise; a version that shows no difference has no event."""
 
     version: int
     at: datetime
@@ -39,11 +40,11 @@ class JobEvents:
         self._turns = asyncio.Semaphore(_READINGS_AT_ONCE)
 
     async def list(self, job_id: UUID, *, after: int, limit: int) -> tuple[JobEventRecord, ...]:
-        """At most `limit` events of versions above `after`, oldest first; none when there is no such job.
+        """At most `limit` events of versions above `after`, oldest first; none for an unknown job.
 
         Raises Fault `database-unavailable`.
         """
         wanted = select(JOB_EVENT).where(JOB_EVENT.c.job_id == job_id, JOB_EVENT.c.version > after)
         async with self._turns, self._database.transaction() as connection:
             rows = (await connection.execute(wanted.order_by(JOB_EVENT.c.version).limit(limit))).mappings()
-            return tuple(JobEventRecord(**{name: row[name] for name in JobEventRecord.__slots__}) for row in rows)
+            return tuple(record_of(JobEventRecord, row) for row in rows)

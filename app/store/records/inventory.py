@@ -5,7 +5,6 @@ Days left, and whether a certificate has expired, are by the database's clock at
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 from uuid import UUID
 
 from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
@@ -77,26 +76,11 @@ class KnownVm:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceSaid:
-    """What one source last said of a VM's certificate."""
-
-    source: CertificateSource
-    observed_at: datetime
-    not_before: datetime | None
-    not_after: datetime
-    serial: str | None
-    fingerprint: str | None
-    subject: str | None
-    issuer: str | None
-    given_by: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class KnownNgt:
-    """All that is known of a VM's NGT: what each source said of its certificate, the best first, and its last job."""
+    """All that is known of a VM's NGT: each source's last observation, the best source first, and the last job."""
 
     vm: KnownVm
-    said: tuple[SourceSaid, ...]
+    observations: tuple[Observation, ...]
     last_job_status: str | None
     last_job_outcome: str | None
 
@@ -143,8 +127,3 @@ class ForecastRecord:
 
     weeks: tuple[ExpiringWeek, ...]
     totals: tuple[ClusterTotals, ...]
-
-
-def columns_of(record: type[Any]) -> tuple[str, ...]:
-    """The names of the record's fields, which are those of its columns."""
-    return tuple(record.__slots__)

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import RowMapping
 
 from app.store.records.jobs import JobRecord, JobStatus, Results, StepRecord
+from app.store.records.scans import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus
 
 _Record = TypeVar("_Record")
 _RESULTS = TypeAdapter(Results)
@@ -36,4 +37,15 @@ def job_record(job: RowMapping, steps: tuple[StepRecord, ...] = ()) -> JobRecord
         forced=job["request"].get("force", False),
         results=_RESULTS.validate_python(job["results"]),
         steps=steps,
+    )
+
+
+def scan_record(scan: RowMapping) -> ScanRecord:
+    return record_of(
+        ScanRecord,
+        scan,
+        origin=ScanOrigin(scan["origin"]),
+        status=ScanStatus(scan["status"]),
+        outcome=None if scan["outcome"] is None else ScanOutcome(scan["outcome"]),
+        counts=record_of(ScanCounts, scan),
     )

@@ -1,10 +1,6 @@
-"""How a row of `scan` becomes a record, and how a scan begins: stored, announced and with its wake-up, or joined."""
+"""Starting scans: a new one is stored, announced and woken in one transaction; an open one is joined."""
 
-from dataclasses import fields
-from typing import Any
-from uuid import UUID
-
-from sqlalchemy import RowMapping, Select, Text, func, or_, select, text
+from sqlalchemy import Text, func, select, text
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,24 +10,13 @@ from app.ngt.vocabulary import VmUuid
 from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import SCAN
 from app.store.records.callers import Caller
-from app.store.records.scans import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
+from app.store.records.rows import scan_record
+from app.store.records.scans import ScanOrigin, ScanStatus, StartedScan
 
 SCAN_CHANNEL = "ngt_scan"
 """The channel on which every change of a scan is announced, with its id."""
 
-_ANNOUNCED = func.pg_notify(SCAN_CHANNEL, sql_cast(SCAN.c.id, Text))
-_COUNTS = tuple(field.name for field in fields(ScanCounts))
-
-
-def newest_ended(cluster: str, vm_uuid: VmUuid | None) -> Select[Any]:
-    """The newest scan that has ended, well or not, and that covers the VM: one of its own, or of all VMs.
-
-    Without a VM the newest one of the whole cluster.
-    """
-    of_all = SCAN.c.vm_uuid.is_(None)
-    covers = of_all if vm_uuid is None else or_(of_all, SCAN.c.vm_uuid == vm_uuid)
-    ended = select(SCAN).where(SCAN.c.cluster == cluster, SCAN.c.done, covers)
-    return ended.order_by(SCAN.c.finished_at.desc(), SCAN.c.id.desc()).limit(1)
+_NOTIFY = func.pg_notify(SCAN_CHANNEL, sql_cast(SCAN.c.id, Text))
 
 
 async def start_scan(
@@ -43,7 +28,7 @@ async def start_scan(
     origin: ScanOrigin,
     caller: Caller,
 ) -> StartedScan:
-    """A new scan and the wake-up for it; or the open one of the same cluster and VM, which sees what is wanted too."""
+    """A new scan with its wake-up, or the open one of the same cluster and VM (`joined`)."""
     values = {
         "id": uuid7(),
         "cluster": cluster,
@@ -58,7 +43,7 @@ async def start_scan(
         "fence": 0,
         "due_at": func.clock_timestamp(),
     }
-    new = insert(SCAN).values(values).on_conflict_do_nothing().returning(SCAN, _ANNOUNCED)
+    new = insert(SCAN).values(values).on_conflict_do_nothing().returning(SCAN, _NOTIFY)
     same_vm = SCAN.c.vm_uuid.is_(None) if vm_uuid is None else SCAN.c.vm_uuid == vm_uuid
     same = select(SCAN).where(SCAN.c.cluster == cluster, same_vm, text("NOT done"))
     # An open scan that ends between the two statements leaves its place: then the next insert succeeds.
@@ -70,26 +55,3 @@ async def start_scan(
         row = (await connection.execute(same)).mappings().first()
         if row is not None:
             return StartedScan(scan_record(row), joined=True)
-
-
-def scan_record(row: RowMapping) -> ScanRecord:
-    return ScanRecord(
-        id=UUID(str(row["id"])),
-        cluster=row["cluster"],
-        vm_uuid=None if row["vm_uuid"] is None else VmUuid(row["vm_uuid"]),
-        origin=ScanOrigin(row["origin"]),
-        status=ScanStatus(row["status"]),
-        done=row["done"],
-        outcome=None if row["outcome"] is None else ScanOutcome(row["outcome"]),
-        message=row["message"],
-        error_code=row["error_code"],
-        error_message=row["error_message"],
-        counts=ScanCounts(**{name: row[name] for name in _COUNTS}),
-        version=row["version"],
-        caller_id=row["caller_id"],
-        caller=row["caller"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        updated_at=row["updated_at"],
-    )

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, select, text, tuple_
+from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import ServiceEventType
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.store.postgres.database import Database
-from app.store.postgres.pages import PageCursor
+from app.store.postgres.pages import PageCursor, newest_first
 from app.store.postgres.tables import DELIVERY, WEBHOOK_TARGET
 from app.store.records.callers import Caller
+from app.store.records.rows import record_of
 from app.store.records.webhooks import DeliveryRecord, DeliveryStatus
 from app.store.webhooks.outbox import INSERT_DELIVERY, delivery_row
 
@@ -213,15 +214,11 @@ class Deliveries:
         after: PageCursor | None = None,
     ) -> tuple[DeliveryRecord, ...]:
         """At most `limit` deliveries for the target that the caller may see, newest first, from below `after`."""
-        place = (DELIVERY.c.created_at, DELIVERY.c.id)
-        wanted = select(DELIVERY).where(DELIVERY.c.target == target)
+        page = newest_first(DELIVERY, limit, after).where(DELIVERY.c.target == target)
         if status is not None:
-            wanted = wanted.where(DELIVERY.c.status == status)
+            page = page.where(DELIVERY.c.status == status)
         if caller.clusters is not None:
-            wanted = wanted.where(DELIVERY.c.cluster.in_(sorted(caller.clusters)))
-        if after is not None:
-            wanted = wanted.where(tuple_(*place) < tuple_(after.created_at, after.id))
-        page = wanted.order_by(*(column.desc() for column in place)).limit(limit)
+            page = page.where(DELIVERY.c.cluster.in_(sorted(caller.clusters)))
         async with self._database.transaction() as connection:
             return tuple(_record(row) for row in (await connection.execute(page)).mappings())
 
@@ -259,5 +256,4 @@ def _shown_error(error: str) -> str:
 
 
 def _record(row: RowMapping) -> DeliveryRecord:
-    values = {name: row[name] for name in DeliveryRecord.__slots__}
-    return DeliveryRecord(**(values | {"status": DeliveryStatus(row["status"])}))
+    return record_of(DeliveryRecord, row, status=DeliveryStatus(row["status"]))

@@ -90,7 +90,7 @@ class Renewals:
             except Held as held:
                 log.info("held", reason=str(held))
             finally:
-                self._claims.let_go(claim)
+                self._claims.stop_heartbeat(claim)
 
     async def _run(self, claim: Claim) -> None:
         clock, rules = DatabaseClock(claim.now), self._rules(claim.cluster)
@@ -119,7 +119,7 @@ class Renewals:
             progress = transition.progress
             uncommitted = performed.append_to(uncommitted, transition, is_look=isinstance(action, LookAtEntity))
             if isinstance(action, MakeChange):
-                await self._claims.save(claim, self._columns(progress, uncommitted))
+                await self._claims.record_answer(claim, self._columns(progress, uncommitted))
                 uncommitted = Uncommitted()
             self._observe(performed, transition)
 
@@ -158,7 +158,7 @@ class Renewals:
         )
         stored = self._columns(begun, Uncommitted(columns.done, tuple(columns.sent)))
         if_held = replace(columns, done=None, sent=())
-        exchange_id = await self._claims.begin_step(claim, stored, intent, if_held=if_held)
+        exchange_id = await self._claims.record_intent(claim, stored, intent, if_held=if_held)
         return begun, replace(exchange, exchange_id=exchange_id) if exchange is not None else None
 
     async def _requeue(
@@ -167,12 +167,12 @@ class Renewals:
         """The job is due at once; with a `cluster` where the VM was found, it needs a slot there from now on."""
         slots = self._slots.get(claim.cluster or "") if cluster is None else None
         back = Release(JobStatus.QUEUED, None, message, until=now, deadline=None)
-        await self._claims.put_back(claim, columns, back, slots, cluster=cluster)
+        await self._claims.release(claim, columns, back, slots, cluster=cluster)
 
     async def _release(self, claim: Claim, columns: ProgressColumns, wait: Wait) -> None:
         until = wait.until if wait.deadline is None or wait.until is not None else wait.deadline
         back = Release(JobStatus.WAITING, wait.reason, wait.message, until, wait.deadline)
-        await self._claims.put_back(claim, columns, back, self._slots.get(claim.cluster or ""))
+        await self._claims.release(claim, columns, back, self._slots.get(claim.cluster or ""))
         if columns.stranded:
             self._raise_alarm(columns.progress, claim)
         log.info("the job waits", wait_reason=wait.reason, until=until)

@@ -71,7 +71,7 @@ class Scanner:
             except FenceLost:
                 log.info("another worker runs the scan now")
             finally:
-                self._running.let_go(claim)
+                self._running.stop_heartbeat(claim)
 
     async def _run(self, claim: ScanClaim) -> None:
         scanning = asyncio.create_task(self._scan(claim))
@@ -79,7 +79,7 @@ class Scanner:
         try:
             await scanning
         except asyncio.CancelledError:
-            await self._running.put_back(claim, "the service stopped; the scan begins anew")
+            await self._running.release(claim, "the service stopped; the scan begins anew")
             if not self._draining:
                 raise
         except (FenceLost, Fault):
@@ -141,7 +141,7 @@ class Scanner:
         asked = [guest for vm in snapshot.vms if (guest := self._guest_of(cluster, vm, snapshot)) is not None]
         if not asked:
             return 0, 0
-        await self._running.say(claim, f"reads the certificates of {count_of(len(asked), 'guest')}")
+        await self._running.show_progress(claim, f"reads the certificates of {count_of(len(asked), 'guest')}")
         faults: list[GuestFault] = []
 
         async def store(read: Sequence[GuestRead]) -> None:

@@ -160,13 +160,13 @@ async def test_a_job_that_is_at_work_looks_as_soon_as_it_is_put_back(
         far = NOW + timedelta(days=7)
         back = Release("waiting", WaitReason.AGENT_RESTART, "restart it", until=far, deadline=far)
         state = ProgressColumns(claim.progress, {}, takes_slot=False, stranded=False, awaits_pickup=True)
-        await running.put_back(claim, state, back, None)
-        running.let_go(claim)
+        await running.release(claim, state, back, None)
+        running.stop_heartbeat(claim)
         again = await running.claim(job.id, {})
         assert again is not None
         assert again.pushed is not None
         # Once it has looked, it waits as long as it likes.
-        await running.put_back(again, state, back, None)
+        await running.release(again, state, back, None)
         assert await column(database, job, "due_at", "look_now") == (far, False)
 
 
@@ -185,9 +185,9 @@ async def test_pushing_while_jobs_are_put_back_locks_nobody_out_and_loses_no_new
             assert claim is not None
             state = ProgressColumns(claim.progress, {}, takes_slot=False, stranded=False, awaits_pickup=True)
             await asyncio.gather(
-                running.put_back(claim, state, back, None), pushed.push(job.vm_uuid, "c1", NEW, "ansible")
+                running.release(claim, state, back, None), pushed.push(job.vm_uuid, "c1", NEW, "ansible")
             )
-            running.let_go(claim)
+            running.stop_heartbeat(claim)
             heard = await running.claim(job.id, {})
             assert heard is not None
             assert heard.pushed is not None

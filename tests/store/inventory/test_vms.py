@@ -249,8 +249,8 @@ async def test_all_sources_are_shown_the_best_first_beside_the_newest_job(
             await store_observations(connection, "c1", [one])
     known = await vms.find_ngt(vm, EVERYWHERE)
     assert known is not None
-    assert [one.source for one in known.said] == [*reversed(sources)]
-    assert (known.said[0].given_by, known.said[0].observed_at) == ("ann", now)
+    assert [one.source for one in known.observations] == [*reversed(sources)]
+    assert (known.observations[0].given_by, known.observations[0].observed_at) == ("ann", now)
     assert known.vm.certificate_source == "pushed_certificate"
     assert (known.vm.last_job_id, known.last_job_status, known.last_job_outcome) == (None, None, None)
 

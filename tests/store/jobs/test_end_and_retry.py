@@ -53,7 +53,7 @@ async def test_a_vm_awaits_the_certificate_that_was_issued_last(
         claim = await running.claim(job.id, {})
         assert claim is not None
         known = replace(state(replace(issued(vm), issued_at=issued_at)), awaits_pickup=True)
-        await running.save(claim, known)
+        await running.record_answer(claim, known)
         await running.finish(claim, known, Outcome("failed", "failed", "", None, None, None, None, 3), None)
         async with database.transaction() as connection:
             since = await connection.scalar(select(VM.c.awaiting_pickup_since).where(VM.c.vm_uuid == vm))
@@ -93,7 +93,7 @@ async def test_a_worker_that_only_looked_can_write_nothing_after_the_cancellatio
     await jobs.cancel(job.id, ANN)
     begun = StepIntent("recreate_entity", 40, claim.now, may_be_held=True)
     with pytest.raises(FenceLost):
-        await running.begin_step(claim, state(claim.progress), begun, if_held=state(claim.progress))
+        await running.record_intent(claim, state(claim.progress), begun, if_held=state(claim.progress))
     found = await jobs.find(job.id)
     assert found is not None
     assert (found.status, found.steps) == (JobStatus.CANCELLED, ())
@@ -109,8 +109,8 @@ async def test_a_worker_of_an_earlier_attempt_can_write_nothing_into_the_next(jo
     assert new is not None
     back = Release("waiting", "pickup", "waits", None, None)
     with pytest.raises(FenceLost):
-        await running.put_back(old, state(old.progress), back, None)
-    await running.put_back(new, state(new.progress), back, None)
+        await running.release(old, state(old.progress), back, None)
+    await running.release(new, state(new.progress), back, None)
 
 
 async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jobs, running: JobClaims) -> None:
@@ -121,7 +121,9 @@ async def test_of_a_cancellation_and_an_intent_at_once_exactly_one_wins(jobs: Jo
         before, changing = state(claim.progress), state(claim.progress, changing=True)
         begun = StepIntent("recreate_entity", 40, claim.now)
         cancelled, intended = await asyncio.gather(
-            jobs.cancel(job.id, ANN), running.begin_step(claim, changing, begun, if_held=before), return_exceptions=True
+            jobs.cancel(job.id, ANN),
+            running.record_intent(claim, changing, begun, if_held=before),
+            return_exceptions=True,
         )
         assert isinstance(cancelled, Fault) != isinstance(intended, FenceLost)
         found = await jobs.find(job.id)
@@ -284,7 +286,7 @@ async def test_the_next_attempt_can_be_claimed_and_put_back(jobs: Jobs, running:
     assert claim is not None
     assert claim.attempt == 2
     back = Release("waiting", "pickup", "waits", claim.now + timedelta(hours=1), None)
-    await running.put_back(claim, state(claim.progress), back, None)
+    await running.release(claim, state(claim.progress), back, None)
     found = await jobs.find(job.id)
     assert found is not None
     assert found.wait_reason == "pickup"

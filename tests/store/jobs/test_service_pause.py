@@ -177,7 +177,7 @@ async def test_the_sweep_finds_what_was_held_in_the_moment_in_which_the_pause_en
     assert await running.claim(job.id, SLOTS) is None
     async with database.transaction() as connection:
         await connection.execute(PAUSE.delete())
-    await running.wake_due(SLOTS)
+    await running.sweep(SLOTS)
     assert await running.claim(job.id, SLOTS) is not None
 
 
@@ -205,7 +205,7 @@ async def test_a_job_that_only_looked_is_held_before_its_change(pauses: Pauses, 
     await pauses.pause("AOS upgrade", None, "ann")
     assert (await found(jobs, job)).status == "running"
     with pytest.raises(Held, match="AOS upgrade"):
-        await running.begin_step(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))
+        await running.record_intent(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))
     now = await found(jobs, job)
     assert (now.status, now.wait_reason) == ("waiting", "service_paused")
     await pauses.resume()
@@ -223,7 +223,7 @@ async def test_a_job_that_has_begun_to_change_goes_on(
     for job in (changing, stranded):
         assert (await found(jobs, job)).wait_reason != "service_paused"
         claim = await begun(running, job)
-        await running.begin_step(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))
+        await running.record_intent(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))
 
 
 async def test_a_plan_and_the_search_for_a_vm_are_not_held(pauses: Pauses, jobs: Jobs, running: JobClaims) -> None:
@@ -275,4 +275,4 @@ async def test_once_a_pause_is_answered_no_change_begins_that_had_not(
         assert not pausing.done()
     await pausing
     with pytest.raises(Held):
-        await running.begin_step(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))
+        await running.record_intent(claim, state_of(claim, changing=True), CHANGE, if_held=state_of(claim))

@@ -110,7 +110,7 @@ async def test_a_certificate_that_is_handed_in_ends_a_job_that_waits_for_its_gue
     known = await Vms(service.database).find_ngt(job.vm_uuid, ["c1"])
     assert known is not None
     assert (known.vm.certificate_source, known.vm.not_after) == ("pushed_certificate", new.not_after)
-    assert [(one.source, one.given_by) for one in known.said] == [("pushed_certificate", "ansible")]
+    assert [(one.source, one.given_by) for one in known.observations] == [("pushed_certificate", "ansible")]
     assert known.vm.renewed_at is not None
     assert (await service.jobs.counts()).awaiting_pickup == {}
 

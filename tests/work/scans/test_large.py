@@ -18,7 +18,7 @@ SLOW: dict[str, Any] = {"listing_timeout_s": 120, "look_timeout_s": 120, "lease_
 
 async def scanned(service: Service, clusters: list[str], vms: int) -> None:
     scans = [await service.scan(cluster) for cluster in clusters]
-    ended = await asyncio.gather(*(service.scans.wait_until_done(scan.id, LIMIT_S) for scan in scans))
+    ended = await asyncio.gather(*(service.scan_ended(scan.id, LIMIT_S) for scan in scans))
     for scan in ended:
         assert (scan.outcome, scan.counts.vms_seen, scan.counts.dates_seen) == ("complete", vms, vms), scan
 

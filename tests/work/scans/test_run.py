@@ -19,7 +19,7 @@ from app.store.records.scans import ScanOrigin, ScanRecord
 from app.work.clusters.client import Listing, Query
 from tests.crash.victims import until
 from tests.work.conftest import Begin
-from tests.work.service import DONE_LIMIT_S, OPERATOR, Service
+from tests.work.service import OPERATOR, Service
 
 TWO_CLUSTERS = SiteSpec(
     (ClusterSpec("c1", 1, (VmSpec("web01"), VmSpec("web02"))), ClusterSpec("c2", 1, (VmSpec("db01"),)))
@@ -245,7 +245,7 @@ async def test_a_cluster_that_is_down_says_so_keeps_its_rows_and_holds_up_no_oth
     (cvm,) = await stored(service, CVM, cluster="c1")
     assert (cvm["is_up"], cvm["fault_code"]) == (False, "cvm-unreachable")
     await service.site.cvms["c1"][0].up()
-    await service.scans.wait_until_done((await service.scan("c1")).id, DONE_LIMIT_S)
+    await service.scan_ended((await service.scan("c1")).id)
 
 
 async def test_a_slow_cluster_holds_up_no_other(begin: Begin) -> None:
@@ -255,7 +255,7 @@ async def test_a_slow_cluster_holds_up_no_other(begin: Begin) -> None:
     slow = await service.scan("c1")
     await complete(service, "c2")
     assert not (await service.scans.find(slow.id) or slow).done
-    ended = await service.scans.wait_until_done(slow.id, DONE_LIMIT_S)
+    ended = await service.scan_ended(slow.id)
     assert (ended.outcome, ended.error_code) == ("failed", "command-timeout")
 
 
@@ -339,7 +339,7 @@ async def test_a_cluster_without_dates_is_scanned_whole_all_the_same(begin: Begi
 async def test_a_cluster_that_is_not_configured_any_more_ends_its_scan(begin: Begin) -> None:
     service = await begin(uniform_site(vms=1))
     started = await service.scans.start("gone", origin=ScanOrigin.REQUESTED, caller=OPERATOR)
-    scan = await service.scans.wait_until_done(started.scan.id, DONE_LIMIT_S)
+    scan = await service.scan_ended(started.scan.id)
     assert (scan.outcome, scan.error_code) == ("failed", "cluster-not-found")
 
 
@@ -368,12 +368,12 @@ async def test_that_one_vm_is_gone_is_believed_of_a_new_listing_alone(begin: Beg
     del service.site.clusters["c1"].vms[gone.uuid]
     started = await service.scans.start("c1", vm_uuid=VmUuid(gone.uuid), origin=ScanOrigin.REFRESH, caller=OPERATOR)
     # The listing that is known still has it.
-    scan = await service.scans.wait_until_done(started.scan.id, DONE_LIMIT_S)
+    scan = await service.scan_ended(started.scan.id)
     assert counts(scan) == (1, 0, 0)
     await complete(service, vm=service.site.vm_named("vm0001"))
     service.worker.clusters["c1"]._listing = None
     ended = await service.scans.start("c1", vm_uuid=VmUuid(gone.uuid), origin=ScanOrigin.REFRESH, caller=OPERATOR)
-    scan = await service.scans.wait_until_done(ended.scan.id, DONE_LIMIT_S)
+    scan = await service.scan_ended(ended.scan.id)
     assert (counts(scan), scan.message) == ((0, 0, 1), f"VM {gone.uuid} is not on c1")
     assert (await vm_row(service, gone))["vanished_at"] is not None
 

@@ -71,8 +71,8 @@ class Runner:
         """The job is taken up, looks, and waits for that."""
         claim = await self.claim(job_id)
         back = Release("waiting" if reason else "queued", reason, f"waits: {reason}", until=claim.now, deadline=None)
-        await self.running.put_back(claim, state(claim, stranded=stranded), back, None)
-        self.running.let_go(claim)
+        await self.running.release(claim, state(claim, stranded=stranded), back, None)
+        self.running.stop_heartbeat(claim)
 
     async def end(self, job_id: UUID, outcome: str, **more: object) -> None:
         """The job is taken up and ends so."""
@@ -80,7 +80,7 @@ class Runner:
 
     async def finish(self, claim: Claim, outcome: str, **more: object) -> None:
         await self.running.finish(claim, state(claim), ended(outcome, **more), None)
-        self.running.let_go(claim)
+        self.running.stop_heartbeat(claim)
 
 
 def state(claim: Claim, *, stranded: bool = False) -> ProgressColumns:
