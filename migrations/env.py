@@ -1,13 +1,13 @@
-"""Runs the migrations, all in one transaction, on the connection that `app.store.postgres.schema` hands in."""
+"""Runs the migrations in one transaction, on the connection that `app.store.postgres.schema` hands in."""
 
 from alembic import context
 from sqlalchemy import Connection, text
 
 from app.store.postgres import tables
 
-# A statement that cannot get its lock gives up, rather than queue up every reader behind it.
+# A statement that cannot get its lock gives up, instead of blocking every reader behind it.
 LOCK_TIMEOUT = "10s"
-# Any number that nothing else locks: of two replicas that migrate at once, the second waits and finds it done.
+# Of two replicas that migrate at once, the second waits and finds it done. Nothing else locks this number.
 ADVISORY_LOCK = 7_026_458_113
 
 
@@ -28,6 +28,8 @@ def run(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
         connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": LOCK_TIMEOUT})
         context.run_migrations()
+        if after := context.config.attributes.get("after"):
+            after(connection)
 
 
 run(context.config.attributes["connection"])

@@ -15,11 +15,9 @@ from app.store.embedded.server import start_embedded
 
 def migrate(config: Config = None) -> None:
     """Bring the database to this version's tables. Safe to repeat."""
-    from app.store.postgres.schema import migrate as upgrade
-
     with reported_failures():
         with _database_url(configure(config)) as url:
-            upgrade(url)
+            _upgrade(url)
         typer.echo("The database has this version's tables.")
 
 
@@ -34,8 +32,6 @@ def migrated_url(settings: Settings) -> Iterator[str]:
 @contextmanager
 def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one, which runs until the end of the block and is migrated."""
-    from app.store.postgres.schema import migrate as upgrade
-
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
         _refuse_malformed(url)
@@ -43,10 +39,20 @@ def _database_url(settings: Settings) -> Iterator[str]:
         return
     embedded = start_embedded(settings.data_dir)
     try:
-        upgrade(embedded.url)
+        _upgrade(embedded.url)
         yield embedded.url
     finally:
         embedded.close()
+
+
+def _upgrade(url: str) -> None:
+    from app.store.postgres.queue_schema import NewerQueueError
+    from app.store.postgres.schema import migrate as upgrade
+
+    try:
+        upgrade(url)
+    except NewerQueueError as newer:
+        fail(str(newer))
 
 
 def _refuse_malformed(url: str) -> None:
@@ -62,11 +68,11 @@ def _refuse_malformed(url: str) -> None:
 
 async def _refuse_old_schema(url: str) -> None:
     from app.store.postgres.database import Database
-    from app.store.postgres.schema import is_at_head
+    from app.store.postgres.schema import find_difference
 
     database = Database(url)
     try:
-        if not await is_at_head(database):
-            fail("The database does not have this version's tables. Run `ngt-renewal migrate`, then try again.")
+        if difference := await find_difference(database):
+            fail(difference)
     finally:
         await database.close()

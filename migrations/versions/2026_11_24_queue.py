@@ -1,17 +1,16 @@
-"""Create the tables of the queue, as procrastinate 3.10.0 wants them."""
+"""Create the tables of the queue, as the installed procrastinate defines them, and remember its version."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.metadata import version
 
+import sqlalchemy as sa
 from alembic import op
+from procrastinate.schema import SchemaManager
 
 revision: str = "queue"
 down_revision: str | Sequence[str] | None = "tables"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
-
-# A copy of the library's own, so that this revision stays what it is when the library goes on.
-_SCHEMA = Path(__file__).parents[1] / "procrastinate_3.10.0.sql"
 
 _DROP_ALL = r"""
 DO $$
@@ -40,15 +39,18 @@ $$
 
 
 def upgrade() -> None:
-    _run(_SCHEMA.read_text(encoding="utf-8"))
+    table = op.create_table("queue_schema", sa.Column("version", sa.Text(), primary_key=True))
+    op.bulk_insert(table, [{"version": version("procrastinate")}])
+    _run(SchemaManager.get_schema())
 
 
 def downgrade() -> None:
     _run(_DROP_ALL)
+    op.execute("DROP TABLE IF EXISTS queue_schema")
 
 
 def _run(statements: str) -> None:
-    """Many statements at once, which only the driver's own connection takes; in the transaction of the migration."""
+    """Only the driver's own connection takes many statements at once; they join the migration's transaction."""
     driver = op.get_bind().connection.driver_connection
     assert driver is not None
     driver.execute(statements)

@@ -49,7 +49,6 @@ FROM vm WHERE {_WAITING} AND job.cluster = :cluster
                                CAST(progress->>'mounted_at' AS timestamptz))
 RETURNING job.id
 """)  # noqa: S608 - as above
-_WATCHED = text("UPDATE cluster SET watched_at = clock_timestamp() WHERE name = :cluster")
 _ROWS_AT_ONCE = 500
 
 
@@ -84,5 +83,4 @@ class PickupPolls:
             ids = [job_id for (job_id,) in woken.all()]
             for job_id in ids:
                 await self._wakeups.wake(connection, job_id)
-            await connection.execute(_WATCHED, {"cluster": cluster})
             return len(ids)

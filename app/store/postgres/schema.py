@@ -1,4 +1,4 @@
-"""The database's schema. The revisions in `migrations/`, beside this package, are the only thing that changes it."""
+"""The database's schema. Only the revisions in `migrations/`, and procrastinate's own for its tables, change it."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,17 +13,25 @@ from sqlalchemy.pool import NullPool
 
 from app.ngt.errors import Fault, FaultCode
 from app.store.postgres.database import Database, plain_url
+from app.store.postgres.queue_schema import VERSION, is_newer, newer_queue, pending_migrations, upgrade_queue
 
 _MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` to the newest revision, in one transaction. Blocks.
+    """Bring the database at `url` to the newest revision, its queue included, in one transaction. Blocks.
 
     Safe to run from several replicas at once: the second waits and finds it done. Raises Fault `database-unavailable`
-    when the database cannot be reached or a table stayed locked for 10 s; nothing is changed then.
+    when the database cannot be reached or a table stayed locked for 10 s, and NewerQueueError when a newer
+    procrastinate made the queue; nothing is changed then.
     """
-    _run(url, lambda config: command.upgrade(config, revision))
+
+    def upgrade(config: Config) -> None:
+        if revision == "head":
+            config.attributes["after"] = upgrade_queue
+        command.upgrade(config, revision)
+
+    _run(url, upgrade)
 
 
 def undo_migrations(url: str, revision: str = "base") -> None:
@@ -53,7 +61,21 @@ async def current_revision(database: Database) -> str | None:
 
 async def is_at_head(database: Database) -> bool:
     """Whether the database has the schema of this version. Raises Fault `database-unavailable`."""
-    return await current_revision(database) == head_revision()
+    return await find_difference(database) is None
+
+
+async def find_difference(database: Database) -> str | None:
+    """The reason why this version cannot use the database's schema, and the remedy. Raises `database-unavailable`."""
+    is_current = await current_revision(database) == head_revision()
+    if is_current:
+        async with database.transaction() as connection:
+            queue = (await connection.execute(VERSION)).scalar_one()
+        if is_newer(queue):
+            return newer_queue(queue)
+        is_current = not pending_migrations(queue)
+    if is_current:
+        return None
+    return "The database does not have this version's tables. Run `ngt-renewal migrate`, then try again."
 
 
 def _config() -> Config:

@@ -366,7 +366,6 @@ class ClusterRow(SQLModel, table=True):
     proven_at: datetime | None = Field(sa_column=_time())
     unproven_in_a_row: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
     watch_due_at: datetime | None = Field(sa_column=_time())
-    watched_at: datetime | None = Field(sa_column=_time())
     # The last scan of all its VMs that was whole; and why the last one was not, null when it was.
     scanned_at: datetime | None = Field(sa_column=_time())
     scan_fault_code: str | None = Field(sa_column=_text())
@@ -451,6 +450,14 @@ class KeyRow(SQLModel, table=True):
     expires_at: datetime | None = Field(sa_column=_time())
     revoked_at: datetime | None = Field(sa_column=_time())
     last_used_at: datetime | None = Field(sa_column=_time())
+
+
+class QueueSchemaRow(SQLModel, table=True):
+    """The version of procrastinate that the queue's tables belong to; there is one row."""
+
+    __tablename__ = "queue_schema"
+
+    version: str = Field(sa_column=Column(Text, primary_key=True))
 
 
 # The same tables for statements of SQLAlchemy Core, which is what the store runs.

@@ -14,7 +14,6 @@ class ClusterRecord:
     paused_by: str | None = None
     proven_at: datetime | None = None
     unproven_in_a_row: int = 0
-    watched_at: datetime | None = None
     auto_failures_in_a_row: int = 0
     auto_stopped_at: datetime | None = None
     auto_stopped_reason: str | None = None
