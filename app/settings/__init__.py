@@ -6,9 +6,9 @@ Everything that can be checked without the network is checked at start, and a wr
 from app.settings.auto_renew import AutoRenew, RenewWindow
 from app.settings.callers.oidc import Oidc
 from app.settings.callers.rate_limits import Callers
-from app.settings.clusters import ClusterSettings, split_address
-from app.settings.commands import CommandSettings
-from app.settings.guests import GuestMatch, GuestSettings
+from app.settings.clusters.cluster import ClusterSettings, split_address
+from app.settings.clusters.commands import CommandSettings
+from app.settings.clusters.guests import GuestMatch, GuestSettings
 from app.settings.limits import Limits
 from app.settings.load import SettingsError, load_settings
 from app.settings.retention import Retention

@@ -12,8 +12,8 @@ from app.ngt.auto_renew.plan import AutoRules
 from app.ngt.renewal.request import RestartAgent
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
 from app.ngt.windows import Window, openings
-from app.settings.field_types import CronLine, TimeZoneName
 from app.settings.table import Table
+from app.settings.value_types import CronLine, TimeZoneName
 
 _A_WEEK_MINUTES = 7 * 24 * 60
 # A fixed period, so that the result is the same on every day: six years, with two leap days.

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from app.ngt.renewal.request import RestartAgent
-from app.settings.clusters import ClusterSettings, split_address
-from app.settings.guests import GuestSettings
+from app.settings.clusters.cluster import ClusterSettings, split_address
+from app.settings.clusters.guests import GuestSettings
 from app.settings.secret_files import (
     SecretRefusedError,
     is_open_to_others,

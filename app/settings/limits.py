@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.settings.field_types import COMMA_SEPARATED, NOT_EMPTY, Seconds, WholeSeconds
 from app.settings.table import Table
+from app.settings.value_types import COMMA_SEPARATED, NOT_EMPTY, Seconds, WholeSeconds
 
 _Delays = Annotated[tuple[Seconds, ...], COMMA_SEPARATED, NOT_EMPTY]
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from app.settings.field_types import Seconds, TimeZoneName, validate_cron
 from app.settings.table import Table
+from app.settings.value_types import Seconds, TimeZoneName, validate_cron
 
 OFF = "off"
 

@@ -10,12 +10,12 @@ from pydantic import Field, SecretStr, field_validator
 from app.ngt.errors import Fault, FaultCode
 from app.settings.callers.oidc import Oidc
 from app.settings.callers.rate_limits import Callers
-from app.settings.clusters import ClusterSettings
-from app.settings.field_types import Seconds
+from app.settings.clusters.cluster import ClusterSettings
 from app.settings.limits import Limits
 from app.settings.retention import Retention
 from app.settings.scans import ScanSettings
 from app.settings.table import Table
+from app.settings.value_types import Seconds
 from app.settings.warnings import Warnings
 from app.settings.webhooks import WebhookTarget
 

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, field_validator
 
 from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS
-from app.settings.field_types import COMMA_SEPARATED, TimeZoneName
 from app.settings.table import Table
+from app.settings.value_types import COMMA_SEPARATED, TimeZoneName
 
 _OFF = "off"
 _TIME_OF_DAY = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")

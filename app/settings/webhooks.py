@@ -17,8 +17,8 @@ from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
 from app.events import EVENTS, TEMPLATE_FACTS, import_facts
 from app.settings.allowed_addresses import IpNetwork, refusal
-from app.settings.field_types import Seconds
 from app.settings.table import Table
+from app.settings.value_types import Seconds
 
 Profile = Literal["standard", "github-hash", "servicenow_table", "servicenow_import"]
 

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from app.store.callers.api_keys import _check
+from app.store.callers.key_format import check_digits
 
 
 def basic(text: str | bytes) -> str:
@@ -16,8 +16,8 @@ def unusable(token: str) -> dict[str, dict[str, Any]]:
     wrong_digit = "1" if secret[0] == "0" else "0"
     other_secret = wrong_digit + secret[1:40]
     bad_check = f"{prefix}_{key_id}_{other_secret}{secret[40:]}"
-    wrong_secret = f"{prefix}_{key_id}_{other_secret}{_check(key_id, other_secret)}"
-    unknown_id = f"{prefix}_00000000_{secret[:40]}{_check('00000000', secret[:40])}"
+    wrong_secret = f"{prefix}_{key_id}_{other_secret}{check_digits(key_id, other_secret)}"
+    unknown_id = f"{prefix}_00000000_{secret[:40]}{check_digits('00000000', secret[:40])}"
     tokens: dict[str, str | bytes] = {
         "a check that does not fit": bad_check,
         "the secret of nobody": wrong_secret,

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from app.settings.callers.scopes import Scope
-from app.settings.field_types import COMMA_SEPARATED, NOT_EMPTY, Seconds
 from app.settings.table import Table
+from app.settings.value_types import COMMA_SEPARATED, NOT_EMPTY, Seconds
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Asymmetric signatures alone: with a shared secret, everybody who can verify a token could also issue one."""

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, IPvAnyNetwork
 
-from app.settings.field_types import COMMA_SEPARATED
 from app.settings.table import Table
+from app.settings.value_types import COMMA_SEPARATED
 
 
 class Callers(Table):

@@ -1,42 +1,29 @@
-"""API keys. A key is shown once, when it is made; the store keeps the SHA-256 of its secret.
-
-A token is `ngtr_<id>_<secret><check>` in digits of base 62: 8, 40 and 6 of them. The check is a CRC-32 of what comes
-before it, so a mistyped or invented token is refused without asking the database.
-"""
+"""API keys: creating, listing, revoking and verifying them. The store keeps only the SHA-256 of a secret."""
 
 import hashlib
 import hmac
-import re
-import secrets
-import string
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
-from zlib import crc32
 
 from sqlalchemy import ColumnElement, Interval, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
 from app.settings.callers.scopes import Scope
+from app.store.callers.key_format import PREFIX, new_key, read_token, write_token
 from app.store.postgres.database import Database
 from app.store.postgres.tables import API_KEY
 from app.store.records.callers import Caller, KeyRecord
 from app.store.records.rows import record_of
 
-_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_ID_DIGITS = 8
-_SECRET_DIGITS = 40
-_CHECK_DIGITS = 6
-_PREFIX = "ngtr"
-_TOKEN = re.compile(rf"{_PREFIX}_([0-9A-Za-z]{{{_ID_DIGITS}}})_([0-9A-Za-z]{{{_SECRET_DIGITS + _CHECK_DIGITS}}})")
-# What the secret of an unknown id is compared with, so that both cost the same.
-_NOBODYS_SHA256 = hashlib.sha256(b"nobody").hexdigest()
-_USE_IS_NOTED_EVERY = timedelta(minutes=1)
+# The secret of an unknown id is compared with this one, so that both cost the same.
+_UNKNOWN_SHA256 = hashlib.sha256(b"nobody").hexdigest()
+_USE_IS_STORED_EVERY = timedelta(minutes=1)
 
 
 class Keys:
-    """The API keys of one database. Every function raises Fault `database-unavailable` when it does not answer."""
+    """The API keys of one database. Every method raises Fault `database-unavailable` when it does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -48,12 +35,11 @@ class Keys:
         clusters: Collection[str] | None = None,
         expires_in: timedelta | None = None,
     ) -> tuple[KeyRecord, str]:
-        """A new key and its token, which nobody can read again.
+        """A new key and its token, which cannot be read again.
 
         `clusters` None: it may use all of them. `expires_in` None: it never expires.
         """
-        key_id, secret = _digits(_ID_DIGITS), _digits(_SECRET_DIGITS)
-        secret += _check(key_id, secret)
+        key_id, secret = new_key()
         expires_at = None if expires_in is None else func.now() + bindparam("expires_in", expires_in, Interval)
         row = insert(API_KEY).values(
             id=key_id,
@@ -65,7 +51,7 @@ class Keys:
         )
         async with self._database.transaction() as connection:
             stored = (await connection.execute(row.returning(API_KEY))).mappings().one()
-            return _key_record(stored), f"{_PREFIX}_{key_id}_{secret}"
+            return _key_record(stored), write_token(key_id, secret)
 
     async def list(self) -> tuple[KeyRecord, ...]:
         """All keys, also those that have expired or were revoked, oldest first."""
@@ -74,33 +60,30 @@ class Keys:
             return tuple(_key_record(row) for row in rows.mappings())
 
     async def revoke(self, key_id: str) -> bool:
-        """From the next request on the key is refused; False when there is no such key."""
+        """Refuses the key from the next request on; False when the key does not exist."""
         revoked = update(API_KEY).where(API_KEY.c.id == key_id)
         async with self._database.transaction() as connection:
             done = await connection.execute(revoked.values(revoked_at=func.coalesce(API_KEY.c.revoked_at, func.now())))
             return done.rowcount == 1
 
     async def any_usable(self) -> bool:
-        """Whether anybody could log in at all."""
+        """True when at least one key is valid."""
         usable = exists().where(API_KEY.c.revoked_at.is_(None), ~_expired())
         async with self._database.transaction() as connection:
             return bool(await connection.scalar(select(usable)))
 
     async def verify(self, token: str) -> Caller:
-        """Who the token belongs to. Raises Fault `unauthenticated`, `token-expired` and `token-revoked`.
+        """The caller of the token. Raises Fault `unauthenticated`, `token-expired` and `token-revoked`.
 
-        The last two are said only to one who knows the secret.
+        The last two are shown only to a caller who knows the secret.
         """
-        parts = _TOKEN.fullmatch(token)
-        if parts is None:
+        if (parts := read_token(token)) is None:
             raise _unauthenticated()
-        key_id, secret = parts.groups()
-        if not hmac.compare_digest(_check(key_id, secret[:_SECRET_DIGITS]), secret[_SECRET_DIGITS:]):
-            raise _unauthenticated()
+        key_id, secret = parts
         async with self._database.transaction() as connection:
             wanted = select(API_KEY, _expired().label("expired"), _use_is_to_be_noted().label("to_be_noted"))
             key = (await connection.execute(wanted.where(API_KEY.c.id == key_id))).mappings().first()
-            expected = _NOBODYS_SHA256 if key is None else key["secret_sha256"]
+            expected = _UNKNOWN_SHA256 if key is None else key["secret_sha256"]
             if not hmac.compare_digest(_sha256(secret), expected) or key is None:
                 raise _unauthenticated()
             if key["revoked_at"] is not None:
@@ -114,24 +97,11 @@ class Keys:
         return Caller(record.id, record.description, frozenset(record.scopes), clusters)
 
     async def verify_basic(self, user: str, password: str) -> Caller:
-        """As `verify`, for HTTP Basic: the key's id, and the token or what follows the id in it."""
-        token = password if password.startswith(f"{_PREFIX}_") else f"{_PREFIX}_{user}_{password}"
-        if not token.startswith(f"{_PREFIX}_{user}_"):
+        """As `verify`, for HTTP Basic: the key's id, and the token or its part after the id."""
+        token = password if password.startswith(f"{PREFIX}_") else write_token(user, password)
+        if not token.startswith(write_token(user, "")):
             raise _unauthenticated()
         return await self.verify(token)
-
-
-def _digits(number: int) -> str:
-    return "".join(secrets.choice(_DIGITS) for _ in range(number))
-
-
-def _check(key_id: str, secret: str) -> str:
-    rest = crc32(f"{_PREFIX}_{key_id}_{secret}".encode())
-    digits = ""
-    for _ in range(_CHECK_DIGITS):
-        rest, digit = divmod(rest, len(_DIGITS))
-        digits = _DIGITS[digit] + digits
-    return digits
 
 
 def _sha256(secret: str) -> str:
@@ -144,12 +114,12 @@ def _expired() -> ColumnElement[bool]:
 
 
 def _use_is_to_be_noted() -> ColumnElement[bool]:
-    long_ago = API_KEY.c.last_used_at < func.now() - bindparam("noted_every", _USE_IS_NOTED_EVERY, Interval)
+    long_ago = API_KEY.c.last_used_at < func.now() - bindparam("noted_every", _USE_IS_STORED_EVERY, Interval)
     return or_(API_KEY.c.last_used_at.is_(None), long_ago)
 
 
 async def _note_use(connection: AsyncConnection, key_id: str) -> None:
-    """Of many requests at once one notes it, and the others do not wait for that one."""
+    """Stores the time of use. Of concurrent requests one stores it, and the others do not wait."""
     free = select(API_KEY.c.id).where(and_(API_KEY.c.id == key_id, _use_is_to_be_noted()))
     noted = update(API_KEY).where(API_KEY.c.id.in_(free.with_for_update(skip_locked=True)))
     await connection.execute(noted.values(last_used_at=func.now()))

@@ -9,10 +9,10 @@ from pydantic import Field, field_validator
 
 from app.ngt.renewal.request import Mode, RestartAgent
 from app.settings.auto_renew import AutoRenew
-from app.settings.commands import CommandSettings
-from app.settings.field_types import LAST_PORT, NOT_EMPTY, Seconds
-from app.settings.guests import GuestSettings
+from app.settings.clusters.commands import CommandSettings
+from app.settings.clusters.guests import GuestSettings
 from app.settings.table import Table
+from app.settings.value_types import LAST_PORT, NOT_EMPTY, Seconds
 
 _SSH_PORT = 22
 _ADDRESS = re.compile(

@@ -4,8 +4,8 @@ import re
 
 from pydantic import ValidationInfo, field_validator
 
-from app.settings.field_types import validate_one_line
 from app.settings.table import Table
+from app.settings.value_types import validate_one_line
 
 _PLACEHOLDER = re.compile(r"\{([\w\s-]*)\}")
 # The placeholders that each command line needs; others are refused.

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 
-from app.settings.field_types import NOT_EMPTY, Port, validate_one_line
 from app.settings.table import Table
+from app.settings.value_types import NOT_EMPTY, Port, validate_one_line
 
 _COMMANDS = {
     "linux": {
