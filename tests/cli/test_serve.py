@@ -142,7 +142,7 @@ async def test_a_database_with_other_tables_is_refused(commands: Commands, datab
 
 async def test_a_service_without_any_key_is_not_put_on_the_network(on_database: Commands) -> None:
     ended = await on_database.run("serve", NGT_RENEWAL_HOST="0.0.0.0", **FREE_PORT)  # noqa: S104 - it must be refused
-    said = "There is no API key, so the service does not listen on 0.0.0.0. Make one with `ngt-renewal keys create"
+    said = "There is no API key, so the service does not listen on 0.0.0.0. Create one with `ngt-renewal keys create"
     assert (ended.status, ended.stdout) == (1, "")
     assert ended.stderr.startswith(said)
     assert len(ended.stderr.splitlines()) == 1
