@@ -9,7 +9,7 @@ from app.store.auto_renew import AutoRenewals
 from app.store.callers.api_keys import Keys
 from app.store.change_feed import ChangeFeed
 from app.store.clusters.cvms import Cvms
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.diagnosis import DiagnosisFacts
 from app.store.inventory.counts import CertificateCounts
 from app.store.inventory.pushed_certificates import PushedCertificates

@@ -12,8 +12,8 @@ down_revision: str | Sequence[str] | None = "callers"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-# What was proved by a renewal so far, with the job's word for what proved it. Later jobs may have come to nothing, and
-# of a job that is not kept any more only the date is left: as one that nobody vouches for it is warned of in time.
+# Earlier renewals that were proved, with the source of the proof. A deleted job leaves only the date: its source is
+# `computed`, so warnings of it come in time.
 _EARLIER_RENEWALS = """
 INSERT INTO certificate_observation (vm_uuid, cluster, source, observed_at, not_before, not_after, serial)
 SELECT vm.vm_uuid, vm.cluster, coalesce(results->>'verified_by', 'computed'), vm.renewed_at,

@@ -10,7 +10,7 @@ from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database

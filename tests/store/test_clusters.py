@@ -7,7 +7,7 @@ from sqlalchemy import insert, text, update
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.renewal.holds import SlotRules
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.inventory.vms import Vms
 from app.store.jobs.claims import JobClaims
 from app.store.jobs.commands import Jobs

@@ -283,7 +283,7 @@ def test_as_root_a_private_parent_is_refused_and_stays_as_it_is_while_others_may
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("file", "data_dir {} is no folder: name another data_dir."),
+        ("file", "data_dir {} is not a directory; choose another one."),
         ("open", "Other users may write into data_dir {0}: `chmod 700 {0}`."),
     ],
 )

@@ -21,7 +21,7 @@ from app.simulator.model import SimulatedVm
 from app.simulator.site import Site
 from app.simulator.spec import SiteSpec
 from app.store.change_feed import ChangeFeed
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.postgres.database import Database

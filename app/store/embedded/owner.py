@@ -43,7 +43,7 @@ class Owner:
 
     @property
     def is_another(self) -> bool:
-        """Whether we are root and lend PostgreSQL a user."""
+        """True if this process is root and PostgreSQL runs as another user."""
         return self.uid != os.geteuid()
 
     def run(self, *command: str | Path, cwd: Path, limit_s: float) -> subprocess.CompletedProcess[str]:
@@ -120,7 +120,7 @@ def claim_folder(data_dir: Path, owner: Owner) -> Path:
             # A umask may have closed those that were made on the way.
             _refuse_unreachable(folder.parent, owner)
         elif not folder.is_dir():
-            raise EmbeddedPostgresError(f"data_dir {folder} is no folder: name another data_dir.")
+            raise EmbeddedPostgresError(f"data_dir {folder} is not a directory; choose another one.")
         elif not any(folder.iterdir()):
             _make_private(folder, owner)
     except OSError as refused:
@@ -169,7 +169,7 @@ def _make_system_user() -> None:
     )
     useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if useradd is None:
-        raise EmbeddedPostgresError(refusal.format("there is no useradd"))
+        raise EmbeddedPostgresError(refusal.format("useradd is not installed"))
     command = (useradd, "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
     made = subprocess.run(  # noqa: S603 - As above.
         (*command, "--shell", "/usr/sbin/nologin", SYSTEM_USER),

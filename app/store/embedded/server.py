@@ -110,7 +110,7 @@ class _PostgresServer:
 
     @contextmanager
     def start_lock(self) -> Iterator[None]:
-        """Held by whoever starts or stops; at most one at a time. The kernel frees it when its holder dies."""
+        """Lets one process at a time start or stop the server. The kernel frees the lock when its holder dies."""
         lock = self.open_lock("start.lock")
         try:
             deadline = time.monotonic() + _START_LIMIT_S + _STOP_LIMIT_S
@@ -169,7 +169,7 @@ class _PostgresServer:
             shutil.rmtree(socket_folder, ignore_errors=True)
 
     def _make_cluster(self, programs: Path) -> None:
-        # What a killed initdb leaves looks much like a whole cluster, so a cluster gets its name when it is whole.
+        # A killed initdb leaves files like those of a complete cluster, so a cluster gets its name when it is complete.
         for leftover in self._folder.glob("cluster.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=self._folder))
@@ -254,7 +254,7 @@ class _PostgresServer:
         return Path((self._cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()[4])
 
     def _answers(self) -> bool:
-        """Whether it lets us in, with patience while it replays its log."""
+        """True if the server accepts a connection; waits while it replays its log."""
         deadline = time.monotonic() + _ANSWER_LIMIT_S
         while True:
             try:

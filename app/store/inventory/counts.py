@@ -1,4 +1,4 @@
-"""What monitoring is told of the VMs, their certificates, the scans and the API keys, read in one transaction.
+"""The counts for monitoring: VMs, certificates, scans and API keys, read in one transaction.
 
 A vanished VM counts nowhere, and neither does one of a cluster that is not configured: nobody would renew it.
 """
@@ -18,7 +18,7 @@ BUCKETS = ("expired", "lt7d", "lt30d", "lt90d", "ok", "unknown")
 """Each VM is in one of them: `lt30d` has 7 days left or more, and less than 30; `unknown` has no date."""
 
 
-# A computed date was seen by nobody, so it is no observation. The last success is that of a vanished VM too.
+# A computed date was not observed. The last success is that of a vanished VM too.
 _CLUSTERS = text("""
 SELECT c.name, c.scanned_at, c.scan_fault_at, c.paused_at, c.auto_stopped_at, v.*
 FROM cluster c CROSS JOIN LATERAL (
@@ -95,7 +95,7 @@ class CertificateCounts:
         self._database = database
 
     async def read(self, clusters: Collection[str], *, per_vm: bool) -> Counted:
-        """What there is of these clusters; with `per_vm` each VM too, read some hundred rows at a time."""
+        """The counts of these clusters; with `per_vm` each VM too, read some hundred rows at a time."""
         names = {"clusters": sorted(clusters)}
         async with self._database.transaction() as connection:
             counted = tuple(_cluster_counts(row) for row in (await connection.execute(_CLUSTERS, names)).mappings())

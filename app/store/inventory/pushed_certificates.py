@@ -30,8 +30,8 @@ class PushedCertificates:
     async def push(self, vm_uuid: VmUuid, cluster: str, certificate: Certificate, given_by: str) -> None:
         """Stores the certificate with a VM that is known there, and has its open job look if that can be proved by it.
 
-        Two transactions, since one would hold the VM and its job, which others lock in another order. Whoever dies
-        between them is asked again by the caller, and the job finds the certificate at its next turn.
+        Two transactions, since one would hold the VM and its job, which others lock in another order. After a crash
+        between them the caller repeats the request, and the job finds the certificate at its next turn.
         """
         async with self._database.transaction() as connection:
             at = await connection.scalar(_NOW)
@@ -44,7 +44,7 @@ class PushedCertificates:
     async def _tell_job(
         self, connection: AsyncConnection, vm_uuid: VmUuid, cluster: str, pushed: PushedCertificate
     ) -> None:
-        """Waits for whoever is putting the job back at this moment, so that the news is never between the two."""
+        """Waits for a release of the job that is under way, so that the certificate is not missed."""
         is_its = JOB.c.vm_uuid == vm_uuid, JOB.c.cluster == cluster, ~JOB.c.done, ~JOB.c.validate_only
         found = select(JOB).where(*is_its).with_for_update(key_share=True)
         job = (await connection.execute(found)).mappings().first()

@@ -1,6 +1,6 @@
-"""What scans saw of VMs: written in bulk, each look in one transaction, and only while the scan is its runner's.
+"""The results of scans: each is stored in bulk, in one transaction, and only while the runner holds the scan's lease.
 
-An earlier look never replaces a later one. What a scan did not see stays as it was, and a VM that is gone is marked.
+An earlier result never replaces a later one. Unknown values stay as they were, and vanished VMs are marked.
 """
 
 import json
@@ -41,7 +41,7 @@ class ScannedVm:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a look at a cluster showed at `at`, of all its VMs or of one.
+    """The result of one scan at `at`, for all VMs of a cluster or for one.
 
     `has_entities`: the query was answered too; otherwise what was known of the tools' entities stays, as far as the
     listing says nothing newer. `absent`: the VMs that a whole listing should have had and did not (None: all others).
@@ -56,7 +56,7 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """How many VMs were new, and how many are gone."""
+    """The numbers of new and of vanished VMs."""
 
     new: int
     vanished: int
@@ -64,7 +64,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class GuestFault:
-    """Why the certificate of a VM's guest is not known."""
+    """The reason why the certificate of a VM's guest is unknown."""
 
     vm_uuid: VmUuid
     code: str
@@ -119,7 +119,7 @@ UPDATE vm SET guest_fault_code = f.code, guest_fault = f.message, guest_fault_at
 FROM jsonb_to_recordset(CAST(:faults AS jsonb)) AS f(vm_uuid text, code text, message text, at timestamptz)
 WHERE vm.cluster = :cluster AND vm.vm_uuid = f.vm_uuid
 """)
-# Whoever writes several of them takes them in one order, so that two writers wait for each other and both go on.
+# Writers lock the rows in one order, so that two writers do not deadlock.
 _LOCK_ALL = text("SELECT FROM vm WHERE cluster = :cluster ORDER BY vm_uuid FOR NO KEY UPDATE")
 _LOCK_SOME = text("""
 SELECT FROM vm WHERE cluster = :cluster AND vm_uuid = ANY(:vms) ORDER BY vm_uuid FOR NO KEY UPDATE
@@ -142,7 +142,7 @@ class Inventory:
         self._database = database
 
     async def has_vms(self, cluster: str) -> bool:
-        """Whether the cluster had any VM when it was last looked at."""
+        """True if the last scan found any VM on the cluster."""
         async with self._database.transaction() as connection:
             return bool(await connection.scalar(_IS_KNOWN, {"cluster": cluster}))
 
@@ -153,7 +153,7 @@ class Inventory:
             return {VmUuid(vm_uuid): ngt_uuid for vm_uuid, ngt_uuid in rows}
 
     async def store(self, claim: ScanClaim, seen: ScanResult) -> Stored:
-        """Stores all of it or nothing; a statement for each five hundred VMs."""
+        """Stores all of the result or nothing."""
         async with self._database.transaction() as connection:
             await lock_scan(connection, claim)
             if seen.absent is None:
@@ -174,7 +174,7 @@ class Inventory:
         return Stored(new, vanished.rowcount)
 
     async def store_guests(self, claim: ScanClaim, read: Sequence[Observation], failed: Sequence[GuestFault]) -> None:
-        """Stores what guests said of their certificates, and why others said nothing."""
+        """Stores the certificates that guests returned, and the faults of the others."""
         read_vms = [one.vm_uuid for one in read]
         every_vm = [*read_vms, *(fault.vm_uuid for fault in failed)]
         values: Mapping[str, object] = {
@@ -190,7 +190,7 @@ class Inventory:
             await connection.execute(_GUESTS_FAILED, values)
 
     async def finish(self, claim: ScanClaim, end: ScanEnd, looked_at: datetime | None = None) -> None:
-        """Ends the scan, and remembers of a scan of the whole cluster when it looked, or why it was not whole."""
+        """Ends the scan; for a whole cluster it stores the time of the scan, or the reason why it was incomplete."""
         async with self._database.transaction() as connection:
             await end_scan(connection, claim, end)
             if claim.vm_uuid is not None:

@@ -1,6 +1,6 @@
 """Finding VMs: in one of three orders, page after page or all in one stream, and only on the clusters that are named.
 
-A page begins after a place in its order, not after a number of rows: VMs that come or go move nothing.
+A page begins after a place in the order, not after a number of rows, so new or vanished VMs shift nothing.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class VmSort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VmFilter:
-    """Which VMs are wanted; None means any. `clusters` are those that may be looked at; a VM elsewhere is not found.
+    """Selects VMs; None means any. `clusters` are those that the caller may use; a VM elsewhere is not found.
 
     `name_begins` is case-sensitive, as `name` is. `expires_within_days` finds what has expired, too.
     `expired=False` wants a date that is known and not over.

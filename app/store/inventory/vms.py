@@ -1,4 +1,4 @@
-"""What is remembered of VMs: on which clusters they were seen, their certificates, and their last renewal."""
+"""VMs as the inventory has them: their clusters, their certificates and their last renewal."""
 
 from collections.abc import AsyncGenerator, Collection
 
@@ -24,9 +24,9 @@ from app.store.records.inventory import (
 from app.store.records.rows import record_of
 
 FORECAST_DAYS = 1000
-"""As long as a certificate lives: what is issued today is in the last week of the forecast."""
+"""The lifetime of a certificate: one that is issued today expires in the forecast's last week."""
 
-# Each holds a connection for as long as its reader takes; the others are for those who do not.
+# Each stream holds a connection for as long as its reader takes; the other connections stay free.
 _MOST_STREAMS = 5
 # The beginning of an ISO week is that of PostgreSQL: Monday, 00:00.
 _FORECAST = text("""
@@ -51,7 +51,7 @@ class Vms:
     async def known_cluster(self, vm_uuid: VmUuid) -> tuple[str, ...]:
         """The clusters on which the VM was seen and has not vanished, the latest first; none when it was never seen.
 
-        One that has vanished everywhere is where it was.
+        A VM that has vanished everywhere has the clusters where it was.
         """
         seen = select(VM.c.cluster, IS_GONE).where(VM.c.vm_uuid == vm_uuid).order_by(*WHERE_IT_IS)
         async with self._database.transaction() as connection:
@@ -60,7 +60,7 @@ class Vms:
         return there or tuple(cluster for cluster, _ in rows)
 
     async def before_renewal(self, vm_uuid: VmUuid, cluster: str) -> BeforeRenewal:
-        """What earlier renewals, and those who hand certificates in, left behind for the VM there."""
+        """The VM's last renewal on the cluster, and the last certificate that a caller pushed."""
         known = select(VM.c.renewed_at, VM.c.awaiting_pickup_since).filter_by(vm_uuid=vm_uuid, cluster=cluster)
         pushed = select(CERTIFICATE_OBSERVATION).filter_by(
             vm_uuid=vm_uuid, cluster=cluster, source=CertificateSource.PUSHED_CERTIFICATE
@@ -85,8 +85,7 @@ class Vms:
     async def stream(self, wanted: VmFilter, sort: VmSort) -> AsyncGenerator[tuple[KnownVm, ...]]:
         """All VMs in order, some hundred at a time, as they were at one moment; at least one, perhaps empty, part.
 
-        Until it is closed it holds a connection. Raises Fault `database-unavailable` when as many are read already as
-        may be.
+        The stream holds a connection until it is closed. Raises Fault `database-unavailable` when too many are open.
         """
         if self._streams >= _MOST_STREAMS:
             message = f"{_MOST_STREAMS} lists of VMs are being read from the database already."
@@ -110,12 +109,12 @@ class Vms:
             self._streams -= 1
 
     async def find(self, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownVm | None:
-        """The VM as it is on the one of these clusters where it is: where it has not vanished, and was seen last."""
+        """The VM on that one of the clusters where it has not vanished and was seen last."""
         async with self._database.transaction() as connection:
             return await _find(connection, vm_uuid, clusters)
 
     async def find_ngt(self, vm_uuid: VmUuid, clusters: Collection[str]) -> KnownNgt | None:
-        """The same, with what each source said of its certificate and how its last job stands."""
+        """The same, with the observations of its certificate and the status of its last job."""
         async with self._database.transaction() as connection:
             vm = await _find(connection, vm_uuid, clusters)
             if vm is None:

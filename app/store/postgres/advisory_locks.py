@@ -1,13 +1,13 @@
-"""The numbers of the advisory locks of this service, all of them: one that is used twice would make strangers wait.
+"""The numbers of all advisory locks of this service; each number has one purpose.
 
-Those of clusters have two halves; the second is the hash of the cluster's name.
+A cluster's lock has two halves; the second is the hash of the cluster's name.
 """
 
 CLUSTER_SLOTS = 4_771_001
-"""For each cluster: whoever takes or frees a slot there."""
+"""For each cluster: acquiring or freeing a slot."""
 SERVICE_PAUSE = 4_771_002
-"""The pause of the whole service: shared by those who begin a change, whole for those who pause."""
+"""The pause of the whole service: shared by jobs that begin a change, exclusive for a pause."""
 CLUSTER_WARNINGS = 4_771_003
-"""For each cluster: whoever tells that its certificates end."""
+"""For each cluster: warning of certificates that expire."""
 CLUSTER_AUTO_RENEWAL = 4_771_004
-"""For each cluster: whoever starts automatic renewals there."""
+"""For each cluster: starting automatic renewals."""

@@ -1,4 +1,4 @@
-"""Long sequences in parts of a size that one statement takes."""
+"""Splits long sequences into parts for one statement each."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar

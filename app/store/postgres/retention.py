@@ -1,4 +1,4 @@
-"""Removing what is older than it is kept, in small transactions: a large backlog holds no lock for long."""
+"""Deletes rows past their retention, in small transactions: a large backlog does not hold a lock for long."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +10,7 @@ from app.store.postgres.database import Database
 _ROWS_AT_ONCE = 1000
 # Far longer than any worker is at work on one wake-up.
 _ABANDONED_AFTER = timedelta(hours=1)
-# A row that somebody has in his hands is left for the next time.
+# A locked row is left for the next time.
 _KEYS = text("""
 DELETE FROM idempotency WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM idempotency WHERE created_at < now() - :age
@@ -21,8 +21,7 @@ DELETE FROM delivery WHERE id IN (
   SELECT id FROM delivery WHERE due_at IS NULL AND finished_at < now() - :age
   LIMIT :rows FOR UPDATE SKIP LOCKED)
 """)
-# A job was created before it was finished, and there is an index of creation. It stays while a key leads to it, or a
-# receiver has not been told of it.
+# The condition on `created_at` uses its index. A job stays while an idempotency key or a pending delivery names it.
 _JOBS = text("""
 DELETE FROM job WHERE id IN (
   SELECT id FROM job WHERE done AND finished_at < now() - :age
@@ -36,8 +35,8 @@ DELETE FROM scan WHERE id IN (
   SELECT id FROM scan WHERE done AND finished_at < now() - :age AND created_at < now() - :age
   ORDER BY created_at LIMIT :rows FOR UPDATE SKIP LOCKED)
 """)
-# A worker that was killed leaves its wake-ups as they were, for nobody else takes or removes what is being done. The
-# job has long been woken anew by then, since its own row says when it is due.
+# The wake-ups of a killed worker stay `doing`, and no other worker takes or removes them. The sweep has woken their
+# jobs again by then, since each job's own row has a due time.
 _WAKE_UPS = text("""
 DELETE FROM procrastinate_jobs WHERE id IN (
   SELECT q.id FROM procrastinate_jobs q LEFT JOIN procrastinate_workers w ON w.id = q.worker_id
@@ -49,7 +48,7 @@ DELETE FROM procrastinate_jobs WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class KeptDays:
-    """How long what is finished is kept."""
+    """The retention of finished rows."""
 
     jobs: int
     idempotency: int
@@ -59,7 +58,7 @@ class KeptDays:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many of each were removed; what belonged to a job went with it."""
+    """The numbers of deleted rows; the rows of a job are deleted with it."""
 
     jobs: int = 0
     idempotency_keys: int = 0
@@ -69,7 +68,7 @@ class Removed:
 
 
 async def prune(database: Database, kept: KeptDays) -> Removed:
-    """Removes what is older, by the database's clock, and what killed workers left of the queue.
+    """Deletes the older rows, by the database's clock, and the wake-ups of killed workers.
 
     Raises Fault `database-unavailable`, perhaps halfway.
     """

@@ -48,7 +48,7 @@ def write_revision(url: str, message: str) -> None:
 def head_revision() -> str:
     """The newest revision that this version of the service knows."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None, f"there are no revisions in {_MIGRATIONS}"
+    assert head is not None, f"{_MIGRATIONS} does not contain a revision"
     return head
 
 
@@ -60,7 +60,7 @@ async def current_revision(database: Database) -> str | None:
 
 
 async def is_at_head(database: Database) -> bool:
-    """Whether the database has the schema of this version. Raises Fault `database-unavailable`."""
+    """True if the database has the schema of this version. Raises Fault `database-unavailable`."""
     return await find_difference(database) is None
 
 

@@ -56,7 +56,7 @@ class JobRow(SQLModel, table=True):
     vm_uuid: str = Field(sa_column=_text(nullable=False))
     validate_only: bool = Field(sa_column=Column(Boolean, nullable=False))
 
-    # What is shown.
+    # Shown to callers.
     status: str = Field(sa_column=_text(nullable=False))
     done: bool = Field(sa_column=Column(Boolean, nullable=False))
     outcome: str | None = Field(sa_column=_text())
@@ -75,9 +75,9 @@ class JobRow(SQLModel, table=True):
     # The facts of `app.store.records.jobs.Results`: dates, serials, capabilities, the plan.
     results: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
-    # What was asked, and by whom.
+    # The request and its caller.
     request: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    # The request as it was written, without defaults: another one that asks for the same may join this job.
+    # The request without defaults: an equal one may join this job.
     asked: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     caller_id: str = Field(sa_column=_text(nullable=False))
     caller: str = Field(sa_column=_text(nullable=False))
@@ -85,15 +85,15 @@ class JobRow(SQLModel, table=True):
     correlation_display: str | None = Field(sa_column=_text())
     change_number: str | None = Field(sa_column=_text())
     requested_by: str | None = Field(sa_column=_text())
-    # The rule by which the service started it by itself; null: somebody asked.
+    # The rule by which the service started it automatically; null: a caller requested it.
     automatic_rule: str | None = Field(sa_column=_text())
-    # Who is told of this job besides the standing webhooks: a list, since each request that joined may name its own.
+    # The callback targets of this job: a list, since each joined request may name its own.
     callback: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB))
 
-    # What the procedure knows: `app.ngt.renewal.progress.Progress`.
+    # The state of the renewal: `app.ngt.renewal.progress.Progress`.
     progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
-    # Who runs it, and when to look at it next. A null `due_at` waits for the watch or a caller.
+    # The lease, and the next due time. A job without `due_at` waits for the pickup poller or a caller.
     version: int = Field(sa_column=Column(Integer, nullable=False))
     fence: int = Field(sa_column=Column(Integer, nullable=False))
     runner: str | None = Field(sa_column=_text())
@@ -103,10 +103,10 @@ class JobRow(SQLModel, table=True):
     takes_slot: bool = Field(sa_column=Column(Boolean, nullable=False))
     # The first intent to change anything; from then on the job cannot be cancelled or held by a pause.
     changing_since: datetime | None = Field(sa_column=_time())
-    # A changing text may be at work on a CVM until then; nobody sends another one for this VM before.
+    # A change may still run on a CVM until then; no other change of this VM is sent before.
     remote_until_at: datetime | None = Field(sa_column=_time())
     stranded_since: datetime | None = Field(sa_column=_time())
-    # A caller said that something changed: look at once, or, if the job is at work, as soon as it is put back.
+    # A caller reported a change: the job runs at once, or, if it runs now, again after its release.
     look_now: bool = Field(sa_column=Column(Boolean, nullable=False))
 
     created_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
@@ -133,7 +133,7 @@ class StepRow(SQLModel, table=True):
 
 
 class JobEventRow(SQLModel, table=True):
-    """What was shown of a job at one of its versions. A trigger of the table `job` writes it, so none is forgotten."""
+    """A job as it was shown at one of its versions. A trigger of the table `job` writes every row."""
 
     __tablename__ = "job_event"
 
@@ -152,7 +152,7 @@ class JobEventRow(SQLModel, table=True):
 
 
 class ExchangeRow(SQLModel, table=True):
-    """One text that was sent for a job, and what came back, both masked."""
+    """One command that was sent for a job, and its answer, both masked."""
 
     __tablename__ = "exchange"
     __table_args__ = (Index("exchange_by_job", "job_id", "id"),)
@@ -171,7 +171,7 @@ class ExchangeRow(SQLModel, table=True):
 
 
 class CorrelationRow(SQLModel, table=True):
-    """Each correlation id under which a job was asked for; a joined request adds its own."""
+    """A correlation id of a job; each joined request adds its own."""
 
     __tablename__ = "correlation"
     __table_args__ = (Index("correlation_by_id", "correlation_id"),)
@@ -181,7 +181,7 @@ class CorrelationRow(SQLModel, table=True):
 
 
 class IdempotencyRow(SQLModel, table=True):
-    """A key under which a request was made, and the job that it led to."""
+    """The idempotency key of a request, and the job that it started."""
 
     __tablename__ = "idempotency"
 
@@ -199,12 +199,12 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 class VmRow(SQLModel, table=True):
-    """What was last seen of a VM on its cluster, the best that is known of its certificate, and its last renewal."""
+    """A VM on its cluster as it was last seen, the best observation of its certificate, and its last renewal."""
 
     __tablename__ = "vm"
     __table_args__ = (
         Index("vm_awaiting_pickup", "cluster", postgresql_where=text("awaiting_pickup_since IS NOT NULL")),
-        # The order in which VMs are listed: what expires first comes first, what is not known last.
+        # VMs are listed by expiry, earliest first; unknown dates come last.
         Index("vm_by_not_after", "not_after", "vm_uuid", "cluster"),
         Index("vm_by_name", "name", "vm_uuid", "cluster"),
         Index("vm_by_cluster", "cluster", "not_after"),
@@ -213,7 +213,7 @@ class VmRow(SQLModel, table=True):
     vm_uuid: str = Field(sa_column=Column(Text, primary_key=True))
     cluster: str = Field(sa_column=Column(Text, primary_key=True))
     name: str | None = Field(sa_column=_text())
-    # What the last scan saw, as `app.ngt.vocabulary` has it; null: not said, or never scanned.
+    # From the last scan, in the words of `app.ngt.vocabulary`; null: unknown, or never scanned.
     power: str | None = Field(sa_column=_text())
     addresses: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False, server_default=text("'{}'")))
     ngt_enabled: bool | None = Field(sa_column=Column(Boolean))
@@ -227,13 +227,13 @@ class VmRow(SQLModel, table=True):
     has_entity: bool | None = Field(sa_column=Column(Boolean))
     first_seen_at: datetime | None = Field(sa_column=_time())
     last_seen_at: datetime | None = Field(sa_column=_time())
-    # A whole listing of its cluster did not have the VM any more; the row stays.
+    # A complete listing of its cluster did not contain the VM; the row stays.
     vanished_at: datetime | None = Field(sa_column=_time())
-    # Why the guest's certificate could not be read the last time it was tried; null when it could.
+    # The fault of the last read of the guest's certificate; null when it succeeded.
     guest_fault_code: str | None = Field(sa_column=_text())
     guest_fault: str | None = Field(sa_column=_text())
     guest_fault_at: datetime | None = Field(sa_column=_time())
-    # What the watch saw, as `app.ngt.renewal.progress.Sighting`; `changed_at` moves only when it differs.
+    # The last pickup poll, as `app.ngt.renewal.progress.Sighting`; `changed_at` moves only when it differs.
     sighting: dict[str, Any] | None = Field(sa_column=Column(JSONB))
     observed_at: datetime | None = Field(sa_column=_time())
     changed_at: datetime | None = Field(sa_column=_time())
@@ -254,7 +254,7 @@ class VmRow(SQLModel, table=True):
 
 
 class CertificateObservationRow(SQLModel, table=True):
-    """What one source last said of a VM's certificate; `source` as `app.ngt.vocabulary.CertificateSource`."""
+    """One source's last observation of a VM's certificate; `source` as `app.ngt.vocabulary.CertificateSource`."""
 
     __tablename__ = "certificate_observation"
     __table_args__ = (ForeignKeyConstraint(["vm_uuid", "cluster"], ["vm.vm_uuid", "vm.cluster"], ondelete="CASCADE"),)
@@ -269,14 +269,14 @@ class CertificateObservationRow(SQLModel, table=True):
     fingerprint: str | None = Field(sa_column=_text())
     subject: str | None = Field(sa_column=_text())
     issuer: str | None = Field(sa_column=_text())
-    # The caller who handed a pushed certificate in.
+    # The caller who pushed the certificate.
     given_by: str | None = Field(sa_column=_text())
 
 
 class CertificateWarningRow(SQLModel, table=True):
-    """That people were told of a certificate's end so many days before it; 0: that it has expired.
+    """A warning that a certificate expires in so many days; 0: it has expired.
 
-    Who was told of fewer days is not told of more: one row stands for all greater numbers too.
+    One row covers all greater numbers of days too.
     """
 
     __tablename__ = "certificate_warning"
@@ -284,20 +284,20 @@ class CertificateWarningRow(SQLModel, table=True):
 
     vm_uuid: str = Field(sa_column=Column(Text, primary_key=True))
     cluster: str = Field(sa_column=Column(Text, primary_key=True))
-    # The certificate: its date is all that every source says of it.
+    # Identifies the certificate: its end is the only fact that every source has.
     not_after: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
     days_before: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    # False: only the daily digest tells of it, since the day had its most events already.
+    # False: only the daily digest contains it, since the day's limit of events was reached.
     own_event: bool = Field(sa_column=Column(Boolean, nullable=False))
     warned_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
 
 
 class ScanRow(SQLModel, table=True):
-    """One scan of a cluster, or of one VM on it. Done again from the beginning if its runner dies: it only looks."""
+    """One scan of a cluster, or of one VM on it. It only reads, so it starts over if its runner dies."""
 
     __tablename__ = "scan"
     __table_args__ = (
-        # Whoever asks for a scan that is open already joins it.
+        # A request for a scan that is open joins it.
         Index(
             "scan_one_open", "cluster", text("coalesce(vm_uuid, '')"), unique=True, postgresql_where=text("NOT done")
         ),
@@ -309,7 +309,7 @@ class ScanRow(SQLModel, table=True):
     cluster: str = Field(sa_column=_text(nullable=False))
     # Null: all VMs of the cluster.
     vm_uuid: str | None = Field(sa_column=_text())
-    # Why it was started: requested, scheduled, refresh, diagnosis.
+    # The origin: requested, scheduled, refresh, diagnosis.
     origin: str = Field(sa_column=_text(nullable=False))
     caller_id: str = Field(sa_column=_text(nullable=False))
     caller: str = Field(sa_column=_text(nullable=False))
@@ -346,7 +346,7 @@ class CvmRow(SQLModel, table=True):
     cluster: str = Field(sa_column=Column(Text, primary_key=True))
     address: str = Field(sa_column=Column(Text, primary_key=True))
     is_up: bool = Field(sa_column=Column(Boolean, nullable=False))
-    # When it came up or went down, and when it was last looked at.
+    # The time of the last change of `is_up`, and of the last check.
     changed_at: datetime = Field(sa_column=_time(nullable=False))
     checked_at: datetime = Field(sa_column=_time(nullable=False))
     fault_code: str | None = Field(sa_column=_text())
@@ -354,7 +354,7 @@ class CvmRow(SQLModel, table=True):
 
 
 class ClusterRow(SQLModel, table=True):
-    """What is remembered of a configured cluster."""
+    """The state of a configured cluster."""
 
     __tablename__ = "cluster"
 
@@ -362,25 +362,25 @@ class ClusterRow(SQLModel, table=True):
     paused_at: datetime | None = Field(sa_column=_time())
     pause_reason: str | None = Field(sa_column=_text())
     paused_by: str | None = Field(sa_column=_text())
-    # The first renewal that was proved here; until then one runs at a time.
+    # The time of the first proved renewal; until then one runs at a time.
     proven_at: datetime | None = Field(sa_column=_time())
     unproven_in_a_row: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
     watch_due_at: datetime | None = Field(sa_column=_time())
-    # The last scan of all its VMs that was whole; and why the last one was not, null when it was.
+    # The last complete scan of all its VMs; and the fault of the last scan, null when it was complete.
     scanned_at: datetime | None = Field(sa_column=_time())
     scan_fault_code: str | None = Field(sa_column=_text())
     scan_fault: str | None = Field(sa_column=_text())
     scan_fault_at: datetime | None = Field(sa_column=_time())
     # The last daily digest of its certificates.
     digest_at: datetime | None = Field(sa_column=_time())
-    # Automatic renewals that failed one after the other, and why no more are started.
+    # Consecutive failures of automatic renewals, and the reason why no more are started.
     auto_failures_in_a_row: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
     auto_stopped_at: datetime | None = Field(sa_column=_time())
     auto_stopped_reason: str | None = Field(sa_column=_text())
 
 
 class PauseRow(SQLModel, table=True):
-    """That no new job may start anywhere; there is at most one row."""
+    """The pause of the whole service; there is at most one row."""
 
     __tablename__ = "pause"
     __table_args__ = (CheckConstraint("single", name="pause_single"),)
@@ -389,12 +389,12 @@ class PauseRow(SQLModel, table=True):
     paused_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
     paused_by: str = Field(sa_column=_text(nullable=False))
     reason: str | None = Field(sa_column=_text())
-    # A pause without an end lasts until somebody resumes.
+    # A pause without an end lasts until an operator resumes.
     until: datetime | None = Field(sa_column=_time())
 
 
 class DeliveryRow(SQLModel, table=True):
-    """One event for one webhook target, written with what it tells of (an outbox). Its id is the `webhook-id`."""
+    """One event for one webhook target, written with its cause (an outbox). Its id is the `webhook-id`."""
 
     __tablename__ = "delivery"
     __table_args__ = (
@@ -414,7 +414,7 @@ class DeliveryRow(SQLModel, table=True):
     facts: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     status: str = Field(sa_column=_text(nullable=False))
     attempts: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
-    # When to send it; null: never again, unless it is replayed.
+    # The next attempt; null: none, unless it is replayed.
     due_at: datetime | None = Field(sa_column=_time())
     lease_until: datetime | None = Field(sa_column=_time())
     last_attempt_at: datetime | None = Field(sa_column=_time())
@@ -425,12 +425,12 @@ class DeliveryRow(SQLModel, table=True):
 
 
 class WebhookTargetRow(SQLModel, table=True):
-    """What is remembered of a configured webhook target."""
+    """The state of a configured webhook target."""
 
     __tablename__ = "webhook_target"
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
-    # The receiver said 410: it wants no more; a successful test or an operator's word enables it again.
+    # The receiver answered 410; a successful test or an operator enables the target again.
     disabled_at: datetime | None = Field(sa_column=_time())
     disabled_because: str | None = Field(sa_column=_text())
 
@@ -460,7 +460,7 @@ class QueueSchemaRow(SQLModel, table=True):
     version: str = Field(sa_column=Column(Text, primary_key=True))
 
 
-# The same tables for statements of SQLAlchemy Core, which is what the store runs.
+# The same tables for statements of SQLAlchemy Core, which the store runs.
 JOB = SQLModel.metadata.tables["job"]
 STEP = SQLModel.metadata.tables["step"]
 JOB_EVENT = SQLModel.metadata.tables["job_event"]

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, insert, update
 
 from app.store.callers.api_keys import Keys
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.inventory.counts import BUCKETS, CertificateCounts, ClusterCounts, Counted
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CLUSTER, VM

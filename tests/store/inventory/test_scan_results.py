@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, insert, select
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.vocabulary import CertificateSource, VmUuid
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.inventory.scan_results import GuestFault, Inventory, ScannedVm, ScanResult, Stored
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps

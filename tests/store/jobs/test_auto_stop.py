@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from app.events import AutoRenewStoppedFacts
 from app.ngt.errors import Fault, FaultCode
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.jobs.queries import JobFilter
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps

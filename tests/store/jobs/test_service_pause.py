@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.ngt.renewal.holds import SlotRules
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.jobs.claims import JobClaims
 from app.store.jobs.commands import Jobs
 from app.store.jobs.service_pause import Pauses

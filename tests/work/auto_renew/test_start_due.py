@@ -17,7 +17,7 @@ from app.ngt.renewal.request import RenewalRequest
 from app.ngt.vocabulary import VmUuid
 from app.settings import AutoRenew, ClusterSettings, RenewWindow
 from app.store.auto_renew import AutoRenewals
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.jobs.commands import Jobs
 from app.store.jobs.progress_json import dump_request
 from app.store.jobs.service_pause import Pauses

@@ -12,7 +12,7 @@ from sqlalchemy import func
 from app.settings import ScanSettings
 from app.simulator.spec import uniform_site
 from app.store.change_feed import ChangeFeed
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.jobs.commands import Jobs
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps, queue_app

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 
 from app.ngt.vocabulary import VmUuid
 from app.settings import Warnings, WebhookTarget
-from app.store.clusters.state import Clusters
+from app.store.clusters.pause import Clusters
 from app.store.postgres.database import Database
 from app.store.postgres.tables import CERTIFICATE_WARNING, CLUSTER, JOB, VM
 from app.store.warnings import CertificateWarnings, Told

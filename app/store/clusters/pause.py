@@ -1,8 +1,8 @@
-"""What is remembered of the configured clusters: whether they are paused, and whether a renewal was proved there."""
+"""The configured clusters: pausing and resuming their renewals."""
 
 from collections.abc import Iterable
 
-from sqlalchemy import RowMapping, Update, and_, func, select, update
+from sqlalchemy import Update, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,22 +23,22 @@ class Clusters:
         self._database = database
 
     async def ensure(self, names: Iterable[str]) -> None:
-        """Have a row for each cluster; what is remembered already stays."""
+        """Add a row for each cluster that has none."""
         rows = [{"name": name} for name in sorted(set(names))]
         if rows:
             async with self._database.transaction() as connection:
                 await connection.execute(insert(CLUSTER).on_conflict_do_nothing(), rows)
 
     async def list(self, names: Iterable[str]) -> tuple[ClusterRecord, ...]:
-        """Those of the clusters of which something is remembered, by name."""
+        """The clusters that have a row, by name."""
         wanted = select(CLUSTER).where(CLUSTER.c.name.in_(list(names))).order_by(CLUSTER.c.name)
         async with self._database.transaction() as connection:
-            return tuple(_cluster_record(row) for row in (await connection.execute(wanted)).mappings())
+            return tuple(record_of(ClusterRecord, row) for row in (await connection.execute(wanted)).mappings())
 
     async def pause(self, name: str, reason: str | None, by: str) -> ClusterRecord:
-        """From now on no renewal begins to change anything on the cluster; those that have begun go on.
+        """Renewals that have not changed anything on the cluster yet wait; the others continue.
 
-        Pausing twice keeps the first time and takes the newer reason. Raises Fault `cluster-not-found`.
+        A second pause keeps the first time and takes the newer reason. Raises Fault `cluster-not-found`.
         """
         since = func.coalesce(CLUSTER.c.paused_at, func.now())
         async with self._database.transaction() as connection:
@@ -46,14 +46,14 @@ class Clusters:
             return await _change(connection, name, paused)
 
     async def resume(self, name: str, wakeups: WakeUps) -> ClusterRecord:
-        """Let renewals begin again, forget the unproven ones, and wake what the pause held.
+        """Let renewals start again, reset the count of unproven ones, and wake the jobs that the pause held.
 
         Raises Fault `cluster-not-found`.
         """
         running_again = {"paused_at": None, "pause_reason": None, "paused_by": None, "unproven_in_a_row": 0}
         async with self._database.transaction() as connection:
             cluster = await _change(connection, name, update(CLUSTER).values(**running_again))
-            # A job that was held has no due time; where no slot is free a worker holds it again, and says so.
+            # A held job has no due time; where no slot is free a worker holds it again.
             held = and_(~JOB.c.done, JOB.c.wait_reason == WaitReason.CLUSTER_PAUSED, JOB.c.due_at.is_(None))
             await connection.execute(update_jobs(JOB.c.cluster == name, held, due_at=func.now()))
             idle = func.coalesce(JOB.c.lease_until < func.now(), True)
@@ -63,7 +63,7 @@ class Clusters:
             return cluster
 
     async def resume_auto_renew(self, name: str) -> ClusterRecord:
-        """Let automatic renewals begin again, and forget those that failed. Raises Fault `cluster-not-found`."""
+        """Let automatic renewals start again, and reset the count of failed ones. Raises Fault `cluster-not-found`."""
         again = {"auto_failures_in_a_row": 0, "auto_stopped_at": None, "auto_stopped_reason": None}
         async with self._database.transaction() as connection:
             return await _change(connection, name, update(CLUSTER).values(**again))
@@ -74,8 +74,4 @@ async def _change(connection: AsyncConnection, name: str, change: Update) -> Clu
     row = (await connection.execute(changed)).mappings().first()
     if row is None:
         raise Fault(FaultCode.CLUSTER_NOT_FOUND, f"There is no cluster {name!r}.")
-    return _cluster_record(row)
-
-
-def _cluster_record(row: RowMapping) -> ClusterRecord:
     return record_of(ClusterRecord, row)
