@@ -1,4 +1,4 @@
-"""What is known of a cluster's health: its CVMs as the workers last found them, its scans and its open work."""
+"""The health of a cluster: its CVMs as the workers last found them, its scans and its open work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whom the embedded PostgreSQL belongs to: its user, its folder, and programs that this user may run.
+"""The owner of the embedded PostgreSQL: its user, its folder, and the programs that this user may run.
 
 PostgreSQL refuses to run as root, so root lends it a system user. Nothing that is not ours is opened to that user:
 a folder that it cannot reach is refused with a sentence, and programs that it cannot read are copied.
