@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each pattern with what to write instead.
 EVERYWHERE = {
-    r"\b(?:is|are|was|were) no (?!(?:longer|more|later|older|earlier|less|fewer|one|other than)\b)[a-z]+": (
+    r"(?<![Tt]here )\b(?:is|are|was|were) no (?!(?:longer|more|later|older|earlier|less|fewer|one|other than)\b)\w+": (
         'put the negation on the verb: "is not a"'
     ),
     r"\b[Ww]hoever\b": "name the subject",

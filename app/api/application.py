@@ -54,7 +54,7 @@ _ROUTERS = (
 
 
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """The application without its services: whoever serves it sets `app.state.services`."""
+    """The application without its services: the process that serves it sets `app.state.services`."""
     api = FastAPIOffline(
         docs_url="/docs",
         redoc_url=None,

@@ -1,4 +1,4 @@
-"""What the service renews by itself, readable before it is switched on; and starting it again after failures."""
+"""The plan of automatic renewal, which can be read before it is switched on, and its resume after failures."""
 
 import asyncio
 from collections import Counter
@@ -37,14 +37,14 @@ _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VA
 @router.get(
     "/clusters/{cluster}/auto-renew/plan",
     operation_id="getAutoRenewPlan",
-    summary="Read what is renewed by itself on a cluster",
+    summary="Read the plan of automatic renewals of a cluster",
     response_model=AutoRenewPlan,
     responses=_ONE_CLUSTER,
 )
 async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
-    """Which VMs would be renewed when, which would be too late, and which are left out and why.
+    """The VMs that would be renewed, with the time; those that would be too late; and those left out, with the reason.
 
-    It is the same before automatic renewal is switched on. It is made from what is known now, and changes with that.
+    The plan is the same before automatic renewal is switched on. It is made from the present facts.
     """
     configured = get_cluster(services.settings, caller, cluster)
     sight = await services.store.auto_renewals.look(cluster, configured)
@@ -62,7 +62,7 @@ async def get_auto_renew_plan(caller: CallerDep, services: ServicesDep, cluster:
     responses=_ONE_CLUSTER,
 )
 async def resume_auto_renew(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
-    """After the service stopped them by itself, because several in a row failed. Otherwise this is harmless."""
+    """Starts them again after several in a row failed and the service stopped them. Otherwise it changes nothing."""
     configured = get_cluster(services.settings, caller, cluster)
     await services.store.clusters.ensure([cluster])
     return json_answer(cluster_response(cluster, configured, await services.store.clusters.resume_auto_renew(cluster)))

@@ -1,4 +1,4 @@
-"""What the service would renew by itself on a cluster, and when: flat, and what is not known is absent."""
+"""Schemas of the plan of automatic renewal."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ class AutoRenewOpening(ResponseModel):
 
 
 class PlannedRenewal(ResponseModel):
-    """One VM that is renewed by itself, unless something changes. Without `planned_from` not within the next years."""
+    """One VM in the plan. Without `planned_from` its time is not within the next years."""
 
     vm_uuid: Id
     vm_name: Text | MISSING = MISSING
@@ -40,7 +40,7 @@ class PlannedRenewal(ResponseModel):
 
 
 class LeftOutVm(ResponseModel):
-    """One VM that is not renewed by itself at present."""
+    """One VM that automatic renewal leaves out at present."""
 
     vm_uuid: Id
     vm_name: Text | MISSING = MISSING
@@ -56,9 +56,9 @@ class LeftOutVm(ResponseModel):
 
 
 class AutoRenewPlan(ResponseModel):
-    """What is renewed by itself on a cluster, by the rules in force and what is known now.
+    """The automatic renewals of a cluster, by the present rules and facts.
 
-    Of each list at most 1000 members are shown, the first ones; the counts are of all.
+    Each list shows its first 1000 members; the counts include all.
     """
 
     model_config = example(

@@ -1,7 +1,7 @@
-"""Who sends a request: an API key in one of three forms, or a token of the configured issuer; and how often he may.
+"""The caller of a request: an API key in one of three forms, or a token of the issuer; and the limits of logins.
 
-A failed login counts for the client's address, and for the API key that it named. From an address with too many of them
-a good credential is still taken, for others may be behind it; a bad one is answered with 429. A key that too many have
+A failed login counts for the client's address, and for the API key that it named. An address with too many of them
+may still send a good credential, because it may be shared; a bad one is answered with 429. A key that too many have
 guessed at is looked up no more, except for those who have shown its secret to this process before: who only knows a
 key's id can neither guess on, nor lock its owner out. Decision 6 has the reasons.
 """
@@ -26,7 +26,7 @@ _JWT_DOTS = 2
 
 
 class Method(StrEnum):
-    """How somebody logs in, as the metric has it."""
+    """The method of a login, as the metric names it."""
 
     API_KEY = "api_key"
     BASIC = "basic"
@@ -35,7 +35,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a request shows. `user` is that of Basic; `key_id` the API key that it names, if it names one."""
+    """The credential of a request. `user` is that of Basic; `key_id` the API key that it names, if any."""
 
     method: Method
     secret: str = ""
@@ -65,7 +65,7 @@ class Authenticator:
         self._good_before: set[bytes] = set()
 
     async def authenticate(self, request: Request) -> Caller:
-        """Who sends the request; the caller and his quota are kept with it.
+        """The caller of the request; the request keeps the caller and the quota.
 
         Raises Fault `unauthenticated`, `token-expired`, `token-revoked`, `rate-limited`, `issuer-unavailable` and
         `database-unavailable`.
@@ -105,7 +105,7 @@ class Authenticator:
         return caller
 
     async def _refusal(self, fault: Fault, request: Request, credential: Credential) -> Fault:
-        # Whose credential was good once does not guess, and shall be told that it has expired or was revoked.
+        # A caller whose credential expired or was revoked does not guess, and needs to read that.
         if fault.code is not FaultCode.UNAUTHENTICATED:
             return fault
         address = request.client.host if request.client is not None else ""

@@ -1,4 +1,4 @@
-"""Who may call what. A credential is looked at before anything else of a request, its body above all."""
+"""The scopes of each operation. A credential is checked before anything else of a request."""
 
 from typing import Annotated, cast
 
@@ -12,7 +12,7 @@ from app.store.records.callers import Caller
 ANY_KEY: frozenset[Scope] = frozenset()
 """Any usable key may call the operation."""
 
-# What a key needs for each operation, by operationId: all of these scopes. None: no key is needed at all.
+# The scopes that a key needs for each operation, by operationId: all of them. None: no key is needed.
 SCOPES: dict[str, frozenset[Scope] | None] = {
     "renewVmNgtCertificate": frozenset({Scope.RENEW}),
     "listJobs": frozenset({Scope.JOBS_READ}),

@@ -1,6 +1,6 @@
-"""The public keys of an OIDC issuer, fetched when they are needed; the last good copy counts until a better one comes.
+"""The public keys of an OIDC issuer, fetched when they are needed; the last good copy counts until the next good one.
 
-Whoever sends nonsense cannot make this service ask the issuer more often than the settings say.
+Invalid tokens cannot make this service ask the issuer more often than the settings allow.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ Keys = Mapping[str, Mapping[str, jwt.PyJWK]]
 
 
 class _Unusable(Exception):
-    """What the issuer answered helps nobody; the message says why, for the log."""
+    """The answer of the issuer is not usable; the message says why, for the log."""
 
 
 class IssuerKeys:

@@ -1,7 +1,7 @@
-"""Who a token of the issuer stands for. Nothing that a token says counts before its signature was found good.
+"""The caller of a token of the issuer. No claim counts before the signature is verified.
 
 RFC 7519, 8725 and 9068. The algorithm is one of those that the settings name and that fits the issuer's key, never
-what the token would like.
+one that only the token names.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _OPTIONS: Any = {"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_l
 _ALL_CLUSTERS = "*"
 _SCOPES = frozenset(Scope)
 
-# What is wrong with a token, by the exception of the library; the first one that fits counts.
+# The fault of a token, by the exception of the library; the first one that fits counts.
 _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
     (jwt.ImmatureSignatureError, "The token is not valid yet."),
     (jwt.InvalidAudienceError, "The token is for another audience."),
@@ -53,11 +53,11 @@ class Issuer:
         await self._keys.__aexit__(kind, raised, trace)
 
     async def verify(self, token: str) -> Caller:
-        """Who the token belongs to. Raises Fault `unauthenticated`, `token-expired` and `issuer-unavailable`."""
+        """The caller of the token. Raises Fault `unauthenticated`, `token-expired` and `issuer-unavailable`."""
         claims = self._claims(token, await self._key(token))
         subject, name = claims["sub"], self._find(claims, self._settings.name_claim)
         if not _may_be_shown(subject):
-            raise _unauthenticated("The token's `sub` is no name.")
+            raise _unauthenticated("The token's `sub` is not a name.")
         shown = name if _may_be_shown(name) else subject
         return Caller(f"oidc:{subject}", shown, self._scopes(claims), self._clusters(claims))
 
@@ -103,7 +103,7 @@ class Issuer:
             raise _unauthenticated(reason) from wrong
         # The library also takes `"exp": "1780000000"` and `"exp": true` for times.
         if any(type(claims.get(name, 0)) not in {int, float} for name in _TIMES):
-            raise _unauthenticated("A time of the token is no number.")
+            raise _unauthenticated("A time of the token is not a number.")
         return claims
 
     def _scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:

@@ -1,6 +1,6 @@
-"""How often callers may ask, and how often a login may fail, as this process counts it.
+"""The limits of requests and of failed logins, counted by this process.
 
-A table holds the callers and addresses of the last two minutes: what is older is dropped as others are counted.
+A table holds the callers and addresses of the last two minutes; older ones are dropped as others are counted.
 """
 
 import ipaddress
@@ -30,7 +30,7 @@ class RateLimited(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left to a caller: `remaining` of `limit`, more in `reset_s`. `exceeded`: this request is one too many."""
+    """The quota of a caller: `remaining` of `limit`, more in `reset_s`. `exceeded`: this request is one too many."""
 
     exceeded: bool
     limit: int
@@ -54,7 +54,7 @@ class CallLimits:
         self._failures = _Window(settings.failed_logins_per_minute, window_s)
 
     async def count_request(self, caller_id: str) -> Quota | None:
-        """What is left to the caller after this request; None: there is no limit."""
+        """The quota of the caller after this request; None: there is no limit."""
         if self._requests.limit == 0:
             return None
         exceeded = not await self._requests.take(caller_id)
@@ -80,7 +80,7 @@ class CallLimits:
 
 
 def network_of(address: str) -> str:
-    """Whom an address stands for: itself in IPv4, the network of its first 64 bits in IPv6."""
+    """The network that an address counts for: itself in IPv4, its first 64 bits in IPv6."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -105,7 +105,7 @@ class _Window:
         return self.limit == 0 or await self._limiter.test(self._item, *who)
 
     async def take(self, *who: str) -> bool:
-        """Whether one more was within the limit; only then it is counted."""
+        """True when one more is within the limit; only then it is counted."""
         return self.limit == 0 or await self._limiter.hit(self._item, *who)
 
     async def quota(self, *who: str, exceeded: bool) -> Quota:

@@ -1,4 +1,4 @@
-"""How a cluster is, from what the workers have found: asking it costs the cluster nothing."""
+"""The health of a cluster as the workers last found it. The request asks no CVM."""
 
 from fastapi import APIRouter, Response
 
@@ -26,7 +26,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
     responses=problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
 )
 async def get_cluster_health(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
-    """Whether its CVMs answer, when it was last scanned, and what is open there. The cluster is not asked.
+    """The state of its CVMs, its last scan and its open work, as stored. The cluster is not asked.
 
     A CVM is `unknown` until the service needs it, and stays as it was found until the service needs it again.
     """

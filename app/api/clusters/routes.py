@@ -25,7 +25,7 @@ _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VA
 
 
 class PauseRequest(BaseModel):
-    """Why the cluster is paused; it is shown to those whose jobs wait."""
+    """The reason of a pause, which waiting jobs show."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, json_schema_extra={"examples": [{"reason": "AOS upgrade CHG0030200"}]}
@@ -59,7 +59,7 @@ async def pause_cluster(
     cluster: ClusterName,
     body: Annotated[PauseRequest, Body()] = PauseRequest(),  # noqa: B008 - frozen, and what no body means
 ) -> Response:
-    """For an upgrade, say. What has begun to change a VM goes on to its end; the rest waits for `resume`."""
+    """Holds the cluster, for example for an upgrade. Begun changes go on; other renewals wait for `resume`."""
     configured = get_cluster(services.settings, caller, cluster)
     await services.store.clusters.ensure([cluster])
     record = await services.store.clusters.pause(cluster, body.reason or None, caller.name)
@@ -74,7 +74,7 @@ async def pause_cluster(
     responses=_ONE_CLUSTER,
 )
 async def resume_cluster(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
-    """Also after the service paused the cluster by itself, because several renewals in a row proved nothing."""
+    """Also resumes a cluster that the service paused because several renewals in a row were not proved."""
     configured = get_cluster(services.settings, caller, cluster)
     await services.store.clusters.ensure([cluster])
     return json_answer(

@@ -1,4 +1,4 @@
-"""What the service says of the configured clusters, and of the pause of all of them."""
+"""Schemas of clusters, their health, and the pause of the service."""
 
 from typing import Annotated, Any
 
@@ -48,7 +48,7 @@ class ClusterList(ResponseModel):
 
 
 class ServicePause(ResponseModel):
-    """Whether the whole service is paused. With `until` the pause ends by itself."""
+    """The pause of the whole service. With `until` it ends at that time."""
 
     model_config = example(
         {
@@ -99,7 +99,7 @@ class CvmHealth(ResponseModel):
 
 
 class ClusterHealth(ResponseModel):
-    """What is known of a cluster without asking it."""
+    """The stored health of a cluster."""
 
     model_config = example(_HEALTH)
 

@@ -21,13 +21,13 @@ from app.store.records.callers import Caller
 
 router = APIRouter(route_class=GuardedRoute, tags=["admin"])
 
-# A pause that nobody meant to be so long is a forgotten one, or a mistyped year.
+# A longer pause is a forgotten one, or a mistyped year.
 _LONGEST_PAUSE = timedelta(days=366)
 _OF_ADMIN = problem_responses(C.TARGET_NOT_ALLOWED, C.VALIDATION_FAILED)
 
 
 class ServicePauseRequest(BaseModel):
-    """Why the service is paused, which is shown to those whose jobs wait, and until when."""
+    """The reason of the pause, which waiting jobs show, and its end."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -39,9 +39,7 @@ class ServicePauseRequest(BaseModel):
     reason: Annotated[Annotated[str, Field(max_length=200, pattern=NOTE_PATTERN)] | None, Field()] = None
     until: Annotated[
         Timestamp | None,
-        Field(
-            description="The pause ends by itself at this time, at most a year ahead; without it, by `resumeService`"
-        ),
+        Field(description="The end of the pause, at most a year ahead; without it, `resumeService` ends it"),
     ] = None
 
 
@@ -57,7 +55,7 @@ async def pause_service(
     services: ServicesDep,
     body: Annotated[ServicePauseRequest, Body()] = ServicePauseRequest(),  # noqa: B008 - frozen, and what no body means
 ) -> Response:
-    """For maintenance of everything at once. What has begun to change a VM goes on to its end.
+    """For maintenance of all clusters at once. Renewals that have begun a change go on to their end.
 
     Renewals are still accepted, and wait. Pausing twice keeps the first time, and takes the newer reason and end. The
     key must not be limited to some clusters.

@@ -1,6 +1,6 @@
-"""Why a VM's NGT does not work: what is stored of it, after a worker has looked at its cluster once more.
+"""The diagnosis of a VM's NGT, from the stored facts, after a worker has scanned the VM once more.
 
-The request never looks itself: it starts a scan of the one VM, or takes the last one, and waits for it.
+The request never asks a CVM: it starts a scan of the one VM, or takes the last one, and waits for it.
 """
 
 import json
@@ -43,10 +43,10 @@ _SCAN_IT = "Have its cluster scanned (`POST /clusters/{cluster}/scan`), or name 
 async def diagnose_vm_ngt(
     caller: CallerDep, services: ServicesDep, looking: ScanFirstDep, vm_uuid: VmUuidInPath
 ) -> Response:
-    """What is known of the VM, from a look at its cluster, which is waited for, and from what is stored.
+    """The diagnosis of the VM, after a scan of it that the request waits for.
 
-    Without the scope `clusters:scan`, or when the look fails or is not done in time, it is told from what is stored
-    alone; `look_message` says so, and `seen_at` how old that is.
+    Without the scope `clusters:scan`, or when the scan fails or takes too long, the diagnosis rests on stored facts
+    alone; `look_message` says so, and `seen_at` gives their age.
     """
     vm, named = VmUuid(vm_uuid), looking.query.cluster
     stored = await services.store.diagnosis_facts.read(vm, _clusters(services, caller, named), caller)

@@ -1,4 +1,4 @@
-"""What a diagnosis answers with. Flat, and what is not known is absent, as in every answer."""
+"""Schemas of a diagnosis."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ class DiagnosisFinding(ResponseModel):
 
 
 class Diagnosis(ResponseModel):
-    """Why a VM's NGT does not work, the most important first; or that nothing is wrong, and what was checked."""
+    """The findings about a VM's NGT, the most important first; or the checks that passed."""
 
     model_config = example(
         {

@@ -1,7 +1,7 @@
 """From the OpenAPI 3.1 document to the plain 3.0.3 one, which every importer reads: a pure function.
 
 ServiceNow, IBM BAW, ThingWorx, Oracle and Salesforce take 3.0 only, and refuse or forget unions, maps, links,
-callbacks, second servers and second ways to log in. What they do not take is left out; what is said stays true.
+callbacks, second servers and second ways to log in. The document omits what they refuse; the rest stays true.
 """
 
 from typing import Any

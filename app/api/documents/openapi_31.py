@@ -85,14 +85,14 @@ def _describe(operation: Json, *, takes_body: bool) -> None:
     for parameter in parameters:
         parameter["schema"].pop("description", None)
     if body := operation.get("requestBody"):
-        # What no body means stands at each member.
+        # Each member documents its default for a missing body.
         is_optional = "default" in body["content"]["application/json"]["schema"]
         body["required"] = not is_optional
         body["content"]["application/json"]["schema"].pop("default", None)
     _describe_answers(name, operation["responses"], [*_codes(scopes), *(OF_BODIES if takes_body else ())])
     if scopes is not None:
         for status, answer in operation["responses"].items():
-            # Whose credential is not good has no quota.
+            # A caller without a valid credential has no quota.
             if status != "401":
                 answer["headers"].update(_references_to(OF_KEYS_HEADERS))
     operation["responses"] = dict(sorted(operation["responses"].items()))
@@ -119,7 +119,7 @@ def _describe_answers(operation_id: str, answers: Json, codes: Iterable[C]) -> N
 
 
 def _name_answers(answers: Json, schemas: Json) -> None:
-    """What FastAPI calls a successful response is what its schema says that it is."""
+    """Replaces the default description of FastAPI by that of the schema."""
     for answer in answers.values():
         if answer["description"] == "Successful Response":
             reference = answer["content"]["application/json"]["schema"]["$ref"]

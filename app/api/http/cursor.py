@@ -51,7 +51,7 @@ def read_cursor(cursor: str) -> PageCursor:
         microseconds, _, row_id = decode(cursor).partition(".")
         return PageCursor(from_microseconds(int(microseconds, 16)), UUID(row_id))
     except (ValueError, OverflowError):
-        raise invalid("This is no cursor of a page.", "query", "cursor") from None
+        raise invalid("This is not a cursor of a page.", "query", "cursor") from None
 
 
 def cut_page(found: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:

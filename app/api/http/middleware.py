@@ -25,7 +25,7 @@ _QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 # Those that a metric names; all others are one, as OpenTelemetry has it.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FIRST_ERROR_STATUS = 400
-# What nginx writes for a client that went away; it is never sent.
+# The status that nginx logs for a client that went away; it is never sent.
 _CLIENT_WENT_AWAY = 499
 
 
@@ -87,7 +87,7 @@ def _request_id(request: Request) -> str:
 
 
 def _observe(request: Request, status: int, duration_s: float) -> None:
-    """By the template of the route, never by the path: whoever invents paths or methods adds nothing to the metrics."""
+    """Observes by the template of the route, never by the path: invented paths add nothing to the metrics."""
     route = request.scope.get("route")
     services_of(request).metrics.request_seconds.labels(
         http_route=getattr(route, "path", ""),

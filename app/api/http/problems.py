@@ -68,7 +68,7 @@ _MOST_ERRORS = 100
 # Seconds after which another try makes sense.
 _RETRY_AFTER_S = {429: 5, 503: 5}
 
-# What is said to whom a text was refused for its pattern.
+# The sentence for a text that does not match its pattern.
 _FORMS = {
     CLUSTER_PATTERN: "The name of a cluster has small letters, digits and hyphens",
     NOTE_PATTERN: "Control characters, such as the end of a line, are not accepted",
@@ -76,7 +76,7 @@ _FORMS = {
     JOB_IDS_PATTERN: f"The ids of 1 to {MOST_IDS} jobs are written with commas between, and without blanks",
 }
 
-# What the framework itself refuses.
+# The refusals of the framework itself.
 _OF_FRAMEWORK = {
     400: (_C.MALFORMED_JSON, "The body could not be read."),
     404: (_C.ROUTE_NOT_FOUND, "There is nothing at this path."),
@@ -93,7 +93,7 @@ class InvalidRequest(Fault):
         self.errors = tuple(errors)
         one = len(self.errors) == 1
         count, which = ("one value", "It is") if one else (f"{len(self.errors)} values", "The first one is")
-        # Many tools show nothing but the one sentence of `detail`, so that must be enough to mend a request.
+        # Many tools show nothing but the one sentence of `detail`, so it must be enough to correct a request.
         first = f"{self.errors[0].pointer}: {self.errors[0].detail.removesuffix('.')}"
         super().__init__(
             FaultCode.VALIDATION_FAILED, f"The request has {count} that cannot be accepted. {which} {first}."
@@ -128,7 +128,7 @@ def answer_not_ready(request: Request, faults: Mapping[str, Fault], *, verbose: 
 
 
 def fault_of_framework(raised: HTTPException | RequestValidationError) -> Fault:
-    """What FastAPI or Starlette refused, as one of our faults."""
+    """The fault for a refusal of FastAPI or Starlette."""
     if isinstance(raised, HTTPException):
         return Fault(*_OF_FRAMEWORK.get(raised.status_code, (_C.INTERNAL_ERROR, "The request failed.")))
     return InvalidRequest([_field_error(error) for error in raised.errors()])

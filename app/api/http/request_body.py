@@ -19,7 +19,7 @@ async def with_checked_body(request: Request, max_bytes: int, *, takes_body: boo
         _check_media_type(request)
         sent = _read_json(body)
         if sent is None:
-            # What clients generated for Go and Java send for a body that is left out.
+            # Clients generated for Go and Java send this for a missing body.
             body, sent = b"", {}
         if not isinstance(sent, dict):
             raise invalid("The body must be a JSON object.", "body")
@@ -33,7 +33,7 @@ async def with_checked_body(request: Request, max_bytes: int, *, takes_body: boo
         if unread:
             unread = False
             return {"type": "http.request", "body": body, "more_body": False}
-        # What comes after the body is the news that the client went away.
+        # After the body, the only message is that the client went away.
         return await receive()
 
     return Request(request.scope, replay)

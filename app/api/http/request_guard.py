@@ -1,4 +1,4 @@
-"""What every request passes before its route sees it: the credential, the scope, the query, the headers, the body."""
+"""The checks of every request before its route: the credential, the scope, the query, the headers, the body."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator

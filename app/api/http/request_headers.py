@@ -25,7 +25,7 @@ _EVENT_ID = re.compile(r"[0-9]{1,10}")
 
 @dataclass(frozen=True, slots=True)
 class WaitPreference:
-    """How long a request waits; 0: not at all. `applied`: the header that says so to who preferred it."""
+    """The seconds that a request waits; 0: it does not. `applied`: the header that confirms a `Prefer`."""
 
     seconds: int
     applied: Mapping[str, str]
@@ -83,15 +83,15 @@ def read_last_event_id(request: Request) -> int | None:
 
 
 def names_tag(if_none_match: Sequence[str], current: str) -> bool:
-    """Whether `If-None-Match` names the ETag, compared weakly (RFC 9110): proxies that compress make a tag weak."""
+    """True when `If-None-Match` names the ETag, compared weakly (RFC 9110): compressing proxies make it weak."""
     tags = {tag.strip().removeprefix("W/") for tag in ",".join(if_none_match).split(",")}
     return current in tags or "*" in tags
 
 
 def preferred_media_type(request: Request, *offered: str) -> str:
-    """Which of the media types `Accept` likes best, the one that is named more exactly of two that it likes as much.
+    """The media type that `Accept` prefers; of two with the same quality, the one that it names more exactly.
 
-    The first one is what those get who like both as much, or none.
+    The first one is the default.
     """
     given = ",".join(request.headers.getlist("accept")) or "*/*"
     ranges = [_media_range(text) for text in given.split(",")]

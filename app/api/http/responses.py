@@ -1,4 +1,4 @@
-"""What all answers share: a body as JSON, and members that are absent when they are not known."""
+"""Responses as JSON, with unknown members omitted, and their ETag."""
 
 from collections.abc import Mapping
 from typing import TypeVar

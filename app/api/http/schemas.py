@@ -1,4 +1,4 @@
-"""What the service says of itself, and of a request that it refuses."""
+"""Schemas of problems (RFC 9457)."""
 
 from typing import Annotated
 

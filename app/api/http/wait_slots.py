@@ -1,4 +1,4 @@
-"""How many requests wait at a time: of each caller, and in this process. Each has a place until it was answered."""
+"""The number of waiting requests of each caller and of this process. A request holds its slot until it is answered."""
 
 from collections import Counter
 from collections.abc import Iterator

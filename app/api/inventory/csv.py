@@ -20,7 +20,7 @@ from app.store.records.inventory import KnownVm
 CSV = "text/csv"
 
 _COLUMNS = tuple(Vm.model_fields)
-# Whoever takes longer holds a connection to the database from others; the largest site is read in seconds.
+# A slower client would hold a connection of the database; the largest site is read in seconds.
 _LONGEST_S = 300.0
 # A text that begins with one of these is a formula to a spreadsheet, and names are given by those who make VMs.
 _BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -25,7 +25,7 @@ def read_vm_cursor(cursor: str, sort: VmSort) -> VmPlace:
         of_sort, value, vm_uuid, cluster = json.loads(decode(cursor))
         place = VmPlace(_value(VmSort(of_sort), value), parse_vm_uuid(vm_uuid), _matching(CLUSTER_PATTERN, cluster))
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise _no_cursor("This is no cursor of a page of VMs.") from None
+        raise _no_cursor("This is not a cursor of a page of VMs.") from None
     if of_sort != sort:
         raise _no_cursor(f"This cursor goes on with the order {of_sort}, and the request asks for {sort}.")
     return place
@@ -44,7 +44,7 @@ def _value(sort: VmSort, written: object) -> datetime | str | None:
 def _matching(pattern: str, written: object) -> str:
     if not isinstance(written, str) or len(written) > LONGEST_PLACE or not re.fullmatch(pattern, written):
         raise TypeError
-    # What cannot be encoded, no database takes.
+    # A database refuses text that cannot be encoded.
     written.encode()
     return written
 

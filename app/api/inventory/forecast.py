@@ -36,7 +36,7 @@ class ForecastQuery(BaseModel):
 async def get_forecast(caller: CallerDep, services: ServicesDep, query: Annotated[ForecastQuery, Query()]) -> Response:
     """Of the clusters that the key may use, for the next 1000 days. Weeks begin on Monday, 00:00 UTC.
 
-    What has expired, and what is not or_missing, is in no week but in the totals of its cluster.
+    Expired and unknown dates are in no week, only in the totals of their cluster.
     """
     clusters = allowed_clusters(services.settings, caller)
     if query.cluster is not None:

@@ -1,4 +1,4 @@
-"""Which VMs a caller asks for, as it stands in the query."""
+"""The query of a list of VMs."""
 
 from typing import Annotated
 

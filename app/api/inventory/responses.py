@@ -1,4 +1,4 @@
-"""How a VM is shown, and which VMs a caller may see."""
+"""VMs as responses."""
 
 from app.api.inventory.schemas import CertificateObservation, Vm, VmNgt
 from app.field_types import from_record
@@ -7,7 +7,7 @@ from app.ngt.vocabulary import PowerState, VmUuid
 from app.store.records.inventory import KnownNgt, KnownVm
 from app.store.records.scans import ScanRecord
 
-# What the store calls otherwise.
+# The names of the store for these members.
 _STORED_AS = {
     "guest_error_code": "guest_fault_code",
     "guest_error_message": "guest_fault",

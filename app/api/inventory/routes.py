@@ -1,4 +1,4 @@
-"""What is known of the VMs and their certificates. No request looks at a cluster itself: a worker does, in a scan."""
+"""VMs and their certificates, as the scans stored them. No request asks a cluster."""
 
 from typing import Annotated
 
@@ -94,7 +94,7 @@ async def get_vm(caller: CallerDep, services: ServicesDep, vm_uuid: VmUuidInPath
 
 
 class NgtQuery(BaseModel):
-    """Whether to look again."""
+    """The scan before the answer."""
 
     model_config = ConfigDict(frozen=True)
 

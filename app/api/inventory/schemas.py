@@ -1,4 +1,4 @@
-"""What the service says of VMs, of what each source said of their certificates, and of the weeks in which these expire.
+"""Schemas of VMs, of the observations of their certificates, and of the forecast.
 
 Flat, and what is not known is absent, as in every answer.
 """
@@ -103,7 +103,7 @@ class VmList(ResponseModel):
 
 
 class CertificateObservation(ResponseModel):
-    """What one source last said of the VM's certificate."""
+    """The last observation of the VM's certificate by one source."""
 
     source: Annotated[Word, Field(description=_SOURCES)]
     observed_at: Instant
@@ -167,7 +167,7 @@ class ForecastCluster(ResponseModel):
 
 
 class Forecast(ResponseModel):
-    """How many certificates expire, week by week, in the next 1000 days: by cluster and time, only weeks with some."""
+    """The number of certificates that expire in each of the next 1000 days' weeks, by cluster; empty weeks are omitted."""
 
     model_config = example(
         {

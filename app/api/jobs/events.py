@@ -1,4 +1,4 @@
-"""What happened to a job: page by page as JSON, or followed to the job's end as Server-Sent Events.
+"""The events of a job: page by page as JSON, or followed to the job's end as Server-Sent Events.
 
 A stream that has nothing to say holds a place among the waiters and nothing else: no connection to the database, no
 task of its own.
@@ -43,7 +43,7 @@ _READ_AGAIN_S = 1.0
 
 
 class EventQuery(BaseModel):
-    """Which events."""
+    """The range of events."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -9,7 +9,7 @@ _RULE = "-" * 78
 
 
 def write_log(job: JobRecord, exchanges: Sequence[Exchange]) -> str:
-    """What was sent and what came back, in order. The store has masked secrets already."""
+    """The sent texts and their answers, in order. The store has masked secrets already."""
     return "\n".join(_lines(job, exchanges)) + "\n"
 
 

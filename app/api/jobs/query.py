@@ -1,4 +1,4 @@
-"""Which jobs a caller asks for, as it stands in the query."""
+"""The query of a list of jobs."""
 
 from typing import Annotated
 from uuid import UUID
@@ -28,7 +28,7 @@ class JobQuery(BaseModel):
     correlation_id: Annotated[Note | None, Field(description="The id that the request gave")] = None
     change_number: Annotated[ChangeNumber | None, Field(description="The change that the request named")] = None
     automatic: Annotated[
-        bool | None, Field(description="true: jobs that the service started by itself; false: those somebody asked for")
+        bool | None, Field(description="true: jobs that automatic renewal started; false: jobs that a caller requested")
     ] = None
     created_after: Annotated[Timestamp | None, Field(description="At this time or later")] = None
     created_before: Annotated[Timestamp | None, Field(description="Earlier than this time")] = None

@@ -1,4 +1,4 @@
-"""How a job is shown, and the headers that go with it."""
+"""Jobs as responses, and the headers that go with them."""
 
 import math
 from collections.abc import Mapping

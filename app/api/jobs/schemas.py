@@ -1,4 +1,4 @@
-"""What the service says of jobs: how they stand, what they did step by step, and what changed."""
+"""Schemas of jobs, their steps and their events."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def _last_steps(steps: list[Step]) -> list[Step]:
 
 
 class Plan(ResponseModel):
-    """What a renewal of the VM would do. Nothing was changed."""
+    """The effect of a renewal of the VM. Nothing was changed."""
 
     commands: Lines
     guest_address: Word | MISSING = MISSING
@@ -160,7 +160,7 @@ class JobList(ResponseModel):
 
 
 class JobEvent(ResponseModel):
-    """What was shown of a job from `at` on: a version of it that looks different from the one before."""
+    """A job as it was shown from `at` on: a version that differs from the one before."""
 
     model_config = example(
         {
@@ -195,7 +195,7 @@ class JobEventList(ResponseModel):
 
 
 class JobEnd(ResponseModel):
-    """What the last event of a stream says."""
+    """The last event of a stream."""
 
     id: Id
     status: Word

@@ -1,4 +1,4 @@
-"""Whether the service lives and works, and which version it is. None of it asks a CVM."""
+"""Liveness, readiness and version of the service. No route here asks a CVM."""
 
 from collections.abc import AsyncIterator
 from importlib.metadata import version

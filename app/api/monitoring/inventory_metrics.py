@@ -98,7 +98,7 @@ class CompressedBeginning:
 
 
 class InventoryMetrics:
-    """What is written of the `clusters`. With `per_vm` each VM has its own series.
+    """The text of the `clusters`. With `per_vm` each VM has its own series.
 
     `now_s` is a clock that never goes back; an answer is shared for as long as it has moved less than `shared_s`.
     """

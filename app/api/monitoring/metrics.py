@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus. All replicas tell the same of what is stored, each its own of the rest."""
+"""The metrics for Prometheus. Stored counts are the same on all replicas; each replica adds its own."""
 
 import asyncio
 import re
@@ -48,8 +48,8 @@ _TAKES_GZIP = re.compile(r"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.\d*[1-
 async def get_metrics(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Jobs, VMs, certificates, scans, API keys and deliveries are counted in the database; the rest by this process.
 
-    What is told of VMs, certificates, scans and API keys may be five seconds old. The answer is compressed for those
-    who take gzip.
+    The counts of VMs, certificates, scans and API keys may be five seconds old. The answer is compressed for clients
+    that accept gzip.
 
     All clusters are counted, so a key that is limited to some of them does not get to see this.
     """
@@ -79,13 +79,13 @@ def _inventory_metrics(request: Request, services: Services) -> InventoryMetrics
 
 
 def _takes_gzip(request: Request) -> bool:
-    """Whether `Accept-Encoding` names gzip; who only says `*` gets the plain text, which everybody can read."""
+    """True when `Accept-Encoding` names gzip. A client that only sends `*` gets the plain text."""
     given = ",".join(request.headers.getlist("accept-encoding"))
     return any(_TAKES_GZIP.fullmatch(coding.strip()) for coding in given.split(","))
 
 
 class _StoredCounts(Collector):
-    """What the database counted at one moment, and what the configuration switches on.
+    """The counts of the database at one moment, and the switches of the configuration.
 
     A cluster without any is a zero: alerts need the series.
     """
@@ -128,7 +128,7 @@ class _StoredCounts(Collector):
 
 
 class _PendingDeliveries(Collector):
-    """What webhook targets were not told yet."""
+    """The deliveries that are still to be made."""
 
     def __init__(self, count: int, oldest_at: datetime | None) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""What the service says of itself."""
+"""Schemas of health and meta."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ class Check(ResponseModel):
 
 
 class Health(ResponseModel):
-    """Whether the service works; `checks` with `?verbose=true` and an API key."""
+    """The health of the service; `checks` with `?verbose=true` and an API key."""
 
     status: Word
     checks: Annotated[list[Check], Field(max_length=100)] | MISSING = MISSING
@@ -25,7 +25,7 @@ class Health(ResponseModel):
 
 
 class Meta(ResponseModel):
-    """Which service this is, what it keeps to, and whether it is paused."""
+    """The version, the limits and the pause of the service."""
 
     name: Word
     version: Word

@@ -1,4 +1,4 @@
-"""Whom a request may have told of its job: a target of the configuration, never an address."""
+"""The callback of a request: a target of the configuration, never an address."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""What a caller may send to start a renewal. Unknown members are refused: a typo in a ticket must not be ignored."""
+"""The body of a renewal. Unknown members are refused: a typo in a ticket must not be ignored."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ _NOTES = frozenset(
 
 
 class OnConflict(StrEnum):
-    """What to do when the VM has an open job already."""
+    """The reaction to an open job of the VM."""
 
     JOIN = "join"
     FAIL = "fail"
@@ -40,7 +40,7 @@ _Days = Annotated[int, Field(ge=0, le=3650), BeforeValidator(_integral)]
 
 
 class RenewRequest(BaseModel):
-    """How to renew; every member may be left out. A null, or an empty text, says nothing."""
+    """The options of a renewal; every member may be omitted. A null or an empty text counts as omitted."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -82,14 +82,15 @@ class RenewRequest(BaseModel):
     change_number: Annotated[ChangeNumber | None, Field(description="Such as CHG0030123")] = None
     requested_by: Note | None = None
     callback_target: Annotated[
-        _CallbackTarget | None, Field(description="A webhook target of the configuration that is told of this job")
+        _CallbackTarget | None,
+        Field(description="A webhook target of the configuration that receives the events of this job"),
     ] = None
     callback_record: Annotated[
         _CallbackRecord | None, Field(description="Its record for this job: a sys_id, or a number such as CHG0030123")
     ] = None
 
     def asked(self) -> dict[str, Any]:
-        """What is to be done to the VM, without what is the default anyway: equal for two that ask for the same."""
+        """The options that differ from the default: equal for two requests for the same renewal."""
         return self.model_dump(mode="json", exclude_defaults=True, exclude=_NOTES)  # type: ignore[arg-type]  # a set of names
 
     def canonical(self) -> dict[str, Any]:

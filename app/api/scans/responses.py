@@ -1,4 +1,4 @@
-"""How a scan is shown, and when it is worth asking again for one that is open."""
+"""Scans as responses, and the time after which to ask again."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -27,7 +27,7 @@ _FRESH = timedelta(seconds=60)
 
 
 class ScanFirstQuery(BaseModel):
-    """How a look is asked for."""
+    """The query of a scan before the answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,7 +48,7 @@ class ScanFirstQuery(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RecentScan:
-    """How it went. `looked`: the cluster was seen, now or a moment ago. `scan_id` None: nobody was to look."""
+    """The result of the scan. `looked`: the cluster was scanned now or a moment ago. `scan_id` None: no scan was made."""
 
     message: str
     looked: bool = False

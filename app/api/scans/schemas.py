@@ -1,4 +1,4 @@
-"""What the service says of scans, and of a cluster's health. Flat, and what is not known is absent, as everywhere."""
+"""Schemas of scans."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""The webhook targets of the configuration, what was sent to them, and sending it again. No secret is shown."""
+"""The webhook targets of the configuration, their deliveries, and the replay. No secret is shown."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -77,7 +77,7 @@ async def list_deliveries(
         webhook, caller, status=query.status, limit=query.limit + 1, after=after
     )
     if not found:
-        # What was sent to a target that is not configured any more can still be read.
+        # The deliveries of a removed target can still be read.
         _get_target(services, webhook, caller)
     page, next_cursor = cut_page(found, query.limit)
     body = DeliveryList(items=[_delivery_response(delivery) for delivery in page], next_cursor=or_missing(next_cursor))

@@ -1,4 +1,4 @@
-"""What the service says of webhook targets, and of what was sent to them."""
+"""Schemas of webhook targets and deliveries."""
 
 from typing import Annotated
 
@@ -27,8 +27,8 @@ class Webhook(ResponseModel):
     name: Word
     profile: Annotated[Word, Field(description="standard, github-hash, servicenow_table or servicenow_import")]
     host: Word
-    events: Annotated[Lines, Field(description="Patterns of the events that it is told of; * for all")]
-    clusters: Annotated[Lines, Field(description="The clusters that it is told of; empty for all")]
+    events: Annotated[Lines, Field(description="Patterns of the events that it receives; * for all")]
+    clusters: Annotated[Lines, Field(description="The clusters whose events it receives; empty for all")]
     callback_only: Annotated[bool, Field(description="It is told only of jobs whose request names it")]
     accepts_record: Annotated[bool, Field(description="A request may give a `callback_record` with it")]
     needs_record: Annotated[bool, Field(description="A request must give a `callback_record` with it")]
