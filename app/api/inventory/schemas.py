@@ -167,7 +167,7 @@ class ForecastCluster(ResponseModel):
 
 
 class Forecast(ResponseModel):
-    """The number of certificates that expire in each of the next 1000 days' weeks, by cluster; empty weeks are omitted."""
+    """The number of certificates that expire in each week of the next 1000 days, by cluster; no empty weeks."""
 
     model_config = example(
         {

@@ -48,7 +48,7 @@ class ScanFirstQuery(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RecentScan:
-    """The result of the scan. `looked`: the cluster was scanned now or a moment ago. `scan_id` None: no scan was made."""
+    """The result of the scan. `looked`: the cluster was scanned now or a moment ago. `scan_id` None: no scan."""
 
     message: str
     looked: bool = False
