@@ -34,7 +34,7 @@ class RenewalEventType(StrEnum):
 
 
 class CertificateEventType(StrEnum):
-    """How near a certificate is to its end."""
+    """The expiry of a certificate: near, or past."""
 
     EXPIRING = "ngt.certificate.expiring"
     EXPIRED = "ngt.certificate.expired"
@@ -178,7 +178,7 @@ class ExpiringVm(ResponseModel):
 
 
 class DigestFacts(ResponseModel):
-    """How many VMs of the cluster are of each kind, those that vanished left out; and how fresh that is."""
+    """The numbers of VMs of the cluster, without those that vanished, and the age of the facts."""
 
     message: Annotated[Text, Field(description="For a person")]
     action: Annotated[Text | MISSING, Field(description="What to do next, if anything")] = MISSING
@@ -286,7 +286,7 @@ class AutoRenewStopped(ResponseModel):
                 "cluster": "c1",
                 "message": "No more automatic renewals begin on c1: 3 automatic renewals in a row failed, "
                 "the last one for VM web01 (20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11): no CVM of c1 answers",
-                "action": "Mend the cause, then POST /clusters/c1/auto-renew/resume.",
+                "action": "Fix the cause, then POST /clusters/c1/auto-renew/resume.",
                 "failures_in_a_row": 3,
                 "stopped_at": "2026-11-23T01:02:44.120Z",
                 "job_id": "0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e",

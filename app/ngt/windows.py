@@ -48,17 +48,17 @@ class Opening:
 
 
 def fault_of_cron(cron: str) -> str | None:
-    """Why that is no cron line of five fields; None when it is one."""
+    """The fault of a cron expression of five fields; None when it is valid."""
     fields = cron.split()
     if len(fields) != _FIELDS:
         return "it must have five fields: minute, hour, day of the month, month, day of the week"
     # croniter's own words for times that are drawn by lot; no name of a month or a day begins so.
     if any(field.lower().startswith(("r", "h")) for field in fields):
-        return "it is no line that cron understands: what begins with R or H is none of its words"
+        return "it is not a valid cron expression: fields that start with R or H are not supported"
     try:
         croniter.expand(cron)
     except CroniterError as wrong:
-        return f"it is no line that cron understands: {wrong}"
+        return f"it is not a valid cron expression: {wrong}"
     return None
 
 
@@ -69,9 +69,9 @@ def day_of(windows: Sequence[Window], time: datetime) -> date:
 
 @lru_cache(maxsize=64)
 def openings(windows: tuple[Window, ...], begin: date, days: int) -> tuple[Opening, ...]:
-    """What is open within so many days from the midnight (UTC) of `begin` on, in order; without windows always.
+    """The openings within so many days from the midnight (UTC) of `begin`, in order; without windows always open.
 
-    What overlaps is one opening; one that is longer than a day is cut at each midnight of the first window's clock, so
+    Overlapping openings are one; an opening of more than a day is cut at each midnight of the first window's clock, so
     that each piece belongs to its day.
     """
     first = datetime.combine(begin, time.min, UTC)

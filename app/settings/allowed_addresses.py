@@ -1,6 +1,6 @@
-"""Which addresses may be connected to when a configuration names a host: the open network, and what is listed.
+"""The addresses that a webhook may connect to: the open network, and the listed networks.
 
-A name can be made to mean any address by whoever runs its zone, so what is asked about is always an address.
+The owner of a zone can point a name to any address, so the check is always of an address.
 """
 
 import ipaddress
@@ -27,10 +27,10 @@ _HIDING_IPV4 = tuple(
 
 
 def refusal(ip: IpAddress, allowed: Iterable[IpNetwork]) -> str | None:
-    """Why the address may not be connected to, to be read after "is"; None when it may.
+    """The reason of a refusal, to be read after "is"; None when the address is allowed.
 
-    Private addresses may where their network is listed, and this host itself only where a network of loopback addresses
-    is; link-local, multicast and metadata addresses never.
+    A private address is allowed when its network is listed, and this host only when a network of loopback addresses is;
+    link-local, multicast and metadata addresses never.
     """
     networks = tuple(allowed)
     if ip.is_loopback:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _MAX_BYTES = 8192
 _SIGNING_PREFIX = "whsec_"
-# What Standard Webhooks asks of a secret.
+# The limits of Standard Webhooks for a secret.
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64
 
 

@@ -1,7 +1,7 @@
-"""Whom the service tells of what happens, as an operator describes it: where, in which form, with which secrets.
+"""The targets of webhooks as an operator configures them: their URL, their form and their secrets.
 
-A request may name a target and a record of it; everything else stands here, so that no caller can make the service
-write somewhere, or something, with credentials that are not the caller's own.
+A request may name a target and a record of it; everything else is here, so a caller cannot make the service write
+elsewhere with credentials that are not the caller's own.
 """
 
 import fnmatch
@@ -43,7 +43,7 @@ Column = Annotated[str, Field(pattern=_COLUMN)]
 
 
 def is_sys_id(record: str) -> bool:
-    """Whether it is the `sys_id` of a record of ServiceNow, and not a number such as CHG0030123."""
+    """True for the `sys_id` of a record of ServiceNow, false for a number such as CHG0030123."""
     return _SYS_ID.fullmatch(record) is not None
 
 
@@ -74,7 +74,7 @@ def _fields_of_templates(fields: Mapping[str, str]) -> Mapping[str, str]:
             raise ValueError(f"the template of {field} has a brace without its other; write {{{{ for one") from None
         for _, name, form, conversion in parsed:
             if name is not None and (name not in TEMPLATE_FACTS or form or conversion):
-                raise ValueError(f"the template of {field} names {{{name}}}, which is no fact of an event")
+                raise ValueError(f"the template of {field} names {{{name}}}, which is not a fact of any event")
     return fields
 
 
@@ -115,10 +115,10 @@ class OAuthAuth(Table):
 
 
 class WebhookTarget(Table):
-    """`[webhooks.<name>]`: `name` is the table's own. None of its secrets is ever in here, only the files they are in.
+    """`[webhooks.<name>]`: `name` is that of the table. It names the files of its secrets, never the secrets.
 
-    `events` and `clusters` are what it is told of, empty for all; `callback_only`: only when a request names it.
-    `timeout_s` is for everything that one attempt takes.
+    `events` and `clusters` select its events, empty for all; `callback_only`: only when a request names it.
+    `timeout_s` bounds a whole attempt.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -155,12 +155,12 @@ class WebhookTarget(Table):
 
     @property
     def accepts_record(self) -> bool:
-        """Whether a request may name a record of this target."""
+        """True when a request may name a record of this target."""
         return self.profile in {"servicenow_table", "servicenow_import"}
 
     @property
     def needs_record(self) -> bool:
-        """Whether nothing but a test can be sent without a record."""
+        """True when every event but a test needs a record."""
         return self.profile == "servicenow_table"
 
     def record_is_valid(self, record: str) -> bool:
@@ -168,16 +168,16 @@ class WebhookTarget(Table):
         return self.accepts_record and (is_sys_id(record) or _NUMBER.fullmatch(record) is not None)
 
     def wants(self, event: str, cluster: str | None) -> bool:
-        """Whether it is told of such an event there; `cluster` None: of a VM that no cluster was found for."""
+        """True when it receives such an event; `cluster` None: the VM was not found on any cluster."""
         patterns, clusters = self.events or ("*",), self.clusters
         return any(fnmatch.fnmatchcase(event, pattern) for pattern in patterns) and (
             not clusters or cluster in clusters
         )
 
     def templates(self, event: str) -> dict[str, str]:
-        """What to write into which field at the event: the profile's own, and over them those of the configuration.
+        """The template of each field for the event: those of the profile, replaced by the configured ones.
 
-        A field whose template is empty is left alone.
+        A field with an empty template is not written.
         """
         return {
             field: template

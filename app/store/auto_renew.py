@@ -1,7 +1,6 @@
-"""What the planner of automatic renewals has to know of a cluster, and whose turn it is to start them there.
+"""The facts for the planner of automatic renewals, and its lock.
 
-Whoever has the turn of a cluster holds an advisory lock, so however many replicas look, what one has begun the next
-one has counted.
+An advisory lock per cluster makes replicas plan in turn, so each one counts the jobs that the previous one started.
 """
 
 from collections.abc import AsyncIterator
@@ -70,7 +69,7 @@ class KnownVms:
 
 @dataclass(frozen=True, slots=True)
 class PlannerInput:
-    """What holds for a cluster at the time `now` of the database's clock, and who is there."""
+    """The state and the VMs of a cluster at the time `now` of the database's clock."""
 
     now: datetime
     standing: AutoRenewState
@@ -113,7 +112,7 @@ class AutoRenewals:
             yield PlannerLock(connection, cluster, row["now"], _standing(row, settings))
 
     async def look(self, cluster: str, settings: ClusterSettings, now: datetime | None = None) -> PlannerInput:
-        """What a plan is made of, without anybody's turn."""
+        """The facts for a plan, without the lock."""
         async with self._database.transaction() as connection:
             row = await _standing_row(connection, cluster, now)
             known = await _known_vms(connection, cluster, row["now"])

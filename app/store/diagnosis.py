@@ -32,7 +32,7 @@ class StoredFacts:
 
 
 class DiagnosisFacts:
-    """What diagnoses read. Every function raises Fault `database-unavailable` when the database does not answer."""
+    """The stored facts of a diagnosis. Every method may raise Fault `database-unavailable`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

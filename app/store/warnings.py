@@ -1,7 +1,7 @@
-"""What people were told of certificates that end, and the digest of each day: written with what is told, or not at all.
+"""The sent warnings and digests: stored in the transaction that writes their deliveries.
 
-One replica at a time does it for a cluster, so that nothing is told twice, and each certificate is remembered although
-no target wants to be told: one that is configured later is told of what happens from then on.
+One replica at a time handles a cluster, so no warning is sent twice. A warning is stored even when no target wants it,
+so a target that is configured later receives only later warnings.
 """
 
 import json
@@ -104,7 +104,7 @@ ORDER BY v.not_after, v.vm_uuid LIMIT :most
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one round told of a cluster: events of single certificates, those that only a digest tells of, a digest."""
+    """The warnings of one round: events of single certificates, those left to the digest, and the digest."""
 
     events: int = 0
     left_to_digest: int = 0
@@ -122,9 +122,9 @@ class CertificateWarnings:
         self._zone = settings.zone
 
     async def tell(self, cluster: str, now: datetime | None = None) -> Told:
-        """Tell what is to be told of the cluster now; nothing when another replica is at it.
+        """Writes the due warnings of the cluster; nothing while another replica does.
 
-        `now` None: the database's time, read once nobody else is at it.
+        `now` None: the database's time, read under the lock.
         """
         async with self._database.transaction() as connection:
             lock = {"lock": CLUSTER_WARNINGS, "cluster": cluster}

@@ -1,1 +1,1 @@
-"""What runs in the background: the renewal's loop, the watch over waiting jobs, the sweep, and who runs them."""
+"""The background work: renewals, scans, pickup polls, warnings and webhook deliveries."""

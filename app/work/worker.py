@@ -82,7 +82,7 @@ class Worker:
         metrics.registry.register(CvmMetrics(self.clusters, self._cvm_pool))
 
     def is_alive(self) -> bool:
-        """Whether wake-ups are taken."""
+        """True while wake-ups are taken."""
         # While the service stops, idle tasks end before the others.
         return any(not task.done() for task in self._taking)
 

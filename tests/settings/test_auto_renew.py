@@ -108,7 +108,7 @@ def test_what_an_operator_writes_is_accepted(tmp_path: Path) -> None:
         ),
         (
             'windows = [{ cron = "0 25 * * *", duration_minutes = 60 }]',
-            f"`{WHERE}.windows[0].cron` is refused: it is no line that cron understands: [0 25 * * *] is not "
+            f"`{WHERE}.windows[0].cron` is refused: it is not a valid cron expression: [0 25 * * *] is not "
             "acceptable, out of range (it is '0 25 * * *').",
         ),
         (

@@ -28,7 +28,7 @@ def test_every_schedule_of_five_fields_is_taken(tmp_path: Path, schedule: str) -
         ('schedule = "nightly"', "`scan.schedule` is refused: it must have five fields: minute, hour"),
         ('schedule = ""', "`scan.schedule` is refused: it must have five fields: minute, hour"),
         ('schedule = "0 2 * * * *"', "`scan.schedule` is refused: it must have five fields: minute, hour"),
-        ('schedule = "R 2 * * *"', "`scan.schedule` is refused: it is no line that cron understands"),
+        ('schedule = "R 2 * * *"', "`scan.schedule` is refused: it is not a valid cron expression"),
         ('schedule = "nightly"', 'write one such as "0 2 * * *", or "off"'),
         ('schedule = "61 2 * * *"', "is not acceptable, out of range"),
         ('schedule = "0 0 30 2 *"', "no date matches this cron line; write one such as"),

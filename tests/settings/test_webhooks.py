@@ -184,12 +184,13 @@ REFUSED = {
     ),
     "an unknown fact": (
         TABLE + 'fields = { u_ngt_status = "{outcom}" }',
-        "`webhooks.told.fields` is refused: the template of u_ngt_status names {outcom}, which is no fact of an event.",
+        "`webhooks.told.fields` is refused: the template of u_ngt_status names {outcom}, which is not a fact of any "
+        "event.",
     ),
     "a fact that is looked into": (
         TABLE + 'fields = { u_a = "{outcome.__class__}" }',
         "`webhooks.told.fields` is refused: "
-        "the template of u_a names {outcome.__class__}, which is no fact of an event.",
+        "the template of u_a names {outcome.__class__}, which is not a fact of any event.",
     ),
     "a brace alone": (
         TABLE + 'fields = { u_a = "{outcome" }',

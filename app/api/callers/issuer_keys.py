@@ -131,9 +131,9 @@ class IssuerKeys:
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
-            raise _Unusable(f"{url} answers with what is no JSON") from None
+            raise _Unusable(f"{url} does not answer with JSON") from None
         if not isinstance(document, dict):
-            raise _Unusable(f"{url} answers with what is no JSON object")
+            raise _Unusable(f"{url} does not answer with a JSON object")
         return document
 
 

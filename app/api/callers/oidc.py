@@ -67,7 +67,7 @@ class Issuer:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError) as wrong:
-            raise _unauthenticated("The token is no JWT that can be read.") from wrong
+            raise _unauthenticated("The token is not a readable JWT.") from wrong
         algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
         if algorithm not in self._settings.algorithms:
             raise _unauthenticated("The token's algorithm is not accepted.")

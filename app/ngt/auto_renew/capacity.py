@@ -1,4 +1,4 @@
-"""Whether automatic renewals may begin on a cluster at this moment, and how many: they never queue behind anything."""
+"""The number of automatic renewals that may start on a cluster now. They never queue behind other jobs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from app.ngt.auto_renew.plan import AutoRules
 
 @dataclass(frozen=True, slots=True)
 class AutoRenewState:
-    """What holds for a cluster now.
+    """The state of a cluster now.
 
     `automatic` counts its open automatic jobs that do not wait for a person, `taking_slot` all its jobs that have not
     finished their changes, `open_jobs` all its open ones. `one_at_a_time`: no renewal was proved there yet.
@@ -27,7 +27,7 @@ class AutoRenewState:
 
 
 def capacity(rules: AutoRules, standing: AutoRenewState) -> int:
-    """How many may begin now."""
+    """The number of renewals that may start now."""
     if any(blockers(standing)):
         return 0
     if standing.one_at_a_time:

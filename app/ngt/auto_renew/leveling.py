@@ -1,6 +1,6 @@
-"""How a number of things is spread evenly over days: never too early, in time where that can be, never too many a day.
+"""Spreads renewals evenly over days: never too early, in time where possible, never too many a day.
 
-Counts are running totals: element n is how many are done by the end of day n.
+Counts are running totals: element n counts those that are done by the end of day n.
 """
 
 import math

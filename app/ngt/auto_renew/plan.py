@@ -1,7 +1,6 @@
-"""Which certificates are renewed without anybody asking, and when: rules and what is known go in, a plan comes out.
+"""The plan of automatic renewal: rules and facts go in; the certificates, with their times, come out.
 
-The plan is made anew from now each time, so nothing is ever caught up at once: what was not done is spread over the
-time that is left. Certificates that end first are renewed first.
+Each plan starts from the present, so a backlog is spread over the remaining time. The earliest expiry comes first.
 """
 
 import fnmatch
@@ -30,7 +29,7 @@ _LOOK_BACK_DAYS = 3
 
 @dataclass(frozen=True, slots=True)
 class AutoRules:
-    """What the configuration says. Without windows it is always open; without `include` every name fits."""
+    """The configured rules. Without windows it is always open; without `include` every name fits."""
 
     before_days: int
     at_most_per_day: int
@@ -43,7 +42,7 @@ class AutoRules:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of a VM. What was not said is None, and leaves no VM out but for its date.
+    """The facts about a VM. An unknown fact is None; only an unknown date leaves the VM out.
 
     `tries` counts the automatic jobs since its last renewal that renewed nothing; the last one ended at `tried_at`.
     """
@@ -65,7 +64,7 @@ class Candidate:
 
 
 class SkipReason(StrEnum):
-    """Why a VM is not renewed by itself at present, what stands first counts."""
+    """The reason for which automatic renewal leaves a VM out; the first one counts."""
 
     VANISHED = "vanished"
     EXCLUDED = "excluded"
@@ -103,7 +102,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class AutoPlan:
-    """What would be done if nothing changed. `planned` is in the order in which it is done.
+    """The plan if nothing changes. `planned` is in the order of the renewals.
 
     `needed_per_day`: so many a day would renew all in time that can be; None where `at_most_per_day` is enough.
     `started_today` counts those of the day of the present or next opening.
@@ -138,7 +137,7 @@ class _Day:
     def turns(self, count: int) -> Iterator[Opening]:
         """The opening of each of so many renewals: the same number in each opening, the first ones one more.
 
-        What an opening that is over has not done is done in the next one.
+        Renewals that an ended opening did not start move to the next one.
         """
         for number, opening in enumerate(self.all):
             share = count // len(self.all) + (number < count % len(self.all))
@@ -266,7 +265,7 @@ def _days(known: Sequence[Opening], now: datetime) -> Iterator[_Day]:
 
 
 def _started_on(day: _Day, rules: AutoRules, known: Sequence[Opening], started_at: Sequence[datetime]) -> int:
-    """How many were started on the day. One that was started in no opening counts for the day of the clock."""
+    """The number of renewals started on the day. One outside of all openings counts for the day of the clock."""
     opens = [opening.opens_at for opening in known]
 
     def counted_on(time: datetime) -> object:

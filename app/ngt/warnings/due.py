@@ -1,6 +1,6 @@
-"""When people are told that a certificate ends, decided from its date and from what they were told of it before.
+"""The due warnings about certificates, from their dates and the earlier warnings.
 
-Each certificate is told of once for each number of days, the fewest that are left alone, and of a wave only the first
+Each certificate gets one warning for each number of days, only the fewest that are left, and in a wave only the first
 ones get an event of their own. Pure: times are passed in, aware.
 """
 
@@ -25,14 +25,14 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class WarningRules:
-    """How many days before the end people are told, and how many events of single certificates a cluster has a day."""
+    """The days before an expiry on which to warn, and the most events of single certificates per cluster and day."""
 
     days_before: tuple[int, ...]
     most_events_per_day: int
 
     @property
     def longest(self) -> timedelta:
-        """How long before its end a certificate is first told of."""
+        """The time before the expiry of the first warning."""
         return timedelta(days=max(self.days_before, default=EXPIRED))
 
 
@@ -51,7 +51,7 @@ class KnownCertificate:
 
 @dataclass(frozen=True, slots=True)
 class DueWarning:
-    """That a certificate has come this near to its end; without an event of its own only the digest tells of it."""
+    """A certificate that is this near to its expiry; without an event of its own only the digest counts it."""
 
     vm_uuid: VmUuid
     not_after: datetime
@@ -60,10 +60,10 @@ class DueWarning:
 
 
 def due_days_before(certificate: KnownCertificate, rules: WarningRules, now: datetime) -> int | None:
-    """The number of days that people are to be told of now, if any.
+    """The number of days for which a warning is due, if any.
 
-    Nobody is told that a certificate will end which is being replaced at this moment: when that fails, they are told
-    then. That it has ended is told whatever is under way.
+    A certificate that a renewal is replacing gets no warning; when the renewal fails, the warning is due. An expiry is
+    reported in any case.
     """
     crossed = [days for days in (*rules.days_before, EXPIRED) if certificate.not_after <= now + days * _DAY]
     if not crossed:
@@ -77,7 +77,7 @@ def due_days_before(certificate: KnownCertificate, rules: WarningRules, now: dat
 def due_warnings(
     certificates: Iterable[KnownCertificate], rules: WarningRules, now: datetime, events_today: int
 ) -> tuple[DueWarning, ...]:
-    """What is to be told now, what ends first coming first; the day's events go to these as far as some are left."""
+    """The due warnings, the earliest expiry first; these get the rest of the day's events."""
     due = sorted(
         (certificate.not_after, certificate.vm_uuid, days)
         for certificate in certificates

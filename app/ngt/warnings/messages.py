@@ -28,9 +28,9 @@ class DatedVm:
 
 @dataclass(frozen=True, slots=True)
 class DigestCounts:
-    """How many VMs of a cluster there are of each kind. `within_…_days` have not expired; each counts the ones before.
+    """The numbers of VMs of a cluster. `within_…_days` have not expired; each includes the smaller ones.
 
-    `newly_expiring` have come nearer to their end than people were told of since the digest before this one;
+    `newly_expiring` reached another number of days since the previous digest;
     `events_left_out` of these had no event of their own.
     """
 

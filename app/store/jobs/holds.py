@@ -1,4 +1,4 @@
-"""What holds a job back that is due, and the words that its row has for it: one place for all who hold or release."""
+"""The hold of a job that is due, by a pause or by its cluster."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +11,6 @@ _FIND_PAUSE = text(f"SELECT reason, until FROM pause WHERE {PAUSE_STANDS}")  # n
 
 
 async def find_hold(connection: AsyncConnection) -> JobHold | None:
-    """What a new job says while the whole service is paused."""
+    """The hold of a new job while the whole service is paused."""
     row = (await connection.execute(_FIND_PAUSE)).one_or_none()
     return None if row is None else hold_of_pause(row.reason, row.until)

@@ -1,4 +1,4 @@
-"""What the end of a renewal leaves behind with its VM and its cluster."""
+"""The effects of the end of a renewal on its VM and its cluster."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,8 +22,8 @@ _PAUSE = text("""
 UPDATE cluster SET paused_at = clock_timestamp(), paused_by = 'this service', pause_reason = :reason
 WHERE name = :cluster AND paused_at IS NULL AND unproven_in_a_row >= :most
 """)
-# A certificate that was renewed ends the row of failures. What was skipped, cancelled or not proved says nothing of
-# whether the next one would fail, and leaves the row as it is.
+# A certificate that was renewed ends the row of failures. A skipped, cancelled or unproved one predicts
+# nothing about the next one, and leaves the row as it is.
 _COUNT_AUTOMATIC = text("""
 INSERT INTO cluster AS c (name, auto_failures_in_a_row)
 SELECT :cluster, CASE WHEN :renewed THEN 0 ELSE 1 END FROM job WHERE id = :id AND automatic_rule IS NOT NULL

@@ -53,7 +53,7 @@ _ROWS_AT_ONCE = 500
 
 
 class PickupPolls:
-    """What the watch reads and writes."""
+    """The statements of the pickup poller."""
 
     def __init__(self, database: Database, wakeups: WakeUps) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class PickupPolls:
         values: dict[str, Any] = {"clusters": clusters, "reasons": self._reasons, "first_s": first_s, "last_s": last_s}
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_BEGIN, values)).all()
-            return {name: now for name, now in rows}  # noqa: C416 - rows are no pairs to mypy
+            return {name: now for name, now in rows}  # noqa: C416 - mypy does not take rows for pairs
 
     async def waiting_vms(self, cluster: str) -> tuple[VmUuid, ...]:
         async with self._database.transaction() as connection:

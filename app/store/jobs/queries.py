@@ -24,7 +24,7 @@ _PAUSED = (WaitReason.SERVICE_PAUSED, WaitReason.CLUSTER_PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted; None means any.
+    """The filter of a list of jobs; None means any.
 
     `created_after` is included, `created_before` is not. `correlation_id` finds joined requests too. `caller` limits
     the list to the jobs that this caller may see (`JobRecord.visible_to`).

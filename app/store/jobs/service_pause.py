@@ -19,7 +19,7 @@ from app.store.postgres.advisory_locks import SERVICE_PAUSE
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 
-# Whoever begins a change holds this lock too, but shared: once a pause is answered, nothing begins any more.
+# The start of a change holds this lock too, but shared: after the answer to a pause, no change starts.
 _LOCK = text("SELECT pg_advisory_xact_lock(:lock)")
 _PAUSE = text(f"""
 INSERT INTO pause (paused_at, paused_by, reason, until) VALUES (clock_timestamp(), :by, :reason, :until)
@@ -57,7 +57,7 @@ class PauseRecord:
 
 @dataclass(frozen=True, slots=True)
 class PauseState:
-    """Whether the service is paused, at the time `now` of the database's clock."""
+    """The pause of the service at the time `now` of the database's clock."""
 
     now: datetime
     pause: PauseRecord | None

@@ -1,4 +1,4 @@
-"""Which jobs may run on a cluster: slots are counted in rows, under an advisory lock of the cluster.
+"""The slots of a cluster, counted in rows under an advisory lock of the cluster.
 
 A stranded VM goes before everything; while a cluster has one, nothing that deletes starts there.
 """
@@ -89,9 +89,9 @@ async def release_orphans(connection: AsyncConnection, clusters: list[str]) -> l
 
 
 async def acquire_slot(connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules) -> bool:
-    """Whether the job has, or now gets, one of the cluster's slots until this transaction ends.
+    """True when the job has, or now gets, one of the cluster's slots until this transaction ends.
 
-    Where it does not, the job is held: it has no due time any more, and says why.
+    Otherwise the job is held: it loses its due time, and its message gives the reason.
     """
     await _lock(connection, cluster)
     mine = (await connection.execute(_MINE, {"id": job_id})).one_or_none()
@@ -107,7 +107,7 @@ async def acquire_slot(connection: AsyncConnection, job_id: UUID, cluster: str, 
 
 
 async def find_hold_before_change(connection: AsyncConnection, job_id: UUID, cluster: str) -> JobHold | None:
-    """Why a new certificate must not be issued now although the job runs; it holds until this transaction ends."""
+    """The hold that forbids to issue a certificate now; it is true until this transaction ends."""
     await _lock(connection, cluster)
     return hold_before_change(await _gate_of(connection, job_id, cluster))
 
@@ -126,7 +126,7 @@ async def wake_held(connection: AsyncConnection, wakeups: WakeUps, cluster: str,
 
 
 async def release_paused(connection: AsyncConnection, wakeups: WakeUps, slots: Mapping[str, SlotRules]) -> None:
-    """What the service's pause held, and said so, waits for its turn on its cluster; free slots are taken at once."""
+    """Moves jobs from the hold of the service to those of their clusters, and wakes jobs with a free slot."""
     await connection.execute(_FORGET_PAUSE, {"channel": JOB_CHANNEL})
     for cluster, rules in slots.items():
         gate = await _gate_of(connection, _NO_JOB, cluster)

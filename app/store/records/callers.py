@@ -8,7 +8,7 @@ from app.settings.callers.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the key, what it may do, and on which clusters (`None`: on all)."""
+    """The caller of a request: its key, scopes and clusters (`None`: all)."""
 
     id: str
     name: str

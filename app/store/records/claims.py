@@ -1,4 +1,4 @@
-"""What a runner and the store tell each other of a job: the claim, the intent, the answer, the wait and the end."""
+"""The values between a runner and the store: the claim, the intent, the answer, the release and the outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -111,7 +111,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ProgressColumns:
-    """What the rows need to know of a progress: computed by the caller from `app.ngt.renewal.machine`."""
+    """The columns of a progress, which the runner computes."""
 
     progress: Progress
     results: dict[str, Any]

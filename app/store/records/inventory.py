@@ -1,6 +1,6 @@
-"""What the store says of VMs: frozen values, each complete in itself. What is not known is None.
+"""VMs, their certificates and the forecast as the store returns them. An unknown value is None.
 
-Days left, and whether a certificate has expired, are by the database's clock at the time of the answer.
+Days left and expiry are by the database's clock at the time of the answer.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one source said of a VM's certificate; all but its end may be unknown. As `app.ngt.vocabulary.Certificate`.
+    """The observation of a VM's certificate by one source; all but its end may be unknown.
 
     `given_by` is the caller who handed a pushed certificate in.
     """
@@ -87,10 +87,10 @@ class KnownNgt:
 
 @dataclass(frozen=True, slots=True)
 class BeforeRenewal:
-    """What is remembered of a VM when a renewal finds it.
+    """The stored facts about a VM when a renewal finds it.
 
     `renewed_at` is when one was last proved; `awaiting_pickup`: a certificate was issued that was not seen in it yet;
-    `handed_in` is the last certificate that somebody handed in, whole as it was.
+    `handed_in` is the last certificate that a caller handed in.
     """
 
     renewed_at: datetime | None
@@ -100,7 +100,7 @@ class BeforeRenewal:
 
 @dataclass(frozen=True, slots=True)
 class ExpiringWeek:
-    """How many certificates of a cluster expire in the week that begins on that Monday, 00:00 UTC."""
+    """The number of certificates of a cluster that expire in the week from that Monday, 00:00 UTC."""
 
     cluster: str
     week_begins: date

@@ -24,7 +24,7 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Whom a request wants told of the job's events: a configured target, and the caller's record there."""
+    """The receiver of the job's events that a request names: a target, and the caller's record there."""
 
     target: str
     record: str | None
@@ -35,8 +35,8 @@ class NewRenewal:
     """A renewal to store.
 
     `request` is `app.ngt.renewal.request.RenewalRequest` as JSON, with every default filled in;
-    `asked` is what the caller literally asked for, by which two requests are compared for joining. `automatic_rule` is
-    the rule by which the service asks by itself.
+    `asked` has the literal members of the request, by which two requests are compared for joining. `automatic_rule` is
+    the rule of an automatic renewal.
     """
 
     vm_uuid: VmUuid
@@ -79,7 +79,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """What a renewal of the VM would do (`validate_only`): nothing was changed."""
+    """The effect of a renewal of the VM (`validate_only`): nothing was changed."""
 
     commands: tuple[str, ...]
     restart: str
@@ -92,7 +92,7 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a job found and proved so far; what is not known is `None`."""
+    """The findings and proofs of a job so far; an unknown value is `None`."""
 
     mode: str | None = None
     old_not_before: datetime | None = None

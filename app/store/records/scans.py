@@ -9,7 +9,7 @@ from app.ngt.vocabulary import VmUuid
 
 
 class ScanOrigin(StrEnum):
-    """Why a scan was started."""
+    """The reason of a scan."""
 
     REQUESTED = "requested"
     SCHEDULED = "scheduled"
@@ -28,7 +28,7 @@ class ScanStatus(StrEnum):
 
 
 class ScanOutcome(StrEnum):
-    """What a scan has seen: all that it should, the listing but not the tools' entities, or nothing."""
+    """The result of a scan: all, the listing without the tools' entities, or nothing."""
 
     COMPLETE = "complete"
     PARTIAL = "partial"
@@ -37,9 +37,9 @@ class ScanOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScanCounts:
-    """What a scan saw, as far as it got; None: it did not get there.
+    """The counts of a scan so far; None: not reached.
 
-    `dates_seen`: VMs of which the cluster told the certificate's date. Guests are asked that are configured and on.
+    `dates_seen`: VMs whose expiry the cluster reported. Guests are asked when they are configured and on.
     """
 
     vms_seen: int | None = None

@@ -25,7 +25,7 @@ from app.store.scans.start import SCAN_CHANNEL, start_scan
 
 @dataclass(frozen=True, slots=True)
 class ScanFilter:
-    """Which scans are wanted; None means any. `caller` limits the list to the clusters that the caller may use."""
+    """The filter of a list of scans; None means any. `caller` limits it to the clusters that the caller may use."""
 
     cluster: str | None = None
     caller: Caller | None = None

@@ -1,7 +1,7 @@
-"""Deliveries for those who send them, and for those who look after them.
+"""Deliveries: claims for the deliverer, and queries for operators.
 
-A delivery is claimed with a lease before it is sent, and what came of it is stored after: whoever dies between the two
-leaves it to be sent again, with the same id. All times are the database's.
+A delivery is claimed with a lease before it is sent, and its result is stored after: if the process dies in between, it
+is sent again with the same id. All times are the database's.
 """
 
 from collections.abc import Collection, Mapping
@@ -99,7 +99,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many more deliveries of a target can be sent now, and how long one of them can take."""
+    """The free senders of a target, and the longest time of one attempt."""
 
     free: int
     lease_s: float
@@ -107,7 +107,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """What is remembered of a webhook target."""
+    """The stored state of a webhook target."""
 
     disabled_at: datetime | None
     disabled_because: str | None
@@ -120,7 +120,7 @@ class Deliveries:
         self._database = database
 
     async def claim(self, rooms: Mapping[str, Capacity]) -> tuple[ClaimedDelivery, ...]:
-        """What is to be sent now, at most as many of each target as it has room for; an attempt of each begins."""
+        """Claims the due deliveries, at most the free senders of each target; an attempt of each begins."""
         values = {
             "targets": list(rooms),
             "rooms": [room.free for room in rooms.values()],
@@ -158,7 +158,7 @@ class Deliveries:
             await connection.execute(_END_DISABLED, {"id": delivery.id, "test": ServiceEventType.TEST})
 
     async def let_go(self, claimed: ClaimedDelivery) -> None:
-        """Nobody knows whether it was sent, so whoever comes next sends it, and at once."""
+        """Releases a delivery that may have been sent; the next worker sends it at once."""
         async with self._database.transaction() as connection:
             await connection.execute(_LET_GO, _fenced(claimed))
 
@@ -229,7 +229,7 @@ class Deliveries:
             return {row["name"]: TargetState(row["disabled_at"], row["disabled_because"]) for row in rows}
 
     async def count_pending(self) -> tuple[int, datetime | None]:
-        """How many are to be sent, now or later, and when the oldest of them was written."""
+        """The number of pending deliveries, and the time of the oldest one."""
         pending = select(func.count(), func.min(DELIVERY.c.created_at)).where(DELIVERY.c.due_at.is_not(None))
         async with self._database.transaction() as connection:
             count, oldest = (await connection.execute(pending)).one()

@@ -1,6 +1,6 @@
-"""The outbox: what webhooks will tell is written in the transaction that makes it so, or not at all.
+"""The outbox: deliveries are written in the transaction of their event, or not at all.
 
-A delivery holds the facts as they were at its event; whoever sends it needs nothing else of the database.
+A delivery holds the facts at the time of its event; its sender needs nothing else of the database.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,7 +119,7 @@ class Outbox:
     def _receivers(
         self, job: JobRecord, callbacks: list[dict[str, Any]], event: EventType
     ) -> Iterator[tuple[Callback, dict[str, Any]]]:
-        """Who is told, each with the facts of its own request. One that was called back by name is not told twice."""
+        """The receivers, each with the facts of its own request. A target of a callback receives the event once."""
         called: dict[Callback, dict[str, Any]] = {}
         for stored in callbacks:
             if stored["target"] in self.targets:
@@ -171,7 +171,7 @@ def delivery_row(
     cluster: str | None = None,
     record: str | None = None,
 ) -> dict[str, Any]:
-    """What `INSERT_DELIVERY` writes."""
+    """The values for `INSERT_DELIVERY`."""
     return {
         "id": uuid7(),
         "target": target,

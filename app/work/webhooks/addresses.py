@@ -26,7 +26,7 @@ class AddressRefusedError(Exception):
 
 
 async def system_addresses(host: str, port: int) -> Sequence[str]:
-    """What the system's resolver says, also for a host that is an address itself."""
+    """The addresses of the system's resolver, also for a host that is an address."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
 

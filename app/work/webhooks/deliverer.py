@@ -1,7 +1,7 @@
-"""The sender of the outbox: whatever is due is claimed, sent and written down, by every replica beside the others.
+"""Sends the outbox: every replica claims, sends and records due deliveries.
 
-Each target has a few senders of its own, so one that answers slowly or never holds up no other. Whoever dies between
-sending and writing down leaves the delivery to be sent once more, with the same id.
+Each target has its own senders, so a slow target delays no other one. If a process dies between sending and recording,
+the delivery is sent once more with the same id.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Deliverer:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """What was begun is finished, or left to others, before the context is left."""
+        """Running attempts end, or are released, before the context is left."""
         async with self._sender:
             try:
                 yield
@@ -132,7 +132,7 @@ class Deliverer:
             )
 
     async def _write_down(self, claimed: ClaimedDelivery, sent: DeliveryResult) -> str:
-        """What came of it, as the metrics call it."""
+        """Records the result, and gives its name in the metrics."""
         if is_taken(sent):
             await self._deliveries.delivered(claimed, sent.http_status)
             log.info("the webhook was delivered", http_status=sent.http_status)

@@ -1,6 +1,6 @@
-"""One HTTP exchange with a host that nobody here runs: bounded in time and size, and told of in sentences.
+"""One HTTP exchange with a foreign host: bounded in time and size, explained in sentences.
 
-No sentence repeats what the other side said, since it may say our own credentials back to us.
+No sentence repeats the text of the other side, because it may echo our credentials.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """What came back: the status, the pause that was asked for, and the first 64 kB of the body."""
+    """The response: the status, the requested pause, and the first 64 kB of the body."""
 
     status: int
     is_json: bool
@@ -55,7 +55,7 @@ class Exchanged:
         return found if isinstance(found, dict) else {}
 
     def meaning(self) -> str:
-        """What the status says, as a clause for a person."""
+        """The meaning of the status, as a clause for a person."""
         if 300 <= self.status < 400:  # noqa: PLR2004 - All redirects.
             return f"it answered {self.status}, a redirect, and those are never followed"
         meaning = _MEANING.get(self.status, "it failed itself" if self.status >= HTTPStatus(500) else "it refused")
@@ -72,7 +72,7 @@ async def exchange(
 
 
 def explain(wrong: httpx.HTTPError) -> str:
-    """What went wrong before there was an answer, as a clause without anything that was sent."""
+    """The failure before an answer, as a clause without any sent value."""
     cause: BaseException | None = wrong
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""What a delivery looks like on the wire, by the profile of its target. Pure: no clock, no file, no network.
+"""The request of a delivery, by the profile of its target. Pure: no clock, no file, no network.
 
 The same delivery makes the same body at every attempt; only the time of sending and the signature differ.
 """
@@ -26,7 +26,7 @@ _MAX_BODY_BYTES = 20_000
 _MAX_FACT_CHARACTERS = 4000
 _MAX_FIELD_FACT_CHARACTERS = 1000
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
-# What ServiceNow's journal fields would show as HTML.
+# ServiceNow's journal fields would render this as HTML.
 _JOURNAL_CODE = re.compile(r"\[\s*(/?)\s*code\s*\]", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _SERVICENOW_TIME = "%Y-%m-%d %H:%M:%S"

@@ -33,9 +33,9 @@ _CONNECT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """What came of an attempt. `error` None: it was delivered; else a sentence for a person, without any secret.
+    """The result of an attempt. `error` None: it was delivered; else a sentence for a person, without any secret.
 
-    `http_status` is the target's own answer, None when it gave none; `retry_after_s` is the pause that it asked for.
+    `http_status` is the target's own answer, None without an answer; `retry_after_s` is the pause that it requested.
     """
 
     http_status: int | None

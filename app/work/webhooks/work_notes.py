@@ -1,10 +1,10 @@
-"""What a person reads in a ticket: what happened, until when the certificate is valid, and what to do next."""
+"""The work notes of a ticket: the event, the validity of the certificate, and the next step."""
 
 from collections.abc import Iterator, Mapping
 
 from app.events import CertificateEventType, RenewalEventType, ServiceEventType
 
-# What an event means for a person; what is in braces are facts, and `vm` says which VM it is.
+# The meaning of each event for a person; `{vm}` names the VM.
 _HAPPENED: Mapping[str, str] = {
     RenewalEventType.SUCCEEDED: "The NGT client certificate of {vm} was renewed.",
     RenewalEventType.FAILED: "The NGT client certificate of {vm} was not renewed: the job failed.",
@@ -33,7 +33,7 @@ _PROVED_BY = {
     "cvm_expiry_date": "The cluster reports the new expiry date.",
     "link_only": "Only the communication link is known to be active.",
 }
-# Whose message would say the same again.
+# The message of these events would repeat the first sentence.
 _SAID_ALREADY = frozenset({RenewalEventType.SUCCEEDED, RenewalEventType.STRANDED, ServiceEventType.TEST})
 _ENDED_WELL = frozenset({RenewalEventType.SUCCEEDED, RenewalEventType.SKIPPED})
 
@@ -64,7 +64,7 @@ def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
     elif event not in _SAID_ALREADY and facts["message"]:
         yield f"The service says: {_sentence(facts['message'])}"
     if facts["automatic_rule"]:
-        yield f"The service started the job by itself: {_sentence(facts['automatic_rule'])}"
+        yield f"Automatic renewal started the job: {_sentence(facts['automatic_rule'])}"
 
 
 def _until_when(facts: Mapping[str, str]) -> Iterator[str]:
