@@ -61,10 +61,11 @@ unit: $(INSTALLED) ## The tests that need no server, in seconds
 	$(BIN)/python -m pytest tests/ngt tests/settings tests/test_telemetry.py
 
 .PHONY: lint
-lint: $(INSTALLED) ## The rules of style, the format, and that the locks fit
+lint: $(INSTALLED) ## The rules of style, the format, plain English, and that the locks fit
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python tools/check_locks.py
+	$(BIN)/python tools/check_english.py
 
 .PHONY: fmt
 fmt: $(INSTALLED) ## Mend what can be mended by itself

@@ -1,4 +1,4 @@
-"""Whether the locks fit pyproject.toml, without any network: each requirement has its pin, and each pin its hashes."""
+"""Checks the locks against pyproject.toml, offline: each requirement has its pin, and each pin its hashes."""
 
 import re
 import sys
@@ -51,7 +51,7 @@ def faults_of_lock(text: str, requirements: list[str]) -> Iterator[str]:
             yield f"{requirement.name} is pinned to {', '.join(versions)} and must be {requirement.specifier}"
     for entry in re.split(r"\n(?=\S)", text):
         if not entry.startswith("#") and "--hash=sha256:" not in entry:
-            yield f"{entry.splitlines()[0]!r} is no pin with hashes"
+            yield f"{entry.splitlines()[0]!r} is not a pin with hashes"
     if "://" in text or str(ROOT) in text:
         yield "it names an index or a folder"
 

@@ -79,7 +79,7 @@ CLIENTS = (
         left={
             "wait": _DATES_ARE_TEXT,
             "list": _DATES_ARE_TEXT,
-            "log": 'what is no JSON is asked for by `parseAs: "text"`',
+            "log": 'text that is not JSON is requested by `parseAs: "text"`',
             "events": _STREAM_OR_JSON,
         },
     ),

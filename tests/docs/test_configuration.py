@@ -139,7 +139,7 @@ def test_the_keys_of_guests_have_their_real_defaults() -> None:
 
 
 def test_the_keys_of_automatic_renewal_have_their_real_defaults() -> None:
-    tables = rows(section(PAGE, "Renewing by itself"))
+    tables = rows(section(PAGE, "Automatic renewal"))
     documented = {words(row[0])[0]: row[1] for row in tables if not row[0].startswith("key of ")}
     for model in (AutoRenew, RenewWindow):
         for key, field in model.model_fields.items():
