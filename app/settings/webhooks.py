@@ -47,7 +47,7 @@ def is_sys_id(record: str) -> bool:
     return _SYS_ID.fullmatch(record) is not None
 
 
-def _an_http_url(url: str) -> str:
+def _validate_url(url: str) -> str:
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ValueError("it must be a URL of printable ASCII without blanks")
     parts = _split(url)
@@ -66,7 +66,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _fields_of_templates(fields: Mapping[str, str]) -> Mapping[str, str]:
+def _validate_templates(fields: Mapping[str, str]) -> Mapping[str, str]:
     for field, template in fields.items():
         try:
             parsed = list(string.Formatter().parse(template))
@@ -78,14 +78,14 @@ def _fields_of_templates(fields: Mapping[str, str]) -> Mapping[str, str]:
     return fields
 
 
-def _patterns_of_events(patterns: tuple[str, ...]) -> tuple[str, ...]:
+def _validate_event_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in patterns:
         if not fnmatch.filter(EVENTS, pattern):
             raise ValueError(f"there is no event {pattern!r}")
     return patterns
 
 
-def _a_header_for_credentials(name: str) -> str:
+def _validate_credentials_header(name: str) -> str:
     if name.lower() in _NO_CREDENTIALS_IN or name.lower().startswith("webhook-"):
         raise ValueError("this header is not for credentials")
     return name
@@ -94,7 +94,7 @@ def _a_header_for_credentials(name: str) -> str:
 class HeaderAuth(Table):
     """A header whose value is a secret, such as ServiceNow's `x-sn-apikey`."""
 
-    name: Annotated[str, Field(pattern=_HEADER), AfterValidator(_a_header_for_credentials)]
+    name: Annotated[str, Field(pattern=_HEADER), AfterValidator(_validate_credentials_header)]
     value_file: Path
 
 
@@ -108,7 +108,7 @@ class BasicAuth(Table):
 class OAuthAuth(Table):
     """OAuth 2 client credentials; the token is asked for with the client's secret in the body."""
 
-    token_url: Annotated[str, AfterValidator(_an_http_url)]
+    token_url: Annotated[str, AfterValidator(_validate_url)]
     client_id: Annotated[str, Field(min_length=1)]
     client_secret_file: Path
     scope: str | None = None
@@ -122,9 +122,9 @@ class WebhookTarget(Table):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-    url: Annotated[str, AfterValidator(_an_http_url)]
+    url: Annotated[str, AfterValidator(_validate_url)]
     profile: Profile = "standard"
-    events: Annotated[tuple[str, ...], AfterValidator(_patterns_of_events)] = ()
+    events: Annotated[tuple[str, ...], AfterValidator(_validate_event_patterns)] = ()
     clusters: tuple[str, ...] = ()
     callback_only: bool = False
     secret_files: tuple[Path, ...] = ()
@@ -133,7 +133,7 @@ class WebhookTarget(Table):
     oauth: OAuthAuth | None = None
     table: Column | None = None
     staging_table: Column | None = None
-    fields: Annotated[Mapping[Column, str], AfterValidator(_fields_of_templates)] = Field(default_factory=dict)
+    fields: Annotated[Mapping[Column, str], AfterValidator(_validate_templates)] = Field(default_factory=dict)
     timeout_s: Seconds = 15
     allow_http: bool = False
     allow_networks: tuple[IPvAnyNetwork, ...] = ()

@@ -90,7 +90,7 @@ class Worker:
     async def at_work(self) -> AsyncIterator["Worker"]:
         """Works until the context is left; then finishes running changes, within `drain_timeout_s`."""
         # Another replica sends the events of the last jobs: they are in the outbox.
-        async with self._deliverer.at_work(), self._renewing():
+        async with self._deliverer.running(), self._renewing():
             yield self
 
     @asynccontextmanager
@@ -129,7 +129,7 @@ class Worker:
             ("pickup polls", self._pickup_poller.tick_s, self._pickup_poller.poll),
             ("sweep", self._settings.limits.sweep_interval_s, self._sweep),
             ("webhook deliveries", 0.5, self._deliverer.send_due),
-            ("undeliverable webhooks", 5, self._deliverer.end_unsendable),
+            ("undeliverable webhooks", 5, self._deliverer.expire_undeliverable),
             ("CVM states", 15, self._store_cvm_states),
             ("automatic renewal", 30, self._auto_renewal.start_due),
             ("certificate warnings", 60, self._warner.warn),

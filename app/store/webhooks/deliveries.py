@@ -68,7 +68,7 @@ UPDATE delivery SET status = CASE WHEN CAST(:again_s AS float8) IS NULL THEN 'ex
   last_http_status = :http_status, last_error = :error
 WHERE id = :id AND lease_until = :lease_until AND status = 'pending'
 """)
-_LET_GO = text("UPDATE delivery SET lease_until = NULL WHERE id = :id AND lease_until = :lease_until")
+_RELEASE = text("UPDATE delivery SET lease_until = NULL WHERE id = :id AND lease_until = :lease_until")
 _DISABLE = text("""
 INSERT INTO webhook_target (name, disabled_at, disabled_because) VALUES (:target, clock_timestamp(), :because)
 ON CONFLICT (name) DO UPDATE SET disabled_at = coalesce(webhook_target.disabled_at, clock_timestamp()),
@@ -157,12 +157,12 @@ class Deliveries:
             await connection.execute(_REFUSED, {"id": delivery.id, "http_status": http_status, "error": error})
             await connection.execute(_END_DISABLED, {"id": delivery.id, "test": ServiceEventType.TEST})
 
-    async def let_go(self, claimed: ClaimedDelivery) -> None:
+    async def release(self, claimed: ClaimedDelivery) -> None:
         """Releases a delivery that may have been sent; the next worker sends it at once."""
         async with self._database.transaction() as connection:
-            await connection.execute(_LET_GO, _fenced(claimed))
+            await connection.execute(_RELEASE, _fenced(claimed))
 
-    async def end_unsendable(self, targets: Collection[str]) -> int:
+    async def expire_undeliverable(self, targets: Collection[str]) -> int:
         """Ends what was written for a disabled target, and what is overdue for one that is not among `targets`."""
         values = {"after_s": _REMOVED_AFTER_S, "targets": list(targets)}
         async with self._database.transaction() as connection:

@@ -53,13 +53,13 @@ class Deliverer:
         self._is_cut_off = False
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Running attempts end, or are released, before the context is left."""
         async with self._sender:
             try:
                 yield
             finally:
-                await self._put_down()
+                await self._stop()
 
     async def send_due(self) -> None:
         """One round: sends the due deliveries of targets that have a free sender."""
@@ -72,7 +72,7 @@ class Deliverer:
             return
         for claimed in await self._claim(rooms):
             sending = self._sending[claimed.delivery.target]
-            task = asyncio.create_task(self._work_off(claimed), name="webhook")
+            task = asyncio.create_task(self._drain_target(claimed), name="webhook")
             sending.add(task)
             task.add_done_callback(sending.discard)
 
@@ -88,12 +88,12 @@ class Deliverer:
         self._is_cut_off = False
         return claimed
 
-    async def end_unsendable(self) -> None:
+    async def expire_undeliverable(self) -> None:
         """One round: ends the deliveries that no worker can ever send."""
-        if ended := await self._deliveries.end_unsendable(self._targets):
+        if ended := await self._deliveries.expire_undeliverable(self._targets):
             log.warning("deliveries ended because their target is disabled or not configured", deliveries=ended)
 
-    async def _work_off(self, first: ClaimedDelivery) -> None:
+    async def _drain_target(self, first: ClaimedDelivery) -> None:
         """The delivery, and then one after the other what else is due for its target."""
         name = first.delivery.target
         claimed: ClaimedDelivery | None = first
@@ -115,7 +115,7 @@ class Deliverer:
                 sent = await self._attempt(claimed)
             except asyncio.CancelledError:
                 with suppress(Fault):
-                    await self._deliveries.let_go(claimed)
+                    await self._deliveries.release(claimed)
                 raise
             result = await self._write_down(claimed, sent)
             self._metrics.deliveries_total.labels(target=delivery.target, result=result).inc()
@@ -154,7 +154,7 @@ class Deliverer:
     def _lease_s(self, target: str) -> float:
         return self._targets[target].timeout_s + _LEASE_MARGIN_S
 
-    async def _put_down(self) -> None:
+    async def _stop(self) -> None:
         self._stopping = True
         tasks = [task for sending in self._sending.values() for task in sending]
         if not tasks:

@@ -30,7 +30,7 @@ async def send(certificates: Certificates) -> list[str]:
     """Everything that is due is sent; then the states of all deliveries."""
     store, delays_s = Deliveries(certificates.database), Limits().webhook_retry_delays_s
     sending = Deliverer(store, certificates.targets, Sender(PUBLIC_URL), delays_s, Metrics())
-    async with sending.at_work():
+    async with sending.running():
         await sending.send_due()
     return [row["status"] for row in await deliveries(certificates.database)]
 

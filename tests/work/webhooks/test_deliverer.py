@@ -58,7 +58,7 @@ def deliverer(
 async def send(runner: Runner, delays_s: Sequence[float] = _LADDER_S) -> list[Row]:
     """Everything that is due is sent, and what came of it is written down; then all rows."""
     sending = deliverer(runner, delays_s)
-    async with sending.at_work():
+    async with sending.running():
         await sending.send_due()
     return await deliveries(runner.database)
 
@@ -165,14 +165,14 @@ async def test_410_disables_the_target_until_a_test_arrives(runner: Runner, rece
 
     await end_a_job(runner)
     assert [row["status"] for row in await send(runner)][3:] == ["pending"]
-    assert await store.end_unsendable(runner.targets) == 1
+    assert await store.expire_undeliverable(runner.targets) == 1
     assert [row["status"] for row in await deliveries(runner.database)] == ["disabled"] * 4
     with pytest.raises(Fault) as refused:
         await store.replay(rows[0]["id"], runner.targets)
     assert refused.value.code is FaultCode.DELIVERY_NOT_REPLAYABLE
 
     await store.begin_test("told")
-    assert await store.end_unsendable(runner.targets) == 0
+    assert await store.expire_undeliverable(runner.targets) == 0
     assert (await send(runner))[4]["status"] == "delivered"
     assert (await store.target_states())["told"].disabled_at is None
     await store.replay(rows[0]["id"], runner.targets)
@@ -194,11 +194,11 @@ async def test_what_is_pending_for_a_target_that_was_removed_ends_after_a_while(
     await end_a_job(runner)
     without = deliverer(runner, targets={})
     await without.send_due()
-    await without.end_unsendable()
+    await without.expire_undeliverable()
     (row,) = await deliveries(runner.database)
     assert row["status"] == "pending"
     await change_deliveries(runner.database, due_at=row["due_at"] - timedelta(minutes=11))
-    await without.end_unsendable()
+    await without.expire_undeliverable()
     (row,) = await deliveries(runner.database)
     assert (row["status"], row["due_at"]) == ("removed", None)
     assert "not configured" in row["last_error"]
@@ -240,7 +240,7 @@ async def at_work(sending: Deliverer) -> AsyncIterator[None]:
             await sending.send_due()
             await asyncio.sleep(0.02)
 
-    async with sending.at_work():
+    async with sending.running():
         task = asyncio.create_task(again_and_again())
         yield
         task.cancel()
@@ -269,7 +269,7 @@ async def test_an_answer_that_comes_after_the_lease_is_worth_nothing(runner: Run
     (second,) = await store.claim(rooms)
     assert (second.delivery.id, second.delivery.attempts) == (late.delivery.id, 2)
     await store.failed(late, 500, "no", again_in_s=None)
-    await store.let_go(late)
+    await store.release(late)
     (row,) = await deliveries(runner.database)
     assert (row["status"], row["lease_until"]) == ("pending", second.lease_until)
     await store.delivered(second, 200)
@@ -324,7 +324,7 @@ async def test_two_events_on_a_record_are_never_on_their_way_at_a_time(
 async def test_the_attempts_are_counted_by_what_came_of_them(runner: Runner, receiver: HttpServer) -> None:
     metrics = Metrics()
     sending = Deliverer(Deliveries(runner.database), runner.targets, Sender(), _LADDER_S, metrics)
-    async with sending.at_work():
+    async with sending.running():
         for count, answer in enumerate((Answer(), Answer(500), GONE), 1):
             receiver.order(answer)
             await end_a_job(runner)
