@@ -128,7 +128,7 @@ class CertificateFacts(ResponseModel):
         Word,
         Field(
             description="Where the date comes from: guest_certificate, pushed_certificate, cvm_expiry_date; computed: "
-            "from the last renewal, and nobody has seen it"
+            "from the last renewal, and not seen by any source"
         ),
     ]
     certificate_observed_at: Annotated[Instant | MISSING, Field(description="When that was last seen")] = MISSING

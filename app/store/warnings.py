@@ -156,7 +156,7 @@ class CertificateWarnings:
             for warning in remembered
             if warning.own_event
         ]
-        await self._outbox.tell_of_cluster(connection, cluster, told)
+        await self._outbox.write_cluster_events(connection, cluster, told)
         return remembered
 
     async def _waits_for_first_digest(self, connection: AsyncConnection, cluster: str) -> bool:
@@ -179,7 +179,7 @@ class CertificateWarnings:
         first = (await connection.execute(_FIRST, {**values, "most": _FIRST_TO_EXPIRE})).mappings()
         scans = LastScans(row["scanned_at"], row["scan_fault_code"], row["scan_fault"], row["scan_fault_at"])
         facts = _digest_facts(cluster, counts, [_dated_vm(vm) for vm in first], scans, row["previous_digest_at"])
-        await self._outbox.tell_of_cluster(connection, cluster, [(ServiceEventType.DIGEST, facts)])
+        await self._outbox.write_cluster_events(connection, cluster, [(ServiceEventType.DIGEST, facts)])
         return True
 
 
@@ -222,7 +222,7 @@ def _digest_facts(
 async def _remember(
     connection: AsyncConnection, cluster: str, due: Sequence[DueWarning], now: datetime
 ) -> list[DueWarning]:
-    """Those of the warnings that nobody gave before; they keep their order."""
+    """The warnings that were not sent before, in their order."""
     remembered: list[DueWarning] = []
     for part in chunks(due):
         rows: list[dict[str, Any]] = [

@@ -111,10 +111,10 @@ def test_a_day_that_does_not_exist_opens_nothing() -> None:
         ("0 22 * * 1-5 0", "five fields"),
         ("@daily", "five fields"),
         ("", "five fields"),
-        ("60 22 * * *", "no line"),
-        ("0 22 * * frühling", "no line"),
-        ("R 22 * * *", "no line"),
-        ("h(0-5) 22 * * *", "no line"),
+        ("60 22 * * *", "not a valid cron expression"),
+        ("0 22 * * frühling", "not a valid cron expression"),
+        ("R 22 * * *", "not a valid cron expression"),
+        ("h(0-5) 22 * * *", "not a valid cron expression"),
     ],
 )
 def test_a_cron_line_has_five_fields_that_cron_understands(cron: str, fault: str | None) -> None:

@@ -29,7 +29,7 @@ class Webhook(ResponseModel):
     host: Word
     events: Annotated[Lines, Field(description="Patterns of the events that it receives; * for all")]
     clusters: Annotated[Lines, Field(description="The clusters whose events it receives; empty for all")]
-    callback_only: Annotated[bool, Field(description="It is told only of jobs whose request names it")]
+    callback_only: Annotated[bool, Field(description="It receives only the events of jobs whose request names it")]
     accepts_record: Annotated[bool, Field(description="A request may give a `callback_record` with it")]
     needs_record: Annotated[bool, Field(description="A request must give a `callback_record` with it")]
     disabled: Annotated[bool, Field(description="It answered 410; a test that it takes enables it again")]

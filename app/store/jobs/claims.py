@@ -232,7 +232,7 @@ class JobClaims:
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
             await self._update(connection, claim, state, _RELEASE, {**asdict(release), "cluster": cluster})
-            await self._outbox.tell_of_wait(connection, claim.job_id, release.reason)
+            await self._outbox.write_wait(connection, claim.job_id, release.reason)
             if await connection.scalar(_DUE_AT_ONCE, {"id": claim.job_id}) is not None:
                 await self._wakeups.wake(connection, claim.job_id, stranded=state.stranded)
             elif release.until is not None:
@@ -250,11 +250,11 @@ class JobClaims:
         async with self._database.transaction() as connection:
             await self._store_answer(connection, claim, state)
             await self._update(connection, claim, state, _FINISH, asdict(outcome))
-            await self._outbox.tell_of_end(connection, claim.job_id, outcome.outcome)
+            await self._outbox.write_end(connection, claim.job_id, outcome.outcome)
             if claim.cluster is not None:
                 stop = await record_outcome(connection, claim, outcome)
             if stop is not None:
-                await self._outbox.tell_of_auto_stop(connection, claim.job_id, stop)
+                await self._outbox.write_auto_stop(connection, claim.job_id, stop)
             await self._wake_next(connection, claim, slots)
         return stop
 
@@ -298,7 +298,7 @@ class JobClaims:
             raise FenceLost
         became_stranded, _ = row
         if became_stranded:
-            await self._outbox.tell_of_stranding(connection, claim.job_id)
+            await self._outbox.write_stranding(connection, claim.job_id)
 
     async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
         if claim.cluster is not None and slots is not None:

@@ -74,7 +74,7 @@ class Jobs(JobQueries):
                 finished_at=func.now(),
             )
             changed = await _changed(connection, cancelled)
-            await self._outbox.tell_of_end(connection, job_id, "cancelled")
+            await self._outbox.write_end(connection, job_id, "cancelled")
             return changed
 
     async def retry(self, job_id: UUID) -> JobRecord:

@@ -62,27 +62,27 @@ class Outbox:
 
     targets: Mapping[str, WebhookTarget] = field(default_factory=dict)
 
-    async def tell_of_end(self, connection: AsyncConnection, job_id: UUID, outcome: str) -> None:
-        """The job has just ended so. Of a plan nobody is told."""
+    async def write_end(self, connection: AsyncConnection, job_id: UUID, outcome: str) -> None:
+        """Writes the event of an ended job. A plan has none."""
         if (event := _EVENT_OF_OUTCOME.get(outcome)) is not None:
             await self._tell(connection, job_id, event)
 
-    async def tell_of_stranding(self, connection: AsyncConnection, job_id: UUID) -> None:
+    async def write_stranding(self, connection: AsyncConnection, job_id: UUID) -> None:
         """The job's VM has just become stranded."""
         await self._tell(connection, job_id, RenewalEventType.STRANDED)
 
-    async def tell_of_wait(self, connection: AsyncConnection, job_id: UUID, reason: str | None) -> None:
-        """The job has just been put back; a wait for a person is told once, when it begins."""
+    async def write_wait(self, connection: AsyncConnection, job_id: UUID, reason: str | None) -> None:
+        """Writes the event of a wait for a person, once, when it begins."""
         if reason not in PERSON_WAITS or not self.targets:
             return
         reasons = sorted(PERSON_WAITS | _ENDS_THE_WAIT)
         if await connection.scalar(_WAITED_FOR, {"id": job_id, "reasons": reasons}) != reason:
             await self._tell(connection, job_id, RenewalEventType.ACTION_REQUIRED)
 
-    async def tell_of_cluster(
+    async def write_cluster_events(
         self, connection: AsyncConnection, cluster: str, happened: Sequence[tuple[EventType, dict[str, Any]]]
     ) -> None:
-        """It happened there, and to no job: every standing target that wants it is told, in this order."""
+        """Writes events of a cluster for every target that wants them, in this order."""
         rows = [
             delivery_row(name, event, facts, cluster=cluster)
             for event, facts in happened
@@ -91,13 +91,13 @@ class Outbox:
         if rows:
             await connection.execute(INSERT_DELIVERY, rows)
 
-    async def tell_of_auto_stop(self, connection: AsyncConnection, job_id: UUID, stop: AutoStop) -> None:
+    async def write_auto_stop(self, connection: AsyncConnection, job_id: UUID, stop: AutoStop) -> None:
         """The automatic renewals of a cluster have just been stopped, by the end of that job."""
         if not self.targets:
             return
         row = (await connection.execute(select(JOB).where(JOB.c.id == job_id))).mappings().one()
         facts = _auto_stop_facts(job_record(row), stop)
-        await self.tell_of_cluster(connection, stop.cluster, [(ServiceEventType.AUTO_RENEW_STOPPED, facts)])
+        await self.write_cluster_events(connection, stop.cluster, [(ServiceEventType.AUTO_RENEW_STOPPED, facts)])
 
     async def _tell(self, connection: AsyncConnection, job_id: UUID, event: EventType) -> None:
         if not self.targets:

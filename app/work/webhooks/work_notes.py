@@ -64,7 +64,7 @@ def _what_happened(facts: Mapping[str, str]) -> Iterator[str]:
     elif event not in _SAID_ALREADY and facts["message"]:
         yield f"The service says: {_sentence(facts['message'])}"
     if facts["automatic_rule"]:
-        yield f"Automatic renewal started the job: {_sentence(facts['automatic_rule'])}"
+        yield f"A rule started the job: {_sentence(facts['automatic_rule'])}"
 
 
 def _until_when(facts: Mapping[str, str]) -> Iterator[str]:

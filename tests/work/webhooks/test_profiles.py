@@ -247,7 +247,7 @@ def test_the_notes_of_every_event_are_sentences_also_when_little_is_known(event:
 def test_the_notes_say_by_which_rule_nobody_was_asked() -> None:
     rule = "automatic renewal of c1: expires 2027-01-10, within before_days = 60; no windows: always open"
     told = _notes("ngt.renewal.succeeded", automatic=True, automatic_rule=rule)
-    assert f"Automatic renewal started the job: Automatic renewal{rule.removeprefix('automatic renewal')}." in told
+    assert f"A rule started the job: Automatic renewal{rule.removeprefix('automatic renewal')}." in told
     assert "by itself" not in _notes("ngt.renewal.succeeded")
 
 
