@@ -57,7 +57,7 @@ class AutoRenew(Table):
             raise ValueError("* excludes every VM; set `enabled = false` instead")
         return patterns
 
-    def rules(self, renewed_recently_s: float = 86400) -> AutoRules:
+    def rules(self, renewed_recently_s: float) -> AutoRules:
         """The rules of the planner, with the limit of the same name."""
         return AutoRules(
             before_days=self.before_days,
@@ -74,7 +74,7 @@ class AutoRenew(Table):
 
     def fault_of_windows(self) -> str | None:
         """Reports windows that stay closed for `before_days` or longer: a certificate could expire meanwhile."""
-        pairs = pairwise(openings(self.rules().windows, _FROM, _FOR_DAYS) if self.windows else ())
+        pairs = pairwise(openings(self.rules(0).windows, _FROM, _FOR_DAYS) if self.windows else ())
         gaps = [(after.opens_at - before.closes_at, before.closes_at, after.opens_at) for before, after in pairs]
         if not gaps or max(gaps)[0] < timedelta(days=self.before_days):
             return None

@@ -35,7 +35,7 @@ class AutoRenewal:
         clusters: Mapping[str, ClusterSettings],
         *,
         max_queued: int,
-        renewed_recently_s: float = 86400,
+        renewed_recently_s: float,
     ) -> None:
         self._auto = auto
         self._jobs = jobs

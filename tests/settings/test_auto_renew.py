@@ -67,7 +67,7 @@ def test_what_an_operator_writes_is_accepted(tmp_path: Path) -> None:
         ("0 22 * * 1-5", "Europe/Berlin"),
         ("0 6 * * sat", "UTC"),
     ]
-    rules = auto_renew.rules()
+    rules = auto_renew.rules(86400)
     assert (rules.before_days, rules.at_most_per_day, rules.at_most_at_once) == (45, 30, 3)
     assert (rules.include, rules.exclude) == (("web-*", "db-*"), ("*-old",))
     assert str(rules.windows[0]) == "window 0 22 * * 1-5 for 240 min Europe/Berlin"

@@ -45,7 +45,7 @@ def _switched_on(cluster: ClusterSettings) -> ClusterSettings:
 
 async def started(service: Service, now: datetime) -> tuple[JobRecord, ...]:
     clusters = {name: _switched_on(cluster) for name, cluster in service.settings.clusters.items()}
-    auto = AutoRenewal(AutoRenewals(service.database), service.jobs, clusters, max_queued=100)
+    auto = AutoRenewal(AutoRenewals(service.database), service.jobs, clusters, max_queued=100, renewed_recently_s=86400)
     return await auto.start_due(now)
 
 

@@ -66,7 +66,8 @@ class Nights:
         database = Database(self.url)
         self.stack.push_async_callback(database.close)
         jobs = Jobs(database, WakeUps(queue_app(self.url)))
-        return Replica(database, jobs, AutoRenewal(AutoRenewals(database), jobs, self.clusters, max_queued=max_queued))
+        auto = AutoRenewal(AutoRenewals(database), jobs, self.clusters, max_queued=max_queued, renewed_recently_s=86400)
+        return Replica(database, jobs, auto)
 
     async def change(self, statement: Any) -> None:
         async with self.one.database.transaction() as connection:
