@@ -212,7 +212,7 @@ def cursor_of(*services: Any) -> str:
 async def test_a_cursor_that_was_not_given_out_is_refused(caller: httpx.AsyncClient, cursor: str) -> None:
     answer = await caller.get("/vms", params={"cursor": cursor})
     problem = assert_problem(answer, 422, "validation-failed")
-    assert problem["errors"] == [{"pointer": "/query/cursor", "detail": "This is no cursor of a page of VMs."}]
+    assert problem["errors"] == [{"pointer": "/query/cursor", "detail": "This is not a cursor of a page of VMs."}]
 
 
 async def test_a_cursor_of_another_order_is_refused_and_says_so(service: Service, caller: httpx.AsyncClient) -> None:
