@@ -2,12 +2,15 @@
 
 import asyncio
 import ipaddress
+import resource
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from errno import EADDRINUSE
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -15,6 +18,7 @@ from fastapi import FastAPI
 
 from app.api.application import create_api
 from app.api.http.connection_limits import BoundedConnection
+from app.api.http.open_connections import OpenConnections
 from app.main import open_services
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
@@ -25,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 # Clients may take this long to read their answers after the last job was released.
 _HTTP_GRACE_S = 5
+# Far more than the connections of a large site need; some systems allow a thousand million.
+_MOST_OPEN_FILES = 65536
 _STOPPING = "stopping: running changes are finished first"
 
 
@@ -117,13 +123,28 @@ def _url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _raise_open_files() -> int:
+    """The files that this process may have open, after it has asked for all that it may have.
+
+    Most systems begin with 1,024 for programs that know no more. Without a free one neither a caller nor a host could
+    be connected to.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
 def _uvicorn_config(api: FastAPI, settings: Settings) -> uvicorn.Config:
     trusted = [str(network) for network in settings.callers.trusted_proxies]
+    opened = OpenConnections.of(settings.callers, _raise_open_files())
     return uvicorn.Config(
         api,
         # The command line has started the loop already.
         loop="none",
-        http=BoundedConnection,
+        # uvicorn calls it like the class.
+        http=cast("Any", partial(BoundedConnection, opened)),
         lifespan="off",
         log_config=None,
         access_log=False,

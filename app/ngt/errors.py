@@ -94,6 +94,7 @@ class FaultCode(StrEnum):
     RATE_LIMITED = "rate-limited"
     QUEUE_FULL = "queue-full"
     TOO_MANY_WAITS = "too-many-waits"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
     ISSUER_UNAVAILABLE = "issuer-unavailable"
     DATABASE_UNAVAILABLE = "database-unavailable"
     DRAINING = "draining"
@@ -307,6 +308,12 @@ RULES: dict[FaultCode, FaultRule] = {
     _C.TOO_MANY_WAITS: _caller(
         "Too many requests are waiting",
         "Ask without `wait`, or poll at the interval in `Retry-After`.",
+        retryable=True,
+    ),
+    _C.TOO_MANY_CONNECTIONS: _caller(
+        "Too many connections are open",
+        "Close those that are not needed and retry after the time in `Retry-After`; behind a reverse proxy, have it "
+        "named in `trusted_proxies`.",
         retryable=True,
     ),
     _C.ISSUER_UNAVAILABLE: _service(

@@ -25,6 +25,8 @@ _QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 # Those that a metric names; all others are one, as OpenTelemetry has it.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FIRST_ERROR_STATUS = 400
+# A documented path is a tenth as long; anybody can send a longer one.
+_LONGEST_LOGGED_PATH = 1024
 # The status that nginx logs for a client that went away; it is never sent.
 _CLIENT_WENT_AWAY = 499
 
@@ -104,7 +106,7 @@ def _write_access_line(request: Request, status: int, duration_s: float) -> None
     _access.info(
         "request",
         method=request.method,
-        path=path,
+        path=path[:_LONGEST_LOGGED_PATH],
         status=int(status),
         duration_ms=round(duration_s * 1000, 1),
         caller=caller.id if caller is not None else None,
