@@ -77,6 +77,21 @@ _FORMS = {
     JOB_IDS_PATTERN: f"The ids of 1 to {MOST_IDS} jobs are written with commas between, and without blanks",
 }
 
+# The sentences for errors of which pydantic's own words do not say what to send.
+_SENTENCES = {
+    "extra_forbidden": "There is no such member; `/docs` lists those that there are.",
+    "missing": "The value is missing, or is empty",
+    "string_type": "Send a text, in quotation marks",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "Send true or false; in JSON without quotation marks"),
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_from_float", "int_parsing_size"),
+        "Send a whole number; in JSON without quotation marks",
+    ),
+    **dict.fromkeys(
+        ("uuid_parsing", "uuid_type"), "Send the id as the service gave it: 32 hexadecimal digits, 8-4-4-4-12"
+    ),
+}
+
 # The refusals of the framework itself.
 _OF_FRAMEWORK = {
     400: (_C.MALFORMED_JSON, "The body could not be read."),
@@ -180,11 +195,8 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
-    # Pydantic's own words for a misspelt member, "Extra inputs are not permitted", and a pattern help nobody.
-    said = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        said = "There is no such member; `/docs` lists those that there are."
-    elif error["type"] == "string_pattern_mismatch":
+    said = _SENTENCES.get(error["type"], error["msg"].removeprefix("Value error, "))
+    if error["type"] == "string_pattern_mismatch":
         said = _FORMS.get(error["ctx"]["pattern"], said)
     return FieldError(pointer=_pointer(error["loc"]), detail=said)
 

@@ -1,15 +1,35 @@
-"""The check of a request's body: its size, its media type and its JSON."""
+"""The check of a request's body: its size, its media type and its JSON; and the base of all models of bodies."""
 
 import json
 from collections import Counter
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.types import Message
 
 from app.api.http.problems import invalid
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
+
+# Clients generated for Go and Java send `null` for a body that is left out; these are the names that they send.
+_SENDS_NULL_FOR_NOTHING = ("OpenAPI-Generator/", "Java-http-client/")
+
+
+class RequestBody(BaseModel):
+    """A body in which a null or an empty text counts as omitted: low-code tools cannot leave a member out.
+
+    Unknown members are refused: a typo in a ticket must not be ignored.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _omit_what_says_nothing(cls, sent: object) -> object:
+        if not isinstance(sent, dict):
+            return sent
+        return {name: value for name, value in sent.items() if name not in cls.model_fields or value not in (None, "")}
 
 
 async def with_checked_body(request: Request, max_bytes: int, *, takes_body: bool) -> Request:
@@ -18,11 +38,10 @@ async def with_checked_body(request: Request, max_bytes: int, *, takes_body: boo
     if body:
         _check_media_type(request)
         sent = _read_json(body)
-        if sent is None:
-            # Clients generated for Go and Java send this for a missing body.
+        if sent is None and request.headers.get("user-agent", "").startswith(_SENDS_NULL_FOR_NOTHING):
             body, sent = b"", {}
         if not isinstance(sent, dict):
-            raise invalid("The body must be a JSON object.", "body")
+            raise invalid("The body is not a JSON object. Send an object, or no body for the defaults.", "body")
         if sent and not takes_body:
             raise invalid("This operation takes no body.", "body")
 

@@ -4,13 +4,14 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from app.api.callers.authorization import CallerDep
 from app.api.http.cluster_access import allowed_clusters, get_cluster
 from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import ClusterText, VmUuidInPath
 from app.api.http.problems import invalid, problem_responses
+from app.api.http.request_body import RequestBody
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
 from app.api.inventory.responses import ngt_response, no_such_vm
@@ -36,12 +37,10 @@ CHhyr2XiClts+Tkz
 """
 
 
-class CertificateRequest(BaseModel):
+class CertificateRequest(RequestBody):
     """The certificate that is in the guest, and where the VM is."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, json_schema_extra={"examples": [{"certificate_pem": _EXAMPLE}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"certificate_pem": _EXAMPLE}]})
 
     # Its length is looked at later, since what is too large has an answer of its own.
     certificate_pem: Annotated[

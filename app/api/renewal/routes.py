@@ -111,10 +111,10 @@ def _new_renewal(vm: VmUuid, body: RenewRequest, caller: Caller, candidates: Seq
         validate_only=body.validate_only,
         fail_on_conflict=body.on_conflict == "fail",
         caller=caller,
-        correlation_id=body.correlation_id or None,
-        correlation_display=body.correlation_display or None,
-        change_number=body.change_number or None,
-        requested_by=body.requested_by or None,
+        correlation_id=body.correlation_id,
+        correlation_display=body.correlation_display,
+        change_number=body.change_number,
+        requested_by=body.requested_by,
     )
 
 
