@@ -80,6 +80,20 @@ async def test_a_second_request_for_the_same_joins_and_is_found_by_its_own_id(ca
     assert [job["id"] for job in found["items"]] == [first["id"]]
 
 
+@pytest.mark.field("D6")
+async def test_no_note_of_a_request_that_joins_is_lost(caller: httpx.AsyncClient) -> None:
+    first = (await caller.post(RENEW, json={"change_number": "CHG1", "requested_by": "ann"})).json()
+    for change, person in (("CHG2", "bob"), ("CHG3", "bob"), ("CHG2", "bob")):
+        notes = {"change_number": change, "requested_by": person, "correlation_display": "ServiceNow"}
+        assert (await caller.post(RENEW, json=notes)).json()["joined"]
+    for change in ("CHG1", "CHG2", "CHG3"):
+        found = (await caller.get("/jobs", params={"change_number": change})).json()
+        assert [job["id"] for job in found["items"]] == [first["id"]]
+    log = (await caller.get(f"/jobs/{first['id']}/log")).text
+    joined = [line.removeprefix("A request joined this job with ") for line in log.splitlines()[1:-1]]
+    assert joined == ["change_number CHG2", "change_number CHG3", "correlation_display ServiceNow", "requested_by bob"]
+
+
 @pytest.mark.parametrize("body", [{"force": True}, {"on_conflict": "fail"}])
 async def test_a_busy_vm_is_a_conflict_that_names_its_job(
     service: Service, caller: httpx.AsyncClient, body: dict[str, object]

@@ -122,7 +122,9 @@ def _unchanged(job: JobRecord, wait: WaitPreference) -> Response:
 async def get_job_log(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """Plain text for the ticket: each command with its time and CVM, and each answer."""
     job = await get_visible_job(services.store.jobs, job_id, caller)
-    return Response(write_log(job, await services.store.jobs.read_log(job_id)), media_type="text/plain")
+    jobs = services.store.jobs
+    log = write_log(job, await jobs.read_log(job_id), await jobs.joined_notes(job_id))
+    return Response(log, media_type="text/plain")
 
 
 @router.post(

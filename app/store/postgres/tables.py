@@ -180,6 +180,17 @@ class CorrelationRow(SQLModel, table=True):
     correlation_id: str = Field(sa_column=Column(Text, primary_key=True))
 
 
+class JoinedNoteRow(SQLModel, table=True):
+    """A note of a request that joined an open job: such a request may belong to another change, of another person."""
+
+    __tablename__ = "joined_note"
+    __table_args__ = (Index("joined_note_by_value", "name", "value"),)
+
+    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True))
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    value: str = Field(sa_column=Column(Text, primary_key=True))
+
+
 class IdempotencyRow(SQLModel, table=True):
     """The idempotency key of a request, and the job that it started."""
 
@@ -466,6 +477,7 @@ STEP = SQLModel.metadata.tables["step"]
 JOB_EVENT = SQLModel.metadata.tables["job_event"]
 EXCHANGE = SQLModel.metadata.tables["exchange"]
 CORRELATION = SQLModel.metadata.tables["correlation"]
+JOINED_NOTE = SQLModel.metadata.tables["joined_note"]
 IDEMPOTENCY = SQLModel.metadata.tables["idempotency"]
 VM = SQLModel.metadata.tables["vm"]
 CERTIFICATE_OBSERVATION = SQLModel.metadata.tables["certificate_observation"]
