@@ -23,6 +23,7 @@ from app.api.documents.openapi_31 import shape_openapi
 from app.api.documents.tables import DESCRIPTION, TAGS
 from app.api.http.dependencies import services_of
 from app.api.http.middleware import RequestContext
+from app.api.http.paths import TrailingSlash, explain_not_found
 from app.api.http.problems import answer_fault, fault_of_framework
 from app.api.inventory import certificates, forecast
 from app.api.inventory import routes as inventory
@@ -32,7 +33,7 @@ from app.api.monitoring import health, metrics
 from app.api.renewal import routes as renewal
 from app.api.scans import routes as scans
 from app.api.webhooks import routes as webhooks
-from app.ngt.errors import Fault
+from app.ngt.errors import Fault, FaultCode
 
 _ROUTERS = (
     renewal.router,
@@ -70,6 +71,7 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     for router in _ROUTERS:
         api.include_router(router)
+    api.add_middleware(TrailingSlash, routes=operations())
     api.add_middleware(RequestContext)
     api.add_exception_handler(Fault, _on_fault)
     api.add_exception_handler(HTTPException, _on_refusal)
@@ -97,7 +99,10 @@ async def _on_fault(request: Request, raised: Exception) -> Response:
 
 async def _on_refusal(request: Request, raised: Exception) -> Response:
     assert isinstance(raised, HTTPException | RequestValidationError)
-    answer = answer_fault(request, fault_of_framework(raised))
+    fault = fault_of_framework(raised)
+    if fault.code is FaultCode.ROUTE_NOT_FOUND:
+        fault = Fault(fault.code, explain_not_found(request.url.path))
+    answer = answer_fault(request, fault)
     if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer
