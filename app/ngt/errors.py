@@ -289,7 +289,7 @@ RULES: dict[FaultCode, FaultRule] = {
         "The body is too large", "Send less: a renewal needs a few hundred bytes, a certificate a few thousand."
     ),
     _C.UNSUPPORTED_MEDIA_TYPE: _caller(
-        "The body's media type is not supported", "Send `Content-Type: application/json`."
+        "The body's media type is not supported", "Send `Content-Type: application/json; charset=utf-8`."
     ),
     _C.VALIDATION_FAILED: _caller("The request is not valid", "Correct the fields named in `errors`."),
     _C.AGENT_RESTART_NOT_POSSIBLE: _caller(

@@ -1,7 +1,10 @@
 """The check of a request's body: its size, its media type and its JSON; and the base of all models of bodies."""
 
+import codecs
 import json
+import re
 from collections import Counter
+from email.message import Message as Headers
 from typing import Any
 
 from fastapi import Request
@@ -14,6 +17,13 @@ from app.ngt.masking import mask
 
 # Clients generated for Go and Java send `null` for a body that is left out; these are the names that they send.
 _SENDS_NULL_FOR_NOTHING = ("OpenAPI-Generator/", "Java-http-client/")
+
+# Windows PowerShell 5.1, for example, sends ISO-8859-1 unless the header says UTF-8.
+_CHARSETS = frozenset(
+    {"utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252", "utf-16", "utf-16-be", "utf-16-le", "utf-32"}
+)
+_JSON_TYPE = re.compile(r"application/(?:json|.*\+json)")
+_JSON_IN_UTF_8 = "Content-Type: application/json; charset=utf-8"
 
 
 class RequestBody(BaseModel):
@@ -36,7 +46,7 @@ async def with_checked_body(request: Request, max_bytes: int, *, takes_body: boo
     """The same request, its body read and found to be a JSON object, or to be empty."""
     body = await _read_body(request, max_bytes)
     if body:
-        _check_media_type(request)
+        body = _in_utf8(body, _read_charset(request))
         sent = _read_json(body)
         if sent is None and request.headers.get("user-agent", "").startswith(_SENDS_NULL_FOR_NOTHING):
             body, sent = b"", {}
@@ -72,12 +82,36 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _check_media_type(request: Request) -> None:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
-        return
-    said = f"The body's media type is {media_type!r}." if media_type else "The body has no `Content-Type`."
-    raise Fault(FaultCode.UNSUPPORTED_MEDIA_TYPE, said)
+def _read_charset(request: Request) -> str:
+    """The codec that `Content-Type` names for the body; UTF-8 by default, as JSON has it."""
+    given = request.headers.get("content-type", "")
+    headers = Headers()
+    headers["Content-Type"] = given
+    media_type = given.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        said = f"The body's media type is {media_type!r}." if media_type else "The body has no `Content-Type`."
+        raise Fault(FaultCode.UNSUPPORTED_MEDIA_TYPE, said)
+    charset = headers.get_content_charset("utf-8")
+    try:
+        codec = codecs.lookup(charset).name
+    except LookupError:
+        codec = ""
+    if codec not in _CHARSETS:
+        raise Fault(FaultCode.UNSUPPORTED_MEDIA_TYPE, f"The body's charset is {charset!r}. Send UTF-8.")
+    return codec
+
+
+def _in_utf8(body: bytes, charset: str) -> bytes:
+    """The same text in UTF-8. A body that begins as UTF-16 or UTF-32 does is in it, whatever the header says."""
+    detected = json.detect_encoding(body)
+    codec = charset if detected == "utf-8" else detected
+    try:
+        return body.decode(codec).encode()
+    except UnicodeDecodeError:
+        said = f"The body is not in {codec.upper()}, which is its charset. Send UTF-8, as in `{_JSON_IN_UTF_8}`."
+        raise Fault(FaultCode.MALFORMED_JSON, said) from None
 
 
 def _read_json(body: bytes) -> object:
@@ -86,8 +120,6 @@ def _read_json(body: bytes) -> object:
     except json.JSONDecodeError as wrong:
         where = f"line {wrong.lineno}, column {wrong.colno}"
         raise Fault(FaultCode.MALFORMED_JSON, f"The body is not JSON: {wrong.msg} at {where}.") from None
-    except UnicodeDecodeError:
-        raise Fault(FaultCode.MALFORMED_JSON, "The body is not JSON: it is not in UTF-8.") from None
     except (ValueError, RecursionError) as wrong:
         raise Fault(FaultCode.MALFORMED_JSON, f"The body is not JSON that can be read: {wrong}.") from None
 
