@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from app.ngt.printable import LONGEST_MESSAGE, printable_lines
+from app.ngt.sentences import shorten
+
 
 class Actor(StrEnum):
     """The party that can fix a fault."""
@@ -343,7 +346,8 @@ class Fault(Exception):
     def __init__(self, code: FaultCode, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        # A message often quotes a host, a name or a request.
+        self.message = shorten(printable_lines(message), LONGEST_MESSAGE)
 
     @property
     def rule(self) -> FaultRule:

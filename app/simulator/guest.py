@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from app.simulator.certificates import pem_of
+from app.simulator.faults import Said
 from app.simulator.host import ServerConnection
 from app.simulator.journal import Journal, Kind
 from app.simulator.model import SimulatedCluster, SimulatedVm
@@ -138,11 +139,14 @@ class _GuestSession(asyncssh.SSHServerSession[bytes]):
         )
         if host.faults.hangs:
             return
-        answer = self._guest.run(self._command)
-        host.journal.end(record, str(answer.status))
-        self._channel.write(answer.stdout.encode())
-        self._channel.write(answer.stderr.encode(), asyncssh.EXTENDED_DATA_STDERR)
-        self._channel.exit(answer.status)
+        said = host.faults.answer_to(self._command)
+        if said is None:
+            answer = self._guest.run(self._command)
+            said = Said("", answer.stdout.encode(), answer.stderr.encode(), answer.status)
+        host.journal.end(record, str(said.status))
+        self._channel.write(said.stdout)
+        self._channel.write(said.stderr, asyncssh.EXTENDED_DATA_STDERR)
+        self._channel.exit(said.status)
 
     def eof_received(self) -> bool:
         """Leaves the channel open for the answer."""

@@ -8,6 +8,7 @@ import contextlib
 
 import asyncssh
 
+from app.ngt.printable import decode_output
 from app.ssh.policy import CommandState, CommandVerdict, classify
 
 
@@ -42,11 +43,11 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
 
     @property
     def stdout(self) -> str:
-        return self._stdout.decode("utf-8", "replace")
+        return decode_output(self._stdout)
 
     @property
     def stderr(self) -> str:
-        return self._stderr.decode("utf-8", "replace")
+        return decode_output(self._stderr)
 
     @property
     def sent(self) -> bool:
@@ -129,7 +130,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
 
     def exit_status_received(self, status: int) -> None:
         if not self._ended.done():
-            self.exit_status = status
+            self.exit_status = _signed(status)
             self._state.exited = True
             self._arm_drain()
 
@@ -169,3 +170,8 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
                 future.set_result(None)
         if not self._ended_at_s:
             self._ended_at_s = self._loop.time()
+
+
+def _signed(status: int) -> int:
+    """Windows ends a program with a 32-bit number that it shows as negative, such as -1073741819 for 0xC0000005."""
+    return status - (1 << 32) if status >= 1 << 31 else status

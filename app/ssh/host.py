@@ -72,9 +72,9 @@ GUEST_LIMITS = PoolLimits(idle_close_s=5.0)
 class CommandResult:
     """The output of a command, and its exit.
 
-    Bytes that are not UTF-8 become U+FFFD. `exit_status` is None when a signal ended the command. `duration_s` counts
-    from sending. `host_key` is the SHA256 fingerprint of the host's key; `connection` is the number of the connection,
-    unique in this pool.
+    Both texts are printable: `app.ngt.printable` says how. `exit_status` is None when a signal ended the command.
+    `duration_s` counts from sending. `host_key` is the SHA256 fingerprint of the host's key; `connection` is the number
+    of the connection, unique in this pool.
     """
 
     stdout: str

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.vocabulary import CertificateSource
-from app.store.postgres.chunks import chunks
+from app.store.postgres.chunks import store_in_chunks
 from app.store.records.inventory import Observation
 
 _FRESH_DAYS = 7
@@ -80,17 +80,23 @@ SET {_NEWER}
 """)  # noqa: S608 - as above
 
 
-async def store_observations(connection: AsyncConnection, cluster: str, observed: Sequence[Observation]) -> None:
+async def store_observations(
+    connection: AsyncConnection, cluster: str, observed: Sequence[Observation]
+) -> list[Observation]:
     """Stores observations of known VMs of the cluster, and selects the best one of each VM.
 
     An observation older than the stored one of its source changes nothing. For one VM at most one of each source.
+    Returns the observations with a value that cannot be stored.
     """
-    for part in chunks(observed):
+
+    async def store(part: Sequence[Observation]) -> None:
         rows = json.dumps([asdict(one) for one in part], default=datetime.isoformat)
         vms = sorted({one.vm_uuid for one in part})
         await connection.execute(_STORE, {"cluster": cluster, "observed": rows})
         await connection.execute(_PICKED_UP, {"cluster": cluster, "vms": vms})
         await _select_best(connection, cluster, vms)
+
+    return await store_in_chunks(connection, observed, store)
 
 
 async def store_renewed(connection: AsyncConnection, cluster: str, renewed: Observation) -> None:

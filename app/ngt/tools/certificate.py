@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.tools.text import printable
+from app.ngt.printable import printable
 from app.ngt.vocabulary import Certificate
 
 MAX_PEM_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ def _facts(certificate: x509.Certificate) -> Certificate:
     return Certificate(
         not_before=certificate.not_valid_before_utc.astimezone(UTC),
         not_after=certificate.not_valid_after_utc.astimezone(UTC),
-        serial=format(certificate.serial_number, "x"),
+        serial=printable(format(certificate.serial_number, "x")),
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
         subject=printable(certificate.subject.rfc4514_string()),
         issuer=printable(certificate.issuer.rfc4514_string()),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import Template
 
 from app.ngt.tools.command_lines import Tools
+from app.ngt.tools.text import whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,8 @@ def read_change(stdout: str, marker: str) -> ChangeAnswer | None:
                 return ChangeAnswer(late=True, tools=())
             case ["begin", _]:
                 begun = number + 1
-            case ["answer", name, status] if begun is not None and status.isdigit():
-                answers.append(ToolAnswer(name, "\n".join(lines[begun:number]), int(status)))
+            case ["answer", name, status] if begun is not None and (ended := whole_number(status)) is not None:
+                answers.append(ToolAnswer(name, "\n".join(lines[begun:number]), ended))
                 begun = None
             case ["end"]:
                 return ChangeAnswer(late=False, tools=tuple(answers))

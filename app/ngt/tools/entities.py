@@ -7,10 +7,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from app.ngt.printable import printable
 from app.ngt.tools.ncli_format import read_ncli_error
 from app.ngt.tools.protobuf_text import Message, last_scalar, merged_message, read_message, skip_message
 from app.ngt.tools.result_vec import read_results, results_of_line
-from app.ngt.tools.text import answer_lines, excerpt, printable, unexpected
+from app.ngt.tools.text import answer_lines, excerpt, unexpected
 from app.ngt.vocabulary import NO_ERROR, VmToolsEntity, VmUuid, parse_vm_uuid
 
 LAST_UNIX_SECOND = 253_402_300_799

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import Template
 
 from app.ngt.tools.command_lines import Tools
+from app.ngt.tools.text import whole_number
 from app.ngt.tools.usage import read_usage
 
 KILLED = 137
@@ -117,7 +118,7 @@ def read_listing(stdout: str) -> ListingAnswer:
     begin = text_form + len(_LISTING_TEXT) if text_form >= 0 else 0
     end = max(begin, end)
     is_blank = _NOT_BLANK.search(stdout, begin, end) is None
-    return ListingAnswer(begin, end, int(status) if status.isdigit() else None, is_blank)
+    return ListingAnswer(begin, end, whole_number(status), is_blank)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import cast
 
 import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -23,6 +23,19 @@ _POOL_WAIT_S = 10.0
 def plain_url(url: str) -> str:
     """The URL as libpq reads it, without SQLAlchemy's driver."""
     return url.replace("postgresql+psycopg://", "postgresql://", 1).replace("postgres://", "postgresql://", 1)
+
+
+class ValueRefused(Exception):
+    """PostgreSQL does not take a value, such as a NUL or a number that is too large. Nothing was stored."""
+
+
+REFUSED_VALUE = (DataError, UnicodeError)
+"""The errors that mean `ValueRefused`."""
+
+
+def refusal_of(error: Exception) -> str:
+    """PostgreSQL's own words, without the statement and its values."""
+    return str(getattr(error, "orig", error))
 
 
 class Database:
@@ -44,7 +57,7 @@ class Database:
         """One transaction: committed at the end, rolled back on any exception.
 
         Raises Fault `database-unavailable` when PostgreSQL cannot be reached or went away, and when no connection
-        of the pool was free in time.
+        of the pool was free in time; ValueRefused for a value that cannot be stored.
         """
         try:
             async with self._engine.begin() as connection:
@@ -55,6 +68,8 @@ class Database:
         except PoolTimeoutError as crowded:
             # The connections are alive: they are kept.
             raise Fault(FaultCode.DATABASE_UNAVAILABLE, "The database is busy.") from crowded
+        except REFUSED_VALUE as refused:
+            raise ValueRefused(refusal_of(refused)) from refused
         except DBAPIError as failed:
             if failed.connection_invalidated:
                 raise Fault(FaultCode.DATABASE_UNAVAILABLE, "The database does not answer.") from failed

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+import structlog
+
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.ngt.renewal.holds import SlotRules
@@ -27,6 +29,8 @@ from app.settings import ClusterSettings, Limits
 from app.ssh.cvm import BuildQuery, CommandObserver, CvmAnswer, CvmGroup
 from app.ssh.pool import Pool
 from app.work.clusters.rules import cvm_host, renewal_rules
+
+log = structlog.get_logger(__name__)
 
 _Parsed = TypeVar("_Parsed")
 _LARGE = 128 * 1024
@@ -158,6 +162,10 @@ class ClusterClient:
                 return await _parse_in_thread(parse, asked)
             except Fault as cause:
                 causes[asked.cvm] = cause
+            except Exception:
+                log.exception("an answer could not be read", cvm=asked.cvm, command=asked.command.name)
+                message = f"the {asked.command.name} of {asked.cvm} cannot be read"
+                causes[asked.cvm] = Fault(FaultCode.UNEXPECTED_OUTPUT, message)
         raise next(iter(causes.values()))
 
     async def query(self, wanted: Collection[VmUuid] | None = None, *, prefer: str | None = None) -> Query:

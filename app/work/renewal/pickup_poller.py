@@ -47,6 +47,9 @@ class PickupPoller:
             # The jobs go on waiting; the next interval asks again.
             log.warning("a pickup poll failed", cluster=cluster.name, error_code=fault.code, error=fault.message)
             return
+        except Exception:
+            log.exception("a pickup poll failed", cluster=cluster.name)
+            return
         log.info("polled", cluster=cluster.name, waiting=len(sightings), changed=woken)
 
     async def _sightings(self, cluster: ClusterClient, clock: DatabaseClock) -> dict[VmUuid, Sighting]:

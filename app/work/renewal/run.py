@@ -4,18 +4,22 @@ Each turn of the loop commits the intent together with the previous answer, and 
 find nothing to do. A crash is harmless: the commits are true, and an intent without an answer may still be running.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
 from uuid import UUID, uuid4
 
 import structlog
 
+from app.ngt.errors import FaultCode
 from app.ngt.renewal.change import begin
 from app.ngt.renewal.machine import PROCEDURE, advance, next_action
-from app.ngt.renewal.progress import EntityStage, Progress, ProvedBy
+from app.ngt.renewal.progress import EntityStage, Failure, Progress, ProvedBy
 from app.ngt.renewal.request import Rules
 from app.ngt.renewal.steps import (
+    Action,
+    ChangeLost,
+    Failed,
     FindVm,
     Finish,
     LookAtEntity,
@@ -29,6 +33,7 @@ from app.ngt.renewal.steps import (
 )
 from app.settings import AutoRenew, Limits
 from app.store.jobs.claims import JobClaims
+from app.store.postgres.database import ValueRefused
 from app.store.records.claims import Claim, FenceLost, Held, NewExchange, Outcome, ProgressColumns, Release, StepIntent
 from app.store.records.jobs import JobStatus
 from app.store.records.rows import dump_results
@@ -96,7 +101,29 @@ class Renewals:
         clock, rules = DatabaseClock(claim.now), self._rules(claim.cluster)
         resumed = Resumed(claim.sighting, claim.look_now, claim.pushed)
         progress = advance(claim.progress, resumed, rules, clock.now()).progress
-        uncommitted, exchange = Uncommitted(), None
+        uncommitted, unstored = Uncommitted(), _Unstored(claim.last_step)
+        while True:
+            try:
+                return await self._take_turns(claim, progress, uncommitted, unstored, rules, clock)
+            except ValueRefused as refused:
+                if unstored.performed is None:
+                    raise
+                log.warning("the result of a step cannot be stored", step=unstored.performed.step, error=str(refused))
+                progress, uncommitted = unstored.without_result(rules, clock.now())
+                claim.last_step = unstored.last_step
+                unstored.forget(claim)
+
+    async def _take_turns(
+        self,
+        claim: Claim,
+        progress: Progress,
+        uncommitted: Uncommitted,
+        unstored: "_Unstored",
+        rules: Rules,
+        clock: DatabaseClock,
+    ) -> None:
+        """Raises ValueRefused where the result of the `unstored` step cannot be stored."""
+        exchange = None
         while True:
             action = next_action(progress, rules, clock.now())
             columns = self._columns(progress, uncommitted)
@@ -114,13 +141,16 @@ class Renewals:
                 case _:
                     progress, exchange = await self._commit_intent(claim, progress, columns, action, rules, clock)
                     uncommitted = Uncommitted()
+                    unstored.forget(claim)
             performed = await self._actions.perform(progress, action, rules, clock, exchange)
+            unstored.note(progress, action, performed)
             transition = advance(progress, performed.answer, rules, clock.now())
             progress = transition.progress
             uncommitted = performed.append_to(uncommitted, transition, is_look=isinstance(action, LookAtEntity))
             if isinstance(action, MakeChange):
                 await self._claims.record_answer(claim, self._columns(progress, uncommitted))
                 uncommitted = Uncommitted()
+                unstored.forget(claim)
             self._observe(performed, transition)
 
     def _rules(self, cluster: str | None) -> Rules:
@@ -225,6 +255,40 @@ class Renewals:
         seconds = (performed.finished_at - performed.started_at).total_seconds()
         self._metrics.step_seconds.labels(step=step, result=verdict).observe(seconds)
         log.info("step", step=step, verdict=verdict, message=transition.message, cvm=performed.cvm)
+
+
+@dataclass(slots=True)
+class _Unstored:
+    """The first action since the last commit, the progress before it, and its result. `last_step`: at that commit."""
+
+    last_step: tuple[int, str, str] | None
+    before: Progress | None = None
+    action: Action | None = None
+    performed: Performed | None = None
+
+    def note(self, before: Progress, action: Action, performed: Performed) -> None:
+        if self.performed is None:
+            self.before, self.action, self.performed = before, action, performed
+
+    def forget(self, claim: Claim) -> None:
+        self.last_step, self.before, self.action, self.performed = claim.last_step, None, None, None
+
+    def without_result(self, rules: Rules, now: datetime) -> tuple[Progress, Uncommitted]:
+        """The progress as if the action had given no answer; the limits of such answers end the job."""
+        assert self.before is not None
+        assert self.performed is not None
+        message = f"the result of {self.performed.step} cannot be stored; the log of this service has the cause"
+        failure = Failure(FaultCode.INTERNAL_ERROR, message)
+        is_change = isinstance(self.action, MakeChange)
+        answer = ChangeLost() if is_change else Failed(self.performed.step, failure)
+        transition = advance(self.before, answer, rules, now)
+        sent = [
+            replace(one, exit_status=None, stdout=None, stderr=None, fault=message)
+            for one in self.performed.sent
+            if is_change
+        ]
+        emptied = replace(self.performed, answer=answer, sent=tuple(sent))
+        return transition.progress, emptied.append_to(Uncommitted(), transition, is_look=False)
 
 
 def _counts_for_cluster(progress: Progress, rules: Rules) -> bool | None:

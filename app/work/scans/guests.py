@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+import structlog
+
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.inventory import names_another_entity, owner_of
 from app.ngt.vocabulary import Certificate, CertificateSource, VmRecord, VmUuid
@@ -19,6 +21,8 @@ from app.ssh.pool import Pool
 from app.store.inventory.scan_results import GuestFault
 from app.store.records.inventory import Observation
 from app.work.clusters.database_clock import DatabaseClock
+
+log = structlog.get_logger(__name__)
 
 # Results are stored in groups: a crash loses little, and there are few writes.
 _STORED_AT_ONCE = 200
@@ -87,6 +91,10 @@ async def _read(guest: AskedGuest, pool: Pool, timeout_s: float, clock: Database
         return GuestRead(guest.vm, at, fault=Fault(FaultCode.GUEST_NOT_REACHED, message))
     except Fault as fault:
         return GuestRead(guest.vm, at, fault=fault)
+    except Exception:
+        log.exception("a guest could not be read", guest=guest.host.name, vm_uuid=guest.vm.vm_uuid)
+        message = f"guest {guest.host.name} could not be read; the log of this service has the cause"
+        return GuestRead(guest.vm, at, fault=Fault(FaultCode.INTERNAL_ERROR, message))
     if reading.fault is not None:
         return GuestRead(guest.vm, at, fault=reading.fault)
     return GuestRead(guest.vm, at, reading.certificate, reading.ngt_uuid)

@@ -111,7 +111,9 @@ class Scanner:
             guests_asked=asked,
             guests_failed=failed,
         )
-        return await self._finish(claim, clock, ended_scan(claim, counts, snapshot.query_fault), snapshot.result.at)
+        return await self._finish(
+            claim, clock, ended_scan(claim, counts, snapshot.query_fault, stored.refused), snapshot.result.at
+        )
 
     def _cluster_of(self, claim: ScanClaim) -> ClusterClient:
         cluster = self._clusters.get(claim.cluster)
@@ -149,8 +151,7 @@ class Scanner:
             failed = [fault for one in read if (fault := guest_fault_of(one, entities)) is not None]
             faulty = {fault.vm_uuid for fault in failed}
             observed = [observation_of(one) for one in read if one.vm.vm_uuid not in faulty]
-            await self._inventory.store_guests(claim, observed, failed)
-            faults.extend(failed)
+            faults.extend(await self._inventory.store_guests(claim, observed, failed))
 
         await read_guests(asked, self._guests, self._settings, clock, store)
         return len(asked), len(faults)
