@@ -1,7 +1,9 @@
 """`serve` and `worker` as processes: what they refuse, that they renew, and how they stop."""
 
 import asyncio
+import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -77,6 +79,31 @@ async def test_it_renews_a_vm_on_its_own_postgresql_and_stops(commands: Commands
         assert (job["outcome"], job["verified_by"]) == ("renewed", "guest_certificate")
         assert await service.stopped() == 0
     assert site.state_of(vm.uuid)["renewed"] is True
+
+
+@pytest.mark.field("E4")
+async def test_its_own_postgresql_is_started_again_when_it_was_killed(
+    commands: Commands, site: Site, data_dir: Path
+) -> None:
+    vm = site.vm_named("web01")
+    commands.environment["NGT_RENEWAL_DATA_DIR"] = str(data_dir)
+    made = await commands.run("keys", "create", "--scopes", "renew,jobs:read")
+    async with (
+        commands.running("serve", **FREE_PORT) as service,
+        _client(await service.url(), made.stdout.strip()) as client,
+    ):
+        pid_file = data_dir / "cluster" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+        await service.said("was started again")
+
+        async def is_ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await _until(is_ready)
+        started = await client.post(f"/vms/{vm.uuid}/ngt/renew")
+        assert started.status_code == 202, started.text
+        assert (await _done(client, started.json()["id"]))["outcome"] == "renewed"
+        assert await service.stopped() == 0
 
 
 async def test_http_and_work_can_be_two_processes(on_database: Commands, site: Site, database: Database) -> None:
