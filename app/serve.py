@@ -23,6 +23,7 @@ from app.main import open_services
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
 from app.store.callers.api_keys import Keys
+from app.store.postgres.url import name_of
 from app.work.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -58,7 +59,7 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
         serving = asyncio.create_task(server.serve([listening]), name="http")
         with _stop_signals() as stopping:
             async with worker.at_work() if worker is not None else nullcontext():
-                log.info("listening", url=_url_of(listening))
+                log.info("listening", url=_url_of(listening), database=_name_of_database(settings, database_url))
                 await _first(serving, stopping)
                 services.draining.set()
                 log.info(_STOPPING)
@@ -74,6 +75,7 @@ async def work_until_stopped(settings: Settings, database_url: str) -> None:
         worker = Worker(settings, services.store, services.metrics)
         with _stop_signals() as stopping:
             async with worker.at_work():
+                log.info("working", database=_name_of_database(settings, database_url))
                 await stopping.wait()
                 log.info(_STOPPING)
 
@@ -116,6 +118,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             step = taken if error.errno == EADDRINUSE else "Correct `host` and `port`."
             raise CannotListenError(f"The service cannot listen on {where}: {error.strerror}. {step}") from error
         yield listening
+
+
+def _name_of_database(settings: Settings, database_url: str) -> str:
+    if settings.database_url is None:
+        return f"embedded in {settings.data_dir}, since no DATABASE_URL is set"
+    return name_of(database_url)
 
 
 def _url_of(listening: socket.socket) -> str:

@@ -15,8 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from app.store.embedded.owner import find_owner, find_programs
-from app.store.postgres.database import Database, plain_url
+from app.store.postgres.database import Database
 from app.store.postgres.schema import migrate
+from app.store.postgres.url import plain_url
 
 _LOCALE = "--locale=C.UTF-8"
 # Tests lose nothing in a power cut, and many open several pools at once.

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import typer
 
@@ -34,7 +33,10 @@ def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one, which runs until the end of the block and is migrated."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        _refuse_malformed(url)
+        from app.store.postgres.url import find_fault
+
+        if fault := find_fault(url):
+            fail(fault)
         yield url
         return
     embedded = start_embedded(settings.data_dir)
@@ -46,24 +48,13 @@ def _database_url(settings: Settings) -> Iterator[str]:
 
 
 def _upgrade(url: str) -> None:
-    from app.store.postgres.queue_schema import NewerQueueError
+    from app.store.postgres.queue_schema import NewerDatabaseError
     from app.store.postgres.schema import migrate as upgrade
 
     try:
         upgrade(url)
-    except NewerQueueError as newer:
+    except NewerDatabaseError as newer:
         fail(str(newer))
-
-
-def _refuse_malformed(url: str) -> None:
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        # The malformed part may belong to the password, so it is not shown.
-        fail(
-            "DATABASE_URL is malformed; it looks like postgresql://user:password@host:5432/name, with the special "
-            "characters of the password percent-encoded."
-        )
 
 
 async def _refuse_old_schema(url: str) -> None:

@@ -83,7 +83,8 @@ def _add_environment(tables: dict[str, Any], environ: Mapping[str, str], faults:
     names |= {key: key for key in _PLAIN_NAMES}
     given: dict[tuple[str, ...], str] = {}
     for variable, name in names.items():
-        text = environ.get(variable)
+        # An environment file with the line ends of Windows leaves a CR at the end.
+        text = environ.get(variable, "").strip()
         if not text:
             continue
         path = tuple(name.lower().split("__"))

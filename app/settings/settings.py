@@ -60,9 +60,13 @@ class Settings(Table):
     @field_validator("database_url")
     @classmethod
     def _validate_database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(_SCHEMES):
+        if url is None:
+            return None
+        # A file from Windows, or a shell, leaves white space at its ends.
+        stripped = url.get_secret_value().strip()
+        if not stripped.startswith(_SCHEMES):
             raise ValueError("it must begin with postgresql://")
-        return url
+        return SecretStr(stripped)
 
     @field_validator("webhooks", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from app.api.http.responses import json_answer, or_missing
 from app.api.monitoring.schemas import Check, Health, Meta
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
-from app.store.postgres.schema import current_revision, is_at_head
+from app.store.postgres.schema import current_revision, find_difference
 
 router = APIRouter(route_class=GuardedRoute, tags=["health"])
 
@@ -91,13 +91,12 @@ async def get_meta(services: ServicesDep) -> Response:
 
 async def _checks(services: Services) -> AsyncIterator[tuple[str, Fault | None]]:
     try:
-        at_head = await is_at_head(services.store.database)
+        difference = await find_difference(services.store.database)
     except Fault as unavailable:
         yield "database", unavailable
     else:
         yield "database", None
-        not_migrated = Fault(C.DATABASE_UNAVAILABLE, "The database has another schema: run `ngt-renewal migrate`.")
-        yield "migrations", None if at_head else not_migrated
+        yield "migrations", None if difference is None else Fault(C.DATABASE_UNAVAILABLE, difference)
     stopped = Fault(C.INTERNAL_ERROR, "The worker of this process has stopped.")
     yield "worker", None if services.worker_alive() else stopped
     yield "draining", Fault(C.DRAINING, "The service is stopping.") if services.draining.is_set() else None

@@ -43,6 +43,6 @@ class Guard:
                 if self._restart():
                     _log.warning("the embedded PostgreSQL had ended and was started again")
                 failures = 0
-            except EmbeddedPostgresError as failed:
+            except (EmbeddedPostgresError, OSError) as failed:
                 failures += 1
                 _log.error("the embedded PostgreSQL has ended and cannot be started", error=str(failed))

@@ -95,8 +95,12 @@ def start_embedded(data_dir: Path) -> EmbeddedPostgres:
         try:
             url = server.start(is_alone=_try_lock(in_use))
             fcntl.flock(in_use, fcntl.LOCK_SH)
-        except BaseException:
+        except BaseException as failed:
             os.close(in_use)
+            if isinstance(failed, OSError):
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL in {folder} cannot be started: {failed.strerror} ({failed.filename})."
+                ) from failed
             raise
     return EmbeddedPostgres(server, url, in_use)
 

@@ -45,7 +45,7 @@ async def test_a_service_whose_worker_stopped_is_not_ready(service: Service, cal
 
 async def test_a_database_of_another_schema_is_not_ready(service: Service, caller: httpx.AsyncClient) -> None:
     with psycopg.connect(service.services.store.database.url) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'older'")
+        connection.execute("UPDATE alembic_version SET version_num = 'queue'")
     assert "migrate" in assert_problem(await caller.get("/readyz"), 503, "database-unavailable")["detail"]
 
 
