@@ -4,7 +4,7 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from app.api.callers.authorization import CallerDep
 from app.api.http.cluster_access import allowed_clusters, get_cluster
@@ -37,6 +37,16 @@ CHhyr2XiClts+Tkz
 """
 
 
+def _text_of_file(sent: object) -> object:
+    """The text of what PowerShell's `Get-Content` gives: an object with `value`, or one such for each line."""
+    lines = [_value(line) for line in sent] if isinstance(sent, list) else [_value(sent)]
+    return "\n".join(map(str, lines)) if lines and all(isinstance(line, str) for line in lines) else sent
+
+
+def _value(sent: object) -> object:
+    return sent.get("value") if isinstance(sent, dict) else sent
+
+
 class CertificateRequest(RequestBody):
     """The certificate that is in the guest, and where the VM is."""
 
@@ -45,6 +55,7 @@ class CertificateRequest(RequestBody):
     # Its length is looked at later, since what is too large has an answer of its own.
     certificate_pem: Annotated[
         str,
+        BeforeValidator(_text_of_file),
         Field(
             description="The text of `client-cert.pem`, also with the certificates of its issuers; never a private key",
             json_schema_extra={"maxLength": MAX_PEM_BYTES},
