@@ -18,6 +18,7 @@ from app.store.embedded.owner import find_owner, find_programs
 from app.store.postgres.database import Database
 from app.store.postgres.schema import migrate
 from app.store.postgres.url import plain_url
+from tests.limits import LIMIT_S
 
 _LOCALE = "--locale=C.UTF-8"
 # Tests lose nothing in a power cut, and many open several pools at once.
@@ -32,7 +33,7 @@ def _embedded_postgres() -> Iterator[str]:
     owner.give(folder)
 
     def run(*command: str | Path) -> None:
-        done = owner.run(*command, cwd=folder, limit_s=60)
+        done = owner.run(*command, cwd=folder, limit_s=LIMIT_S)
         assert done.returncode == 0, done.stdout
 
     try:

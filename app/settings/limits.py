@@ -17,8 +17,8 @@ class Limits(Table):
     lease_s: Seconds = 30
     sweep_interval_s: Seconds = 10
 
-    # A change begins at most `start_window_s` after the query before it, by the CVM's clock. A clock reading is valid
-    # for `clock_max_age_s`. A change without an answer has ended `change_margin_s` after its own limits.
+    # A change begins at most `start_window_s` after it was stored, by the CVM's uptime, of which a reading is valid for
+    # `clock_max_age_s`. A change without an answer has ended `change_margin_s` after its own limits.
     start_window_s: WholeSeconds = 30
     clock_max_age_s: Seconds = 60
     change_margin_s: Seconds = 30

@@ -23,6 +23,7 @@ from app.store.jobs.updates import update_job
 from app.store.postgres.tables import IDEMPOTENCY, JOB
 from app.store.postgres.tables import VM as VM_TABLE
 from app.store.records.jobs import JobStatus
+from tests.limits import LIMIT_S
 
 VM = "20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"
 RENEW = f"/vms/{VM}/ngt/renew"
@@ -69,7 +70,7 @@ class Service:
             await connection.execute("LISTEN ngt_job")
 
             async def next_id() -> str:
-                heard = [notify.payload async for notify in connection.notifies(timeout=10, stop_after=1)]
+                heard = [notify.payload async for notify in connection.notifies(timeout=LIMIT_S, stop_after=1)]
                 return heard[0]
 
             yield next_id

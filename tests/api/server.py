@@ -10,8 +10,7 @@ import httpx
 import uvicorn
 
 from tests.api.conftest import Service
-
-SOON_S = 20.0
+from tests.limits import LIMIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ async def listening(service: Service) -> AsyncIterator[Server]:
 
 async def until(state: Callable[[], bool]) -> None:
     """Returns as soon as the state is reached; fails after a while."""
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             if state():
                 return

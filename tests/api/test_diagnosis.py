@@ -21,6 +21,7 @@ from app.store.postgres.tables import VM as VM_TABLE
 from app.store.records.scans import ScanOrigin, ScanOutcome, ScanStatus
 from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import EVERYTHING, RENEW, VM, Service, assert_problem
+from tests.limits import LIMIT_S
 
 DIAGNOSIS = f"/vms/{VM}/ngt/diagnosis"
 STORED = f"{DIAGNOSIS}?look=false"
@@ -65,7 +66,7 @@ async def worker(service: Service, end: ScanEnd, **seen: Any) -> AsyncIterator[N
     running = ScanClaims(service.services.store.database, service.services.store.wakeups, runner="a test", lease_s=60)
 
     async def work(listening: psycopg.AsyncConnection[Any]) -> None:
-        async for notify in listening.notifies(timeout=10):
+        async for notify in listening.notifies(timeout=LIMIT_S):
             claim = await running.claim(UUID(notify.payload))
             if claim is not None:
                 if seen:

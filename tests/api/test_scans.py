@@ -22,6 +22,7 @@ from app.store.records.scans import ScanCounts, ScanOutcome
 from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 from tests.api.server import until
+from tests.limits import LIMIT_S
 
 COMPLETE = ScanEnd(ScanOutcome.COMPLETE, "3 VMs seen", ScanCounts(3, 1, 0, 2, 0, 0))
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -113,7 +114,7 @@ async def test_a_wait_is_answered_at_the_end_of_the_scan(caller: httpx.AsyncClie
     waiting = asyncio.create_task(caller.get(f"/scans/{scan['id']}?wait=20"))
     await until(lambda: service.services.store.changes.watched() == 1)
     await end(scan["id"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         assert (await waiting).json()["done"] is True
     preferred = await caller.get(f"/scans/{scan['id']}", headers={"Prefer": "wait=60"})
     assert preferred.headers["preference-applied"] == "wait=20"

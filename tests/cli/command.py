@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.limits import LIMIT_S
+
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

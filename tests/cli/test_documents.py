@@ -9,7 +9,8 @@ import pytest
 from app.settings import load_settings
 from app.store.postgres.database import Database
 from app.store.postgres.schema import is_at_head
-from tests.cli.command import LIMIT_S, ROOT, Commands
+from tests.cli.command import ROOT, Commands
+from tests.limits import LIMIT_S
 
 
 async def test_migrate_makes_the_tables_and_can_be_repeated(commands: Commands, empty_database_url: str) -> None:

@@ -23,7 +23,8 @@ from app.simulator.site import Site
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from app.store.postgres.schema import undo_migrations
-from tests.cli.command import LIMIT_S, Commands
+from tests.cli.command import Commands
+from tests.limits import LIMIT_S
 
 FREE_PORT = {"NGT_RENEWAL_PORT": "0"}
 

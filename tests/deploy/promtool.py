@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.docs.pages import ROOT
+from tests.limits import LIMIT_S
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 RULE_TESTS = ROOT / "deploy" / "prometheus" / "rules.test.yml"
 # Where `tools/need` puts what it may not install.
 _UNPACKED = ROOT / ".tools" / "bin"
 _METRIC = re.compile(r"\b(?:ngt|http_server)_[a-z0-9_]+\b")
-_LIMIT_S = 100
 
 
 def promtool(*arguments: str | Path) -> tuple[bool, str]:
     """Whether it finds all well, and what it says."""
     program = shutil.which("promtool", path=f"{os.environ.get('PATH', '')}:{_UNPACKED}")
     assert program is not None, "run `tools/need promtool=prometheus`"
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=LIMIT_S, check=False)
     return done.returncode == 0, done.stdout + done.stderr
 
 

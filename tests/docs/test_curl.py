@@ -13,8 +13,9 @@ from app.simulator.site import Site
 from app.simulator.spec import ClusterSpec, SiteSpec, VmSpec
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
-from tests.cli.command import LIMIT_S, Commands
+from tests.cli.command import Commands
 from tests.docs.pages import PAGES, command_lines
+from tests.limits import LIMIT_S
 from tests.work.service import write_configuration
 
 SITE = SiteSpec((ClusterSpec("c1", 1, (VmSpec("web01"),)),))

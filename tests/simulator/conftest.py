@@ -10,8 +10,7 @@ import pytest_asyncio
 from app.simulator.host import SimulatedHost
 from app.simulator.site import Site
 from app.simulator.spec import demo_site
-
-LIMIT_S = 10
+from tests.limits import LIMIT_S
 
 
 @pytest_asyncio.fixture

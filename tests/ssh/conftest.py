@@ -13,17 +13,17 @@ from structlog.testing import capture_logs
 
 from app.ssh.host import Host, PoolLimits
 from app.ssh.pool import Pool
+from tests.limits import LIMIT_S
 from tests.ssh.bash_server import BashServer, running_bash_server
 from tests.ssh.relay import Relay, running_relay
 from tests.ssh.sshd import Sshd, running_sshd
 
 LIMITS = PoolLimits(channel_wait_s=20.0, drain_s=0.5)
-_UNTIL_LIMIT_S = 10.0
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits until it is so; fails after ten seconds."""
-    give_up_s = time.monotonic() + _UNTIL_LIMIT_S
+    """Waits until it is so."""
+    give_up_s = time.monotonic() + LIMIT_S
     while not condition():
         assert time.monotonic() < give_up_s, "what was waited for did not happen"
         await asyncio.sleep(0.01)

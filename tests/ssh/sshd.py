@@ -20,10 +20,10 @@ import asyncssh
 import psutil
 
 from app.ssh.host import Host
+from tests.limits import LIMIT_S
 
 # Where `tools/need` puts what it may not install.
 _UNPACKED = Path(__file__).resolve().parents[2] / ".tools" / "bin"
-_START_LIMIT_S = 10.0
 _ATTEMPTS = 5
 # As root, sshd needs this empty folder and cannot be told another.
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -177,7 +177,7 @@ def _free_port() -> int:
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    give_up_s = time.monotonic() + _START_LIMIT_S
+    give_up_s = time.monotonic() + LIMIT_S
     while process.poll() is None and time.monotonic() < give_up_s:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:

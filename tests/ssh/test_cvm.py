@@ -16,6 +16,7 @@ from app.ngt.tools.query_commands import ProbeFacts, QueryCommand
 from app.ssh.cvm import CvmGroup
 from app.ssh.host import Host, NotSent, Unanswered
 from app.ssh.pool import Pool
+from tests.limits import LIMIT_S
 from tests.ssh.bash_server import BashServer, running_bash_server
 from tests.ssh.conftest import until
 from tests.ssh.sshd import running_sshd
@@ -188,27 +189,27 @@ async def test_missing_tools_are_named(pool: Pool, tmp_path: Path) -> None:
         profile = make_profile(tmp_path, tools=("nutanix_guest_tools_cli",))
         cluster = make_cluster([server.host()], pool, profile, [])
         with pytest.raises(NotSent) as missing:
-            await cluster.change(server.host().name, "change", "echo changed", timeout_s=10)
+            await cluster.change(server.host().name, "change", "echo changed", timeout_s=LIMIT_S)
     assert missing.value.code is FaultCode.CVM_TOOLS_MISSING
     assert missing.value.message.startswith("ncli not found on ")
 
 
 async def test_a_change_goes_to_its_cvm_alone(commanded: Commanded) -> None:
-    answer = await commanded.cluster.change(commanded.names[1], "change", "echo changed", timeout_s=10)
+    answer = await commanded.cluster.change(commanded.names[1], "change", "echo changed", timeout_s=LIMIT_S)
     assert answer.stdout == "changed\n"
     assert [len(server.executed) for server in commanded.servers] == [0, 2, 0]
     commanded.servers[1].menu = MENU
     commanded.servers[1].cut()
     await until(lambda: not commanded.servers[1].connections)
     with pytest.raises(NotSent):
-        await commanded.cluster.change(commanded.names[1], "change", "echo changed", timeout_s=10)
+        await commanded.cluster.change(commanded.names[1], "change", "echo changed", timeout_s=LIMIT_S)
     assert [len(server.executed) for server in commanded.servers] == [0, 3, 0]
     assert "echo changed" not in commanded.servers[1].executed[2]
 
 
 async def test_a_change_that_is_cut_off_is_unanswered_and_not_sent_again(commanded: Commanded, tmp_path: Path) -> None:
     text = f": >{tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
-    change = asyncio.create_task(commanded.cluster.change(commanded.names[0], "change", text, timeout_s=10))
+    change = asyncio.create_task(commanded.cluster.change(commanded.names[0], "change", text, timeout_s=LIMIT_S))
     await until((tmp_path / "begun").exists)
     commanded.servers[0].cut()
     with pytest.raises(Unanswered):
@@ -221,14 +222,14 @@ async def test_a_change_on_a_new_connection_is_sent_after_a_new_probe(commanded:
     name = commanded.names[0]
     await commanded.cluster.ask(lambda _: echo())
     pool.retire(commanded.servers[0].host())
-    assert (await commanded.cluster.change(name, "change", "echo changed", timeout_s=10)).stdout == "changed\n"
+    assert (await commanded.cluster.change(name, "change", "echo changed", timeout_s=LIMIT_S)).stdout == "changed\n"
     commands = [command for _, command, result in commanded.seen if result == "ok"]
     assert commands == ["probe", "echo", "probe", "change"]
 
 
 async def test_a_cvm_that_is_no_longer_configured_gets_no_change(commanded: Commanded) -> None:
     with pytest.raises(NotSent):
-        await commanded.cluster.change("10.9.9.9", "change", "echo changed", timeout_s=10)
+        await commanded.cluster.change("10.9.9.9", "change", "echo changed", timeout_s=LIMIT_S)
 
 
 async def test_cancelling_one_who_waits_for_the_probe_does_not_disturb_the_others(commanded: Commanded) -> None:
@@ -242,7 +243,7 @@ async def test_on_a_real_server_the_tools_are_found_behind_the_profile_alone(poo
     profile = make_profile(tmp_path)
     with running_sshd(tmp_path / "cvm") as sshd:
         cluster = make_cluster([sshd.host()], pool, profile, [])
-        without = await pool.run(sshd.host(), "command -v ncli", timeout_s=10, max_output_bytes=1000)
+        without = await pool.run(sshd.host(), "command -v ncli", timeout_s=LIMIT_S, max_output_bytes=1000)
         assert without.exit_status != 0
         facts: ProbeFacts = (await cluster.probe(sshd.host().name)).facts
         assert facts.shell_ok
@@ -256,5 +257,5 @@ async def test_on_a_real_server_a_menu_in_place_of_the_shell_is_recognised(pool:
     with running_sshd(tmp_path / "cvm", lines=[f"ForceCommand {menu}"]) as sshd:
         cluster = make_cluster([replace(sshd.host(), sessions=1)], pool, make_profile(tmp_path), [])
         with pytest.raises(NotSent) as disabled:
-            await cluster.change(sshd.host().name, "change", "echo changed", timeout_s=10)
+            await cluster.change(sshd.host().name, "change", "echo changed", timeout_s=LIMIT_S)
     assert disabled.value.code is FaultCode.CVM_SHELL_DISABLED

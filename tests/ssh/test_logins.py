@@ -12,6 +12,7 @@ import pytest_asyncio
 from app.ngt.errors import FaultCode
 from app.ssh.host import Host, NotSent, Unanswered
 from app.ssh.pool import Pool, Reachable
+from tests.limits import LIMIT_S
 from tests.ssh.bash_server import BashServer
 from tests.ssh.conftest import LIMITS, MakePool, sessions_in_use, until
 
@@ -39,7 +40,7 @@ def closed_port() -> int:
 
 async def not_sent(pool: Pool, host: Host) -> NotSent:
     with pytest.raises(NotSent) as refused:
-        await pool.run(host, "true", timeout_s=10, max_output_bytes=MAX_BYTES)
+        await pool.run(host, "true", timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES)
     return refused.value
 
 
@@ -97,7 +98,7 @@ async def test_a_channel_that_is_closed_instead_of_an_answer_may_have_executed_t
 ) -> None:
     bash_server.close_on_exec = True
     with pytest.raises(Unanswered) as lost:
-        await make_pool().pool.run(bash_server.host(), "true", timeout_s=10, max_output_bytes=MAX_BYTES)
+        await make_pool().pool.run(bash_server.host(), "true", timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES)
     assert lost.value.code is FaultCode.ANSWER_LOST
     assert bash_server.executed == ["true"]
 
@@ -118,7 +119,7 @@ async def test_a_channel_that_opens_too_late_is_closed_and_nothing_is_sent_on_it
     await until(lambda: sessions_in_use(pool) == 0)
     assert bash_server.executed == []
     bash_server.open_when = None
-    answer = await pool.run(host, "echo in", timeout_s=10, max_output_bytes=MAX_BYTES)
+    answer = await pool.run(host, "echo in", timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES)
     assert answer.stdout == "in\n"
     assert bash_server.accepted == 1
 
@@ -126,7 +127,7 @@ async def test_a_channel_that_opens_too_late_is_closed_and_nothing_is_sent_on_it
 async def test_cancelling_while_the_channel_opens_sends_nothing(make_pool: MakePool, bash_server: BashServer) -> None:
     pool = make_pool().pool
     bash_server.open_when = opened = asyncio.Event()
-    run = asyncio.create_task(pool.run(bash_server.host(), "true", timeout_s=10, max_output_bytes=MAX_BYTES))
+    run = asyncio.create_task(pool.run(bash_server.host(), "true", timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES))
     await until(lambda: sessions_in_use(pool) == 1)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -154,7 +155,7 @@ async def test_a_password_logs_in_where_one_is_configured(
     password_file = tmp_path / "password"
     password_file.write_text("geheim\n")
     host = replace(bash_server.host(), key_file=None, password_file=password_file)
-    answer = await make_pool().pool.run(host, "echo in", timeout_s=10, max_output_bytes=MAX_BYTES)
+    answer = await make_pool().pool.run(host, "echo in", timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES)
     assert answer.stdout == "in\n"
 
 
@@ -186,7 +187,7 @@ async def test_a_key_file_that_cannot_be_used_means_no_login_at_all(
     assert refused.code is FaultCode.SSH_AUTH_FAILED
     assert "no login was tried" in refused.message
     bash_server.key_file.write_bytes(bash_server.key.export_private_key())
-    answer = await watched.pool.run(bash_server.host(), "echo in", timeout_s=10, max_output_bytes=MAX_BYTES)
+    answer = await watched.pool.run(bash_server.host(), "echo in", timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES)
     assert answer.stdout == "in\n"
 
 

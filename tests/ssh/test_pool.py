@@ -10,6 +10,7 @@ import pytest
 from app.ngt.errors import FaultCode
 from app.ssh.host import CommandResult, ConnectionReplaced, Host, NotSent, Unanswered
 from app.ssh.pool import Pool, Reachable
+from tests.limits import LIMIT_S
 from tests.ssh.bash_server import running_bash_server
 from tests.ssh.conftest import LIMITS, MakePool, Reached, sessions_in_use, until
 from tests.ssh.sshd import running_sshd, write_key
@@ -20,7 +21,7 @@ MAX_BYTES = 1_000_000
 
 
 async def run(
-    pool: Pool, host: Host, text: str, timeout_s: float = 20.0, max_output_bytes: int = MAX_BYTES
+    pool: Pool, host: Host, text: str, timeout_s: float = LIMIT_S, max_output_bytes: int = MAX_BYTES
 ) -> CommandResult:
     return await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
 
@@ -246,10 +247,10 @@ async def test_a_text_that_is_bound_to_a_connection_goes_over_no_other(
     pool.retire(reached.host)
     text = f": >{tmp_path}/sent"
     with pytest.raises(ConnectionReplaced):
-        await pool.run(reached.host, text, timeout_s=5, max_output_bytes=MAX_BYTES, only_on=first.connection)
+        await pool.run(reached.host, text, timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES, only_on=first.connection)
     assert not (tmp_path / "sent").exists()
     second = await run(pool, reached.host, "true")
-    await pool.run(reached.host, text, timeout_s=5, max_output_bytes=MAX_BYTES, only_on=second.connection)
+    await pool.run(reached.host, text, timeout_s=LIMIT_S, max_output_bytes=MAX_BYTES, only_on=second.connection)
     assert (tmp_path / "sent").exists()
 
 

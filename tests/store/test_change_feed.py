@@ -11,16 +11,13 @@ import structlog
 from app.store.change_feed import ChangeFeed
 from app.store.jobs.commands import Jobs
 from app.store.records.jobs import JobRecord, JobStatus
+from tests.limits import LIMIT_S
 from tests.store.conftest import ANN, renewal
-
-# Longer than any machine needs; a wait that is not woken fails by this.
-LONG_S = 30.0
-SOON_S = 10.0
 
 
 @pytest_asyncio.fixture
 async def changes(database_url: str, jobs: Jobs) -> AsyncIterator[ChangeFeed]:
-    async with ChangeFeed(database_url, jobs) as opened, asyncio.timeout(LONG_S):
+    async with ChangeFeed(database_url, jobs) as opened, asyncio.timeout(LIMIT_S):
         await opened.listening()
         yield opened
 
@@ -44,14 +41,14 @@ def differs_from(known: JobRecord) -> Callable[[JobRecord], bool]:
 
 
 async def waited(
-    changes: ChangeFeed, jobs: Jobs, job_id: UUID, enough: Callable[[JobRecord], bool], timeout_s: float = LONG_S
+    changes: ChangeFeed, jobs: Jobs, job_id: UUID, enough: Callable[[JobRecord], bool], timeout_s: float = LIMIT_S
 ) -> JobRecord:
     with changes.watch(job_id) as watch:
         return await watch.until(await read(jobs, job_id), enough, timeout_s)
 
 
 async def until(state: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             if state():
                 return
@@ -69,16 +66,16 @@ async def end_listeners(database_url: str) -> None:
 async def test_a_wait_ends_with_the_change(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
-        waiting = asyncio.create_task(watch.until(job, differs_from(job), LONG_S))
+        waiting = asyncio.create_task(watch.until(job, differs_from(job), LIMIT_S))
         cancelled = await jobs.cancel(job.id, ANN)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             assert await waiting == cancelled
 
 
 async def test_a_change_before_the_wait_is_answered_at_once(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     cancelled = await jobs.cancel(job.id, ANN)
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         assert await waited(changes, jobs, job.id, differs_from(job)) == cancelled
 
 
@@ -87,11 +84,11 @@ async def test_a_wait_for_the_end_goes_on_over_other_changes(jobs: Jobs, changes
     await jobs.cancel(job.id, ANN)
     job = await jobs.retry(job.id)
     with changes.watch(job.id) as watch:
-        waiting = asyncio.create_task(watch.until(job, is_done, LONG_S))
+        waiting = asyncio.create_task(watch.until(job, is_done, LIMIT_S))
         await jobs.cancel(job.id, ANN)
         await jobs.retry(job.id)
         await jobs.cancel(job.id, ANN)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             assert (await waiting).status is JobStatus.CANCELLED
 
 
@@ -113,7 +110,7 @@ async def test_no_change_is_missed_however_it_falls_between_reading_and_waiting(
 ) -> None:
     for _ in range(30):
         job = await started(jobs)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             changed, _ = await asyncio.gather(
                 waited(changes, jobs, job.id, differs_from(job)), jobs.cancel(job.id, ANN)
             )
@@ -126,7 +123,7 @@ async def test_many_waits_for_many_jobs_all_end_and_leave_nothing(jobs: Jobs, ch
     await until(lambda: changes.watched() == len(waits))
     for job in started_jobs:
         await jobs.cancel(job.id, ANN)
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         done = await asyncio.gather(*waits)
     assert all(job.done for job in done)
     assert changes.watched() == 0
@@ -138,10 +135,10 @@ async def test_a_change_while_nothing_could_be_heard_is_found_when_it_can_again(
     for _ in range(5):
         job = await started(jobs)
         with changes.watch(job.id) as watch:
-            waiting = asyncio.create_task(watch.until(job, is_done, LONG_S))
+            waiting = asyncio.create_task(watch.until(job, is_done, LIMIT_S))
             await end_listeners(database_url)
             await jobs.cancel(job.id, ANN)
-            async with asyncio.timeout(SOON_S):
+            async with asyncio.timeout(LIMIT_S):
                 assert (await waiting).done
 
 
@@ -150,7 +147,7 @@ async def test_a_change_that_could_not_be_read_is_read_again(
 ) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
-        waiting = asyncio.create_task(watch.until(job, is_done, LONG_S))
+        waiting = asyncio.create_task(watch.until(job, is_done, LIMIT_S))
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
             await admin.execute("ALTER TABLE job RENAME TO job_away")
             await admin.execute("UPDATE job_away SET done = true, version = version + 1")
@@ -159,17 +156,17 @@ async def test_a_change_that_could_not_be_read_is_read_again(
                 await until(lambda: bool(logged))
             await admin.execute("ALTER TABLE job_away RENAME TO job")
         assert "could not be read" in logged[0]["event"]
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             assert (await waiting).done
 
 
 async def test_ending_the_watches_ends_every_wait_with_the_job_as_it_is(jobs: Jobs, changes: ChangeFeed) -> None:
     job = await started(jobs)
     with changes.watch(job.id) as watch:
-        waiting = asyncio.create_task(watch.until(job, is_done, LONG_S))
+        waiting = asyncio.create_task(watch.until(job, is_done, LIMIT_S))
         await asyncio.sleep(0)
         changes.end_watches()
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             assert await waiting == job
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         assert await waited(changes, jobs, job.id, is_done) == job

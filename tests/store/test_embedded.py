@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 
 from app.store.embedded.owner import SYSTEM_USER, claim_folder, find_owner
 from app.store.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, start_embedded
+from tests.limits import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -65,7 +66,7 @@ def another_process(data_dir: Path, **environ: str) -> Iterator[tuple[subprocess
         assert url.startswith("postgresql://")
         yield process, url
         if process.poll() is None:
-            process.communicate(timeout=60)
+            process.communicate(timeout=LIMIT_S)
 
 
 def ask(url: str, query: str) -> str:
@@ -177,7 +178,7 @@ def test_a_second_process_shares_it_and_the_last_one_stops_it(place: Path) -> No
         first.close()
         assert postmaster(data_dir) == pid
         assert ask(url, "SELECT 1") == "1"
-        process.communicate(timeout=60)
+        process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0
     assert not is_running(data_dir)
     wait_for_the_end(pid)
@@ -282,7 +283,7 @@ def test_many_processes_at_once_start_one_server(place: Path) -> None:
     urls = {process.stdout.readline() for process in processes if process.stdout is not None}
     assert len(urls) == 1
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0
     assert not is_running(data_dir)
 

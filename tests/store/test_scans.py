@@ -22,9 +22,9 @@ from app.store.records.claims import FenceLost
 from app.store.records.scans import ScanCounts, ScanOrigin, ScanOutcome, ScanRecord, ScanStatus, StartedScan
 from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
 from app.store.scans.queries import ScanFilter, Scans
+from tests.limits import LIMIT_S
 from tests.store.conftest import ANN, BEN, new_vm
 
-LONG_S = 30.0
 COMPLETE = ScanEnd(ScanOutcome.COMPLETE, "3 VMs were seen", ScanCounts(vms_seen=3, vms_new=1))
 
 
@@ -36,7 +36,7 @@ async def changes(database_url: str, jobs: Jobs) -> ChangeFeed:
 @pytest_asyncio.fixture
 async def scans(database: Database, wakeups: WakeUps, changes: ChangeFeed) -> AsyncIterator[Scans]:
     made = Scans(database, wakeups, changes)
-    async with changes, asyncio.timeout(LONG_S):
+    async with changes, asyncio.timeout(LIMIT_S):
         await changes.listening()
         yield made
 
@@ -222,7 +222,7 @@ async def test_a_wait_ends_with_the_scan_on_whatever_replica_it_ends(
     scan = await started(scans)
     elsewhere = Database(database_url)
     try:
-        waiting = asyncio.create_task(until_done(scans, scan.id, LONG_S))
+        waiting = asyncio.create_task(until_done(scans, scan.id, LIMIT_S))
         other = worker(elsewhere, WakeUps(queue_app(database_url)))
         claim = await claimed(other, scan)
         await other.show_progress(claim, "half of it")

@@ -33,35 +33,35 @@ from app.store.scans.queries import Scans
 from app.store.store import Store
 from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
+from tests.limits import LIMIT_S
 
 LIMITS: dict[str, Any] = {
-    "lease_s": 2,
+    "lease_s": 3,
     "sweep_interval_s": 0.3,
-    "start_window_s": 1,
+    "start_window_s": 5,
     "change_margin_s": 1,
     "settle_s": 0.3,
-    "delete_timeout_s": 2,
-    "create_timeout_s": 2,
-    "mount_timeout_s": 2,
-    "refresh_timeout_s": 2,
-    "look_timeout_s": 3,
-    "listing_timeout_s": 3,
+    "delete_timeout_s": 4,
+    "create_timeout_s": 4,
+    "mount_timeout_s": 4,
+    "refresh_timeout_s": 4,
+    "look_timeout_s": 10,
+    "listing_timeout_s": 10,
     "listing_max_age_s": 2,
-    "guest_timeout_s": 3,
-    "restart_timeout_s": 3,
+    "guest_timeout_s": 10,
+    "restart_timeout_s": 10,
     "watch_first_interval_s": 0.3,
     "watch_last_interval_s": 0.6,
     "guest_read_delays_s": [0.1, 0.3, 0.5],
     "retry_first_s": 0.1,
     "retry_last_s": 0.5,
-    "verify_timeout_ssh_s": 20,
-    "verify_timeout_manual_s": 20,
-    "connect_timeout_s": 2,
-    "login_timeout_s": 3,
+    "verify_timeout_ssh_s": 60,
+    "verify_timeout_manual_s": 60,
+    "connect_timeout_s": 5,
+    "login_timeout_s": 10,
 }
 """The limits of a test, where it names no others."""
 
-DONE_LIMIT_S = 40.0
 OPERATOR = Caller("test", "a test", frozenset(Scope), None)
 
 
@@ -122,15 +122,15 @@ class Service:
         """The job of a renewal, when it is done."""
         return await self.done(await self.renew(vm, **request))
 
-    async def done(self, job: JobRecord, limit_s: float = DONE_LIMIT_S) -> JobRecord:
+    async def done(self, job: JobRecord, limit_s: float = LIMIT_S) -> JobRecord:
         return await self.wait_until(job, lambda now: now.done, limit_s)
 
-    async def waits(self, job: JobRecord, wait_reason: str, limit_s: float = DONE_LIMIT_S) -> JobRecord:
+    async def waits(self, job: JobRecord, wait_reason: str, limit_s: float = LIMIT_S) -> JobRecord:
         """The job as soon as it waits for that."""
         return await self.wait_until(job, lambda now: now.wait_reason == wait_reason or now.done, limit_s)
 
     async def wait_until(
-        self, job: JobRecord, condition: Callable[[JobRecord], bool], limit_s: float = DONE_LIMIT_S
+        self, job: JobRecord, condition: Callable[[JobRecord], bool], limit_s: float = LIMIT_S
     ) -> JobRecord:
         """The job as soon as the condition holds for it; fails after `limit_s`."""
         with self.changes.watch(job.id) as watch:
@@ -152,10 +152,10 @@ class Service:
     async def scanned(self, cluster: str = "c1", vm: str | SimulatedVm | None = None) -> ScanRecord:
         """A scan when it is done."""
         done = await self.scan_ended((await self.scan(cluster, vm)).id)
-        assert done.done, f"after {DONE_LIMIT_S} s the scan is {done}"
+        assert done.done, f"after {LIMIT_S} s the scan is {done}"
         return done
 
-    async def scan_ended(self, scan_id: UUID, limit_s: float = DONE_LIMIT_S) -> ScanRecord:
+    async def scan_ended(self, scan_id: UUID, limit_s: float = LIMIT_S) -> ScanRecord:
         """The scan as soon as it has ended, else as it is after `limit_s`."""
         with self.scans.watch(scan_id) as watch:
             scan = await self.scans.find(scan_id)

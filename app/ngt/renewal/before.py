@@ -24,7 +24,7 @@ def read(p: Progress, answer: BeforeRead) -> Transition:
         guest_fault=fault.message if fault is not None else None,
         guest_fault_code=fault.code if fault is not None else None,
     )
-    known = replace(p.without_trouble(), before=before, seen=answer.sighting, clock=answer.clock)
+    known = replace(p.without_trouble(), before=before, seen=answer.sighting, uptime=answer.uptime)
     old = known_not_after(known)
     said = f"the certificate is valid until {old:%Y-%m-%d}" if old is not None else "no certificate's date is known"
     if answer.sighting.entity is None:
@@ -65,7 +65,7 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
     off = vm.is_off
     accept = p.accepts_unverified(rules)
     refresh = p.mode(rules) is Mode.REFRESH
-    no_refresh = refresh and p.clock is not None and p.clock.refresh_offered is False
+    no_refresh = refresh and p.uptime is not None and p.uptime.refresh_offered is False
     name = f"VM {vm.name!r}"
     nothing, why = "nothing was changed.", p.before.guest_fault or ""
     code = FaultCode

@@ -64,7 +64,7 @@ def finish(p: Progress, rules: Rules, now: datetime, end: Finish) -> Action:
 
 
 def make(p: Progress, rules: Rules, now: datetime, step: StepName) -> LookAtEntity | MakeChange:
-    """The change, after a look that is fresh enough for the CVM's clock and the entity."""
+    """The change, after a look that is fresh enough for the CVM's uptime and the entity."""
     if not _is_fresh(p, rules, now):
         return LookAtEntity(step)
     calls = calls_of(p, rules, step)
@@ -72,9 +72,9 @@ def make(p: Progress, rules: Rules, now: datetime, step: StepName) -> LookAtEnti
 
 
 def _is_fresh(p: Progress, rules: Rules, now: datetime) -> bool:
-    if p.clock is None or p.seen is None:
+    if p.uptime is None or p.seen is None:
         return False
-    return now - p.clock.read_at <= timedelta(seconds=rules.clock_max_age_s) and p.seen.at >= p.clock.read_at
+    return now - p.uptime.read_at <= timedelta(seconds=rules.clock_max_age_s) and p.seen.at >= p.uptime.read_at
 
 
 def calls_of(p: Progress, rules: Rules, step: StepName) -> tuple[ToolCall, ...]:
@@ -102,16 +102,17 @@ def calls_of(p: Progress, rules: Rules, step: StepName) -> tuple[ToolCall, ...]:
 
 def begin(p: Progress, action: MakeChange, rules: Rules, now: datetime, marker: str) -> Progress:
     """The progress with the intent to change; it must be committed before anything is sent."""
-    assert p.clock is not None
+    assert p.uptime is not None
     assert action.step in CHANGING_STEPS
     limit_s = sum(call.limit_s for call in action.calls)
-    not_after = now + timedelta(seconds=rules.start_window_s)
+    bound_s = rules.start_window_s + limit_s + rules.change_margin_s
     intent = Intent(
         step=action.step,
         marker=marker,
-        cvm=p.clock.cvm,
-        not_after_s=int(not_after.timestamp() + p.clock.offset_s),
-        remote_until_at=not_after + timedelta(seconds=limit_s + rules.change_margin_s),
+        cvm=p.uptime.cvm,
+        not_after=p.uptime.uptime.after((now - p.uptime.read_at).total_seconds() + rules.start_window_s),
+        bound_s=bound_s,
+        remote_until_at=now + timedelta(seconds=bound_s),
         deletes=action.deletes or (p.delete_begun and p.entity is not EntityStage.ISSUED),
     )
     return replace(p, intent=intent, delete_begun=p.delete_begun or action.deletes, seen=None)
@@ -128,7 +129,8 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
     if intent.step is StepName.RESTORE_CAPABILITIES:
         errors = "; ".join(filter(None, (read_ncli_error(tool.output) for tool in answer.tools)))
         names = ", ".join(tool.name for tool in answer.tools)
-        return Transition(replace(done, capabilities_tried=True, after=None), Verdict.DONE, errors or names)
+        tried = replace(done.without_trouble(), capabilities_tried=True, after=None)
+        return Transition(tried, Verdict.DONE, errors or names)
     if not answer.tools:
         return lost(p, intent)
     last = answer.tools[-1]
@@ -198,7 +200,9 @@ def failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: dat
     """A look, or the sending of a change, failed: nothing was changed by it."""
     said = Transition(p, Verdict.NOT_YET, failure.message)
     if step is StepName.RESTORE_CAPABILITIES:
-        return replace(said, progress=replace(p, intent=None, capabilities_tried=True), verdict=Verdict.REFUSED)
+        given_up = p.tries >= rules.unreachable_retries
+        again = replace(p, intent=None, capabilities_tried=given_up).back_off(failure, rules, now)
+        return replace(said, progress=again, verdict=Verdict.REFUSED if given_up else Verdict.NOT_YET)
     sent_nothing = replace(p, intent=None) if p.intent is not None and not p.intent.lost else p
     # After a refusal the state is unknown until a look succeeds, however long that takes.
     untouched = p.entity is EntityStage.UNTOUCHED and sent_nothing.intent is None and p.refused is None
@@ -211,21 +215,24 @@ def failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: dat
 # A lost answer.
 
 
-def sender_gone(p: Progress, intent: Intent) -> Progress:
-    """The worker that sent the change has stored no answer: the change may still be running."""
-    return replace(p, intent=replace(intent, lost=True))
+def wait_on(p: Progress, intent: Intent, watched_s: float, rules: Rules, now: datetime) -> Progress:
+    """The worker that sent the change has stored no answer: the change may still be running.
+
+    No stored time tells for how long: the clock that gave it may have been set. A wait is over when one process has
+    watched all of it on its own monotonic clock.
+    """
+    wait_s = rules.settle_s if intent.looks else intent.bound_s
+    until = now + timedelta(seconds=max(0.0, wait_s - watched_s))
+    return replace(p, intent=replace(intent, lost=True, remote_until_at=until))
 
 
 def lost(p: Progress, intent: Intent) -> Transition:
     message = f"the answer was lost; the VM is not touched again before {intent.remote_until_at:%H:%M:%S}Z"
-    return Transition(sender_gone(p, intent), Verdict.LOST, message)
+    return Transition(replace(p, intent=replace(intent, lost=True)), Verdict.LOST, message)
 
 
-def wait_for_lost_answer(p: Progress, intent: Intent, rules: Rules, now: datetime) -> Wait | LookAtEntity:
-    settle = timedelta(seconds=rules.settle_s)
-    due = intent.remote_until_at if not intent.looks else intent.looks[-1].at + settle
-    if p.retry_at is not None:
-        due = max(due, p.retry_at)
+def wait_for_lost_answer(p: Progress, intent: Intent, now: datetime) -> Wait | LookAtEntity:
+    due = intent.remote_until_at if p.retry_at is None else max(intent.remote_until_at, p.retry_at)
     if now < due:
         message = (
             f"the answer to {intent.step} on {intent.cvm} was lost; the command may run until "
@@ -240,7 +247,8 @@ def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rul
     looks = (*intent.looks, sighting)
     settled = len(looks) > 1 and _agree(looks[-2], looks[-1])
     if not settled:
-        looking = replace(intent, lost=True, looks=looks[-2:])
+        until = now + timedelta(seconds=rules.settle_s)
+        looking = replace(intent, lost=True, looks=looks[-2:], remote_until_at=until)
         return Transition(replace(p, intent=looking), Verdict.NOT_YET, "looking again")
     p = replace(p, intent=None, lost_answers=p.lost_answers + 1, retry_at=None)
     if sighting.entity is None and p.delete_begun:
@@ -289,7 +297,7 @@ def _is_new_entity(p: Progress, sighting: Sighting) -> bool:
 
 def looked(p: Progress, answer: Looked, rules: Rules, now: datetime) -> Transition:
     sighting = answer.sighting
-    p = replace(p, clock=answer.clock, seen=sighting, retry_at=None)
+    p = replace(p, uptime=answer.uptime, seen=sighting, retry_at=None)
     if p.intent is not None:
         return _look_after_lost_answer(p, p.intent, sighting, rules, now)
     if p.entity is EntityStage.MISSING and sighting.entity is not None:

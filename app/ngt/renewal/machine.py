@@ -3,6 +3,7 @@
 `before`, `change` and `proof` hold the rules of the three phases.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
@@ -47,7 +48,7 @@ PROCEDURE = {
 def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
     """The whole order of the procedure."""
     if p.intent is not None:
-        return change.wait_for_lost_answer(p, p.intent, rules, now)
+        return change.wait_for_lost_answer(p, p.intent, now)
     if p.failed is not None:
         return change.finish(p, rules, now, Finish("failed", p.failed.message, p.failed))
     if p.retry_at is not None and now < p.retry_at:
@@ -74,8 +75,10 @@ def advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Transit
     """The only function that changes the progress of a running renewal."""
     match answer:
         case Resumed():
+            # The database's clock may have been set since the last claim.
+            p = replace(p, uptime=None)
             if p.intent is not None:
-                return Transition(change.sender_gone(p, p.intent), Verdict.DONE)
+                return Transition(change.wait_on(p, p.intent, answer.watched_s, rules, now), Verdict.DONE)
             return Transition(proof.resumed(p, answer, rules, now), Verdict.DONE)
         case VmFound():
             return before.found(p, answer)
@@ -120,6 +123,6 @@ def _wait_to_retry(p: Progress) -> Wait:
     reason = WaitReason.CVM_UNREACHABLE
     if p.trouble is not None and p.trouble.code is FaultCode.NO_FREE_CDROM:
         reason = WaitReason.NO_FREE_CDROM_SLOT
-    elif p.mounted_at is not None:
+    elif p.mounted_at is not None and p.proof is None:
         reason = WaitReason.GUEST_UNREACHABLE
     return Wait(reason, said, p.retry_at, p.verify_by)

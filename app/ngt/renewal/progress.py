@@ -12,6 +12,7 @@ from typing import Self
 from app.ngt.backoff import backoff
 from app.ngt.errors import FaultCode
 from app.ngt.renewal.request import Mode, RenewalRequest, RestartAgent, Rules
+from app.ngt.tools.query_commands import CvmUptime
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, VmUuid
 
 
@@ -92,11 +93,11 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class CvmClock:
-    """The clock of the CVM that answered the last look: its Unix time is the database's plus `offset_s`."""
+class UptimeReading:
+    """The uptime of the CVM that answered the last look. `read_at` is a time of the claim in which it was read."""
 
     cvm: str
-    offset_s: float
+    uptime: CvmUptime
     read_at: datetime
     refresh_offered: bool | None = None
 
@@ -141,16 +142,27 @@ class EntityStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A change that was sent, or will be. Until its answer is stored it may be running on the CVM."""
+    """A change that was sent, or will be. Until its answer is stored it may be running on the CVM.
+
+    It does not begin after the CVM's uptime `not_after`, and has ended `bound_s` after the intent was stored.
+    `remote_until_at` is the end of the present wait: for the end of the tools, then between two looks.
+    """
 
     step: StepName
     marker: str
     cvm: str
-    not_after_s: int
     remote_until_at: datetime
     deletes: bool
     lost: bool = False
     looks: tuple[Sighting, ...] = ()
+    # Intents that an earlier version stored have neither.
+    not_after: CvmUptime = CvmUptime("", 0.0)  # noqa: RUF009 - frozen, so one instance may serve all
+    bound_s: float = 600.0
+
+    @property
+    def wait_key(self) -> str:
+        """The name of the present wait; each look begins another one."""
+        return f"{self.marker} {self.looks[-1].at.isoformat()}" if self.looks else self.marker
 
 
 class ProvedBy(StrEnum):
@@ -181,6 +193,12 @@ class Failure:
     message: str
 
 
+_TIMES = (
+    "missing_since", "issued_at", "mounted_at", "verify_by", "restarted_at", "guest_read_at", "retry_at",
+)  # fmt: skip
+_LOOKS = ("seen", "between", "after", "guest")
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Everything one renewal knows. The fields are in the order in which they are learnt."""
@@ -189,9 +207,9 @@ class Progress:
     request: RenewalRequest
     cluster: str | None = None
     vm: FoundVm | None = None
-    # The last look at the entity, and the clock of the CVM that showed it.
+    # The last look at the entity, and the uptime of the CVM that showed it.
     seen: Sighting | None = None
-    clock: CvmClock | None = None
+    uptime: UptimeReading | None = None
     before: Before | None = None
     # The change that was begun and has no stored answer.
     intent: Intent | None = None
@@ -310,6 +328,16 @@ class Progress:
             return f"mount the NGT ISO in VM {self.vm.name!r} (a new certificate was issued), then {pick_up}"
         return f"the new certificate is mounted: {pick_up}"
 
+    def shifted(self, by: timedelta) -> Self:
+        """The same progress for a clock that was set by so much. The dates of certificates are not shifted."""
+        if not by:
+            return self
+        return replace(
+            self,
+            **{name: at + by for name in _TIMES if (at := getattr(self, name)) is not None},
+            **{name: replace(look, at=look.at + by) for name in _LOOKS if (look := getattr(self, name)) is not None},
+        )
+
     def without_trouble(self) -> Self:
         """The last try succeeded, so the next step begins without back-off."""
         return replace(self, tries=0, retry_at=None, trouble=None)
@@ -322,7 +350,7 @@ class Progress:
         """The same job once more: it keeps its first reading and its changes, and reads everything else again."""
         fresh = replace(
             self, failed=None, trouble=None, refused=None, tries=0, retry_at=None, lost_answers=0,
-            seen=None, clock=None, last_check=False, news=False, reported=False,
+            seen=None, uptime=None, last_check=False, news=False, reported=False,
             guest_reads=0, guest_read_at=None, restarted_at=None, verify_by=None, capabilities_tried=False,
         )  # fmt: skip
         if self.entity is EntityStage.UNTOUCHED:

@@ -150,7 +150,7 @@ def verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Tran
     p = replace(
         p,
         seen=answer.sighting or p.seen,
-        clock=answer.clock or p.clock,
+        uptime=answer.uptime or p.uptime,
         news=False,
         reported=False,
         last_check=p.verify_by is not None and now >= p.verify_by,

@@ -5,7 +5,6 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.ngt.renewal.progress import (
-    CvmClock,
     Failure,
     FoundVm,
     GuestSighting,
@@ -13,6 +12,7 @@ from app.ngt.renewal.progress import (
     PushedCertificate,
     Sighting,
     StepName,
+    UptimeReading,
     WaitReason,
 )
 from app.ngt.tools.change_command import ChangeAnswer, ToolCall
@@ -34,7 +34,7 @@ class ReadBefore:
 
 @dataclass(frozen=True, slots=True)
 class LookAtEntity:
-    """Look at the entity and at the CVM's clock. `step` is the one that needs it."""
+    """Look at the entity and at the CVM's uptime. `step` is the one that needs it."""
 
     step: StepName
 
@@ -89,12 +89,14 @@ Action = FindVm | ReadBefore | LookAtEntity | MakeChange | RestartTheAgent | Ver
 class Resumed:
     """A worker claimed the job; `sighting` is of the poller, `reported`: a caller asked for a look now.
 
-    `pushed` is the last certificate that was handed in for the VM, even before the job.
+    `pushed` is the last certificate that was handed in for the VM, even before the job. `watched_s`: for so long this
+    process has seen the present wait of an unanswered change, by a clock that nothing steps.
     """
 
     sighting: Sighting | None
     reported: bool
     pushed: PushedCertificate | None = None
+    watched_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class BeforeRead:
     """The first reading: the entity, and the guest or the failure of reading it."""
 
     sighting: Sighting
-    clock: CvmClock
+    uptime: UptimeReading
     guest: GuestSighting | None
     guest_failure: Failure | None
 
@@ -120,7 +122,7 @@ class Looked:
     """A CVM showed the entity, or its absence."""
 
     sighting: Sighting
-    clock: CvmClock
+    uptime: UptimeReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Verified:
     """The readings of a verification; either may be missing."""
 
     sighting: Sighting | None
-    clock: CvmClock | None
+    uptime: UptimeReading | None
     guest: GuestSighting | None
     guest_asked: bool
 

@@ -4,8 +4,9 @@ They may be repeated at will. A cluster's configuration replaces the command lin
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
+from typing import Self
 
 from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.text import whole_number
@@ -40,7 +41,8 @@ _QUERY = Template("""\
 exec </dev/null
 . $profile >/dev/null 2>&1
 timeout -s KILL $limit $query
-printf '\\nngtr-look end %s %s\\n' "$$?" "$$(date +%s)"
+status=$$? boot=$$(tr -d - </proc/sys/kernel/random/boot_id)
+printf '\\nngtr-look end %s %s %s\\n' "$$status" "$$boot" "$$(cut -d' ' -f1 /proc/uptime)"
 """)
 
 _LISTING = Template("""\
@@ -81,7 +83,7 @@ def read_probe(stdout: str) -> ProbeFacts:
 
 
 def query_entities(tools: Tools, limit_s: int) -> QueryCommand:
-    """Lists all VM tools entities of the cluster and reads the CVM's clock. `tools.query` must be known."""
+    """Lists all VM tools entities of the cluster and reads the CVM's uptime. `tools.query` must be known."""
     if tools.query is None:
         message = "the CLI's query is not known"
         raise ValueError(message)
@@ -122,17 +124,33 @@ def read_listing(stdout: str) -> ListingAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class CvmUptime:
+    """The seconds since a CVM was booted, and the id of that boot. Setting the CVM's clock changes neither.
+
+    The id has no hyphens, so that nobody takes it for the UUID of a VM.
+    """
+
+    boot_id: str
+    seconds: float
+
+    def after(self, seconds: float) -> Self:
+        return replace(self, seconds=self.seconds + seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """A query's own output, its exit status and the CVM's clock; `clock_s` is None when the answer is torn."""
+    """A query's own output, its exit status and the CVM's uptime; both are None when the answer is torn."""
 
     body: str
     exit_status: int | None
-    clock_s: int | None
+    uptime: CvmUptime | None
+
+
+_QUERY_END = re.compile(r"\nngtr-look end (\d{1,3}) ([0-9a-f]{32}) (\d{1,12}(?:\.\d{1,9})?)\s*\Z", re.ASCII)
 
 
 def read_query(stdout: str) -> QueryAnswer:
-    body, found, end = stdout.rpartition("\nngtr-look end ")
-    words = end.split()
-    if not found or len(words) != 2 or not all(word.isdigit() for word in words):  # noqa: PLR2004 - status and clock
+    end = _QUERY_END.search(stdout, max(0, stdout.rfind("\nngtr-look end ")))
+    if end is None:
         return QueryAnswer(stdout, None, None)
-    return QueryAnswer(body, int(words[0]), int(words[1]))
+    return QueryAnswer(stdout[: end.start()], int(end[1]), CvmUptime(end[2], float(end[3])))

@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -92,6 +93,9 @@ class JobRow(SQLModel, table=True):
 
     # The state of the renewal: `app.ngt.renewal.progress.Progress`.
     progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+    # The last step of the database's clock before the progress was stored.
+    clock_step: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
 
     # The lease, and the next due time. A job without `due_at` waits for the pickup poller or a caller.
     version: int = Field(sa_column=Column(Integer, nullable=False))
@@ -347,6 +351,25 @@ class ScanRow(SQLModel, table=True):
     started_at: datetime | None = Field(sa_column=_time())
     finished_at: datetime | None = Field(sa_column=_time())
     updated_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+
+
+class ClockStepRow(SQLModel, table=True):
+    """A step of the database's clock: it was set forward by so many seconds, negative for backward."""
+
+    __tablename__ = "clock_step"
+
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    seconds: float = Field(sa_column=Column(Float, nullable=False))
+    found_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
+
+
+class ServiceBeatRow(SQLModel, table=True):
+    """The last time at which any worker process was seen to run."""
+
+    __tablename__ = "service_beat"
+
+    single: bool = Field(sa_column=Column(Boolean, primary_key=True))
+    at: datetime = Field(sa_column=_time(nullable=False))
 
 
 class CvmRow(SQLModel, table=True):

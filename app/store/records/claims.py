@@ -30,6 +30,8 @@ class Claim:
     attempt: int
     created_at: datetime
     now: datetime
+    # The last step of the database's clock before `now`.
+    clock_step: int
     progress: Progress
     look_now: bool
     sighting: Sighting | None

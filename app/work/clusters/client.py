@@ -17,6 +17,7 @@ from app.ngt.tools.entities import find_entities
 from app.ngt.tools.ncli_vms import read_vm_listing
 from app.ngt.tools.query_commands import (
     KILLED,
+    CvmUptime,
     ProbeFacts,
     QueryCommand,
     list_vms,
@@ -57,16 +58,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The wanted VM tools entities, the CVM that listed them, and its clock against ours.
+    """The wanted VM tools entities, the CVM that listed them, and its uptime when this machine's clock was `read_s`.
 
-    `other_count`: the number of other entities in the list. `cvm_ahead_s`: the CVM's Unix time minus the monotonic
-    reading `read_s` of this machine.
+    `other_count`: the number of other entities in the list. `read_s` is monotonic.
     """
 
     entities: Mapping[VmUuid, VmToolsEntity]
     other_count: int
     cvm: str
-    cvm_ahead_s: float
+    uptime: CvmUptime
     read_s: float
     refresh_offered: bool
     asked: CvmAnswer
@@ -187,7 +187,7 @@ class ClusterClient:
         answer = read_query(asked.result.stdout)
         if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.look_timeout_s)
-        if answer.clock_s is None or answer.exit_status != 0:
+        if answer.uptime is None or answer.exit_status != 0:
             said = (asked.result.stderr.strip() or answer.body.strip())[-300:]
             message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
             raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
@@ -196,7 +196,7 @@ class ClusterClient:
             entities=found.entities,
             other_count=found.other_count,
             cvm=asked.cvm,
-            cvm_ahead_s=answer.clock_s - asked.answered_s,
+            uptime=answer.uptime,
             read_s=asked.answered_s,
             refresh_offered=_offers_refresh(self.tools, asked.facts),
             asked=asked,

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
-from app.ngt.renewal.progress import CvmClock, Failure, FoundVm, GuestSighting, Progress, Sighting, StepName
+from app.ngt.renewal.progress import Failure, FoundVm, GuestSighting, Progress, Sighting, StepName, UptimeReading
 from app.ngt.renewal.request import Rules
 from app.ngt.renewal.steps import (
     Action,
@@ -102,8 +102,8 @@ class Actions:
                 case ReadBefore():
                     answer = await self._read_before(p, clock, sent)
                 case LookAtEntity(step):
-                    sighting, seen_clock = await self._look(p, step, clock, sent)
-                    answer = Looked(sighting, seen_clock)
+                    sighting, uptime = await self._look(p, step, clock, sent)
+                    answer = Looked(sighting, uptime)
                 case MakeChange():
                     assert prepared is not None
                     answer, exchange = await self._change(p, action, rules, clock, prepared)
@@ -185,19 +185,19 @@ class Actions:
                 guest = await self._read_guest(p, StepName.READ_NGT_BEFORE, clock, sent)
             except Fault as fault:
                 failure = Failure(fault.code, fault.message)
-        sighting, seen_clock = await looking
-        return BeforeRead(sighting, seen_clock, guest, failure)
+        sighting, uptime = await looking
+        return BeforeRead(sighting, uptime, guest, failure)
 
     async def _look(
         self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
-    ) -> tuple[Sighting, CvmClock]:
+    ) -> tuple[Sighting, UptimeReading]:
         cluster = self._cluster(p)
-        query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
+        query = await cluster.query({p.vm_uuid}, prefer=p.uptime.cvm if p.uptime is not None else None)
         sent.append(exchanges.of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
         if entity is None and not query.other_count and not p.delete_begun:
             await _must_be_without_ngt(cluster, p)
-        return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
+        return Sighting(clock.at(query.read_s), entity), _uptime_reading(query, clock)
 
     async def _read_guest(
         self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
@@ -261,7 +261,7 @@ class Actions:
         """A guest or a cluster that does not answer is asked again later."""
         assert p.vm is not None
         sighting: Sighting | None = None
-        seen_clock: CvmClock | None = None
+        uptime: UptimeReading | None = None
         guest: GuestSighting | None = None
         asks_guest = p.vm.has_readable_guest
         if asks_guest:
@@ -271,10 +271,10 @@ class Actions:
                 sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
         if look:
             try:
-                sighting, seen_clock = await self._look(p, StepName.VERIFY, clock, sent)
+                sighting, uptime = await self._look(p, StepName.VERIFY, clock, sent)
             except Fault as fault:
                 sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
-        return Verified(sighting, seen_clock, guest, asks_guest)
+        return Verified(sighting, uptime, guest, asks_guest)
 
 
 async def _must_be_without_ngt(cluster: ClusterClient, p: Progress) -> None:
@@ -288,13 +288,10 @@ async def _must_be_without_ngt(cluster: ClusterClient, p: Progress) -> None:
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
 
 
-def _cvm_clock(query: Query, clock: DatabaseClock) -> CvmClock:
-    read_at = clock.at(query.read_s)
-    cvm_unix_s = query.read_s + query.cvm_ahead_s
-    return CvmClock(query.cvm, cvm_unix_s - read_at.timestamp(), read_at, query.refresh_offered)
+def _uptime_reading(query: Query, clock: DatabaseClock) -> UptimeReading:
+    return UptimeReading(query.cvm, query.uptime, clock.at(query.read_s), query.refresh_offered)
 
 
 def _command_of(p: Progress, action: MakeChange, rules: Rules) -> ChangeCommand:
     assert p.intent is not None
-    marker, not_after_s = p.intent.marker, p.intent.not_after_s
-    return build_change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)
+    return build_change(action.step, rules.tools, action.calls, marker=p.intent.marker, not_after=p.intent.not_after)

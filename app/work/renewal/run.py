@@ -42,6 +42,7 @@ from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.renewal.actions import Actions, Performed, Uncommitted
 from app.work.renewal.results import certificate_of, results_of
+from app.work.renewal.unanswered import UnansweredChanges
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Renewals:
         self._actions = actions
         self._limits = limits
         self._metrics = metrics
+        self._unanswered = UnansweredChanges()
         self._draining = False
         self._slots = {name: cluster.slots for name, cluster in clusters.items()}
         # A counter that appears only with its first job would hide that job from every rate.
@@ -81,6 +83,10 @@ class Renewals:
     def drain(self) -> None:
         """From now on, a job is released as soon as its present step has ended."""
         self._draining = True
+
+    async def watch_unanswered(self) -> None:
+        """Watches the changes of other workers too, so that this one need not wait anew when it takes one over."""
+        self._unanswered.watch_only(await self._claims.unanswered_changes())
 
     async def run(self, job_id: UUID) -> None:
         """Run the job until it waits or ends. Does nothing when it is not due or another worker has it."""
@@ -99,7 +105,9 @@ class Renewals:
 
     async def _run(self, claim: Claim) -> None:
         clock, rules = DatabaseClock(claim.now), self._rules(claim.cluster)
-        resumed = Resumed(claim.sighting, claim.look_now, claim.pushed)
+        intent = claim.progress.intent
+        watched_s = self._unanswered.watched_s(intent) if intent is not None else 0.0
+        resumed = Resumed(claim.sighting, claim.look_now, claim.pushed, watched_s)
         progress = advance(claim.progress, resumed, rules, clock.now()).progress
         uncommitted, unstored = Uncommitted(), _Unstored(claim.last_step)
         while True:
@@ -177,12 +185,14 @@ class Renewals:
         begun, exchange = progress, None
         if isinstance(action, MakeChange):
             begun = begin(progress, action, rules, clock.now(), f"ngtr-{uuid4().hex[:20]}")
+            assert begun.intent is not None
+            self._unanswered.watched_s(begun.intent)
             exchange = self._actions.prepare_change(begun, action, rules, clock)
         intent = StepIntent(
             name=action.step,
             percent=PROCEDURE[action.step],
             started_at=clock.now(),
-            cvm=begun.clock.cvm if begun.clock is not None else None,
+            cvm=begun.uptime.cvm if begun.uptime is not None else None,
             may_be_held=isinstance(action, MakeChange) and begun.entity is EntityStage.UNTOUCHED,
             sent=exchange,
         )
@@ -200,6 +210,8 @@ class Renewals:
         await self._claims.release(claim, columns, back, slots, cluster=cluster)
 
     async def _release(self, claim: Claim, columns: ProgressColumns, wait: Wait) -> None:
+        if columns.progress.intent is not None:
+            self._unanswered.watched_s(columns.progress.intent)
         until = wait.until if wait.deadline is None or wait.until is not None else wait.deadline
         back = Release(JobStatus.WAITING, wait.reason, wait.message, until, wait.deadline)
         await self._claims.release(claim, columns, back, self._slots.get(claim.cluster or ""))

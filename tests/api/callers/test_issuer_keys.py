@@ -14,8 +14,8 @@ from app.api.callers.oidc import Issuer
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Oidc
 from tests.api.callers.issuer import AUDIENCE, DISCOVERY, JWKS, OidcIssuer, oidc_issuer, private_key, public_jwk
+from tests.limits import LIMIT_S
 
-LIMIT_S = 10
 HUGE = b" " * 600 * 1024
 
 

@@ -22,6 +22,7 @@ from app.settings import Callers
 from app.settings.callers.scopes import Scope
 from tests.api.conftest import RENEW, Service
 from tests.api.server import until
+from tests.limits import LIMIT_S
 
 MUCH = 4 * 1024 * 1024
 
@@ -51,7 +52,7 @@ async def sent(port: int, *services: bytes) -> bytes:
     """All that comes back until the service hangs up; that it does is a part of each test."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             for part in services:
                 writer.write(part)
                 await writer.drain()

@@ -12,6 +12,7 @@ from app.api.http.problems import STATUS
 from app.ngt.errors import RULES, FaultCode
 from app.settings.callers.scopes import Scope
 from tests.api.conftest import RENEW, Service, assert_problem
+from tests.limits import LIMIT_S
 
 
 async def test_what_nobody_foresaw_is_a_500_that_tells_only_its_id(service: Service) -> None:
@@ -50,7 +51,7 @@ async def over_a_socket(service: Service) -> AsyncIterator[str]:
     """The application behind the real server, on a port of its own."""
     server = uvicorn.Server(uvicorn.Config(service.app, port=0, lifespan="off", log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]

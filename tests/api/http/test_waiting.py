@@ -16,8 +16,9 @@ from app.settings.callers.scopes import Scope
 from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from tests.api.conftest import EVERYTHING, RENEW, Service, assert_problem, serving
-from tests.api.server import SOON_S, Server, listening, until
+from tests.api.server import Server, listening, until
 from tests.cli.command import Commands
+from tests.limits import LIMIT_S
 
 POLLS = 200
 JOBS = 100
@@ -256,7 +257,7 @@ async def test_a_service_that_is_stopped_answers_who_waits_and_closes_its_stream
     async with commands.running("serve", "--no-worker") as service:
         async with Server(await service.url()).client(key) as client:
             renewal = asyncio.create_task(client.post(f"{RENEW}?wait=20"))
-            async with asyncio.timeout(SOON_S):
+            async with asyncio.timeout(LIMIT_S):
                 while not (started := (await client.get("/jobs")).json()["items"]):
                     pass
             path = started[0]["links"]["events"]

@@ -21,6 +21,7 @@ from app.store.scans.claims import ScanClaims, ScanEnd
 from tests.api.conftest import RENEW, VM, Service, assert_problem
 from tests.api.inventory.vms import add_vm, from_now, written
 from tests.api.server import until
+from tests.limits import LIMIT_S
 
 
 async def names(client: httpx.AsyncClient, **query: str | int) -> list[str | None]:
@@ -340,7 +341,7 @@ async def test_a_refresh_that_waits_shows_what_the_scan_found(
     async with service.services.store.database.transaction() as connection:
         await connection.execute(update(VM_TABLE).values(name="renamed"))
     await end(scan["id"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         answer = await waiting
     ngt = answer.json()
     assert (ngt["name"], ngt["scan_id"], ngt["scan_done"], ngt["scan_outcome"]) == (
@@ -360,7 +361,7 @@ async def test_a_refresh_that_failed_says_why_and_shows_what_was_known(
     (scan,) = (await caller.get("/scans")).json()["items"]
     fault = Fault(FaultCode.CVM_UNREACHABLE, "no CVM of c1 answered")
     await end(scan["id"], ScanEnd(ScanOutcome.FAILED, "nothing was stored", fault=fault))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         answer = await waiting
     ngt = answer.json()
     assert (ngt["name"], ngt["scan_outcome"], ngt["scan_error_code"]) == ("web01", "failed", "cvm-unreachable")

@@ -18,7 +18,8 @@ from app.settings.callers.rate_limits import Callers
 from app.settings.callers.scopes import Scope
 from app.store.records.jobs import JobStatus
 from tests.api.conftest import EVERYTHING, Service, assert_problem, serving
-from tests.api.server import SOON_S, Server, listening, until
+from tests.api.server import Server, listening, until
+from tests.limits import LIMIT_S
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -65,12 +66,12 @@ async def stream(client: httpx.AsyncClient, job_id: str, **headers: str) -> Asyn
 
 
 async def all_events(client: httpx.AsyncClient, job_id: str, **headers: str) -> list[Event]:
-    async with asyncio.timeout(SOON_S), stream(client, job_id, **headers) as events:
+    async with asyncio.timeout(LIMIT_S), stream(client, job_id, **headers) as events:
         return [event async for event in events]
 
 
 async def next_event(events: AsyncIterator[Event]) -> Event:
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         return await anext(events)
 
 
@@ -153,7 +154,7 @@ async def test_a_stream_tells_what_was_and_what_comes_and_closes_after_the_end(
         first = await next_event(events)
         assert (first.name, first.id, first.data["status"]) == ("job", "1", "queued")
         await run(service, job_id)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             rest = [event async for event in events]
     assert [(event.name, event.id) for event in rest] == [
         ("job", "2"), ("job", "4"), ("job", "5"), ("job", "6"), ("end", None),
@@ -231,7 +232,7 @@ async def test_idle_streams_hold_no_connection_to_the_database(
     await reading.wait()
     await until(lambda: service.services.store.changes.watched() == len(streams))
     busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin, asyncio.timeout(SOON_S):
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin, asyncio.timeout(LIMIT_S):
         # The last of the fifty may still be reading; then only this question is at work.
         while (row := await (await admin.execute(busy)).fetchone()) != (1,):
             assert row is not None
@@ -258,7 +259,7 @@ async def test_streams_are_counted_as_waiters(settings: Settings, database_url: 
 
 async def test_a_head_begins_no_stream(service: Service, client: httpx.AsyncClient) -> None:
     job_id = await start(client)
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(LIMIT_S):
         answer = await client.head(f"/jobs/{job_id}/events", headers=STREAM)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -280,7 +281,7 @@ async def test_streams_close_without_an_end_when_the_service_stops(service: Serv
     async with stream(client, job_id) as events:
         await next_event(events)
         service.services.store.changes.end_watches()
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(LIMIT_S):
             assert [event async for event in events] == []
 
 

@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Identifier
 from app.api.jobs.events import follow
 from app.store.records.jobs import JobRecord
 from tests.api.conftest import RENEW, Service
-from tests.api.server import SOON_S
+from tests.limits import LIMIT_S
 
 PING = b": ping\n\n"
 
@@ -77,7 +77,7 @@ async def test_a_stream_outlives_a_database_that_is_away(
     service: Service, caller: httpx.AsyncClient, postgres_url: str, database_url: str
 ) -> None:
     job = await started(service, caller)
-    async with asyncio.timeout(SOON_S), aclosing(follow(service.services, job, 0)) as events:
+    async with asyncio.timeout(LIMIT_S), aclosing(follow(service.services, job, 0)) as events:
         async with refusing(postgres_url, database_url):
             assert await anext(events) == PING
         assert b"id: 1\n" in await first_event(events)

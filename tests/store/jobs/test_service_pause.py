@@ -18,6 +18,7 @@ from app.store.postgres.queue import WakeUps
 from app.store.postgres.tables import JOB_EVENT, PAUSE
 from app.store.records.claims import Claim, Held, ProgressColumns, StepIntent
 from app.store.records.jobs import JobRecord
+from tests.limits import LIMIT_S
 from tests.store.conftest import Leave, renewal
 
 SLOTS = {"c1": SlotRules(max_running=2, prove_first=False), "c2": SlotRules(max_running=2, prove_first=False)}
@@ -269,7 +270,7 @@ async def test_once_a_pause_is_answered_no_change_begins_that_had_not(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             while not await connection.scalar(waits):
                 pass
         assert not pausing.done()

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from app.ngt.errors import Fault, FaultCode
 from app.store.postgres.database import Database
+from tests.limits import LIMIT_S
 
 # More than the pool has, with what it may open beside.
 CROWD = 200
@@ -38,7 +39,7 @@ async def test_who_finds_no_free_connection_in_time_is_told_so_and_the_others_ke
     database = Database(database_url, pool_wait_s=0.05)
     released = asyncio.Event()
     holders = [asyncio.create_task(hold(database, released)) for _ in range(CROWD)]
-    done, _ = await asyncio.wait(holders, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    done, _ = await asyncio.wait(holders, return_when=asyncio.FIRST_COMPLETED, timeout=LIMIT_S)
     assert done
     released.set()
     refused = faults(await asyncio.gather(*holders, return_exceptions=True))

@@ -17,6 +17,7 @@ from app.store.auto_renew import AutoRenewals
 from app.store.postgres.tables import VM
 from app.store.records.jobs import JobRecord
 from app.work.auto_renew import AutoRenewal
+from tests.limits import LIMIT_S
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
 
@@ -123,7 +124,7 @@ async def test_the_worker_starts_them_by_itself(begin: Begin) -> None:
     async with await psycopg.AsyncConnection.connect(service.database.url, autocommit=True) as connection:
         await connection.execute("LISTEN ngt_job")
         async with service.at_work():
-            heard = [notify.payload async for notify in connection.notifies(timeout=20, stop_after=1)]
+            heard = [notify.payload async for notify in connection.notifies(timeout=LIMIT_S, stop_after=1)]
             done = await service.done(await service.find(UUID(heard[0])))
     assert done.outcome == "renewed", shown(done)
     assert (done.automatic_rule or "").endswith("no windows: always open")

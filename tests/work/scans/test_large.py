@@ -12,7 +12,7 @@ from tests.work.conftest import Begin
 from tests.work.service import Service
 
 # All of it is made, listed and read in one process here.
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 SLOW: dict[str, Any] = {"listing_timeout_s": 120, "look_timeout_s": 120, "lease_s": 60}
 
 

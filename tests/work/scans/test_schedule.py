@@ -22,8 +22,8 @@ from app.store.records.scans import ScanOrigin
 from app.store.scans.queries import ScanFilter, Scans
 from app.store.scans.schedule import TRY_AGAIN, ScanTurns
 from app.work.scans.schedule import offset_of, scheduled_at
+from tests.limits import LIMIT_S
 from tests.work.conftest import Begin
-from tests.work.service import DONE_LIMIT_S
 
 NIGHTLY = ScanSettings(jitter_s=0)
 TWO = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
@@ -159,7 +159,7 @@ async def test_clusters_that_were_never_scanned_are_scanned_soon_after_the_start
         await connection.execute("LISTEN ngt_scan")
         spec = uniform_site(vms=1, cvms=1, clusters=3)
         service = await begin(spec, guests=False, scan={"schedule": "0 2 * * *"})
-        async with asyncio.timeout(DONE_LIMIT_S):
+        async with asyncio.timeout(LIMIT_S):
             while len(done := [scan for scan in await service.scans.list(ScanFilter()) if scan.done]) < 3:
                 async for _ in connection.notifies(stop_after=1):
                     pass

@@ -18,8 +18,9 @@ from urllib.parse import parse_qs
 
 import uvicorn
 
+from tests.limits import LIMIT_S
+
 Scope = dict[str, Any]
-_LIMIT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class HttpServer:
 
         def arrived() -> bool:
             with self._arrived:
-                return self._arrived.wait_for(lambda: len(self.received) >= count, _LIMIT_S)
+                return self._arrived.wait_for(lambda: len(self.received) >= count, LIMIT_S)
 
         assert await asyncio.to_thread(arrived), f"{len(self.received)} of {count} requests came"
         return self.received
@@ -116,7 +117,7 @@ class HttpServer:
                 yield self
             finally:
                 server.should_exit = server.force_exit = True
-                thread.join(_LIMIT_S)
+                thread.join(LIMIT_S)
                 assert not thread.is_alive()
 
 
