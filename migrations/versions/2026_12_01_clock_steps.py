@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "clock_steps"
-down_revision: str | Sequence[str] | None = "queue_version"
+down_revision: str | Sequence[str] | None = "joined_notes"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
