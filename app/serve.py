@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import resource
 import signal
 import socket
@@ -60,6 +61,7 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
         with _stop_signals() as stopping:
             async with worker.at_work() if worker is not None else nullcontext():
                 log.info("listening", url=_url_of(listening), database=_name_of_database(settings, database_url))
+                _warn_of_root()
                 await _first(serving, stopping)
                 services.draining.set()
                 log.info(_STOPPING)
@@ -76,6 +78,7 @@ async def work_until_stopped(settings: Settings, database_url: str) -> None:
         with _stop_signals() as stopping:
             async with worker.at_work():
                 log.info("working", database=_name_of_database(settings, database_url))
+                _warn_of_root()
                 await stopping.wait()
                 log.info(_STOPPING)
 
@@ -124,6 +127,11 @@ def _name_of_database(settings: Settings, database_url: str) -> str:
     if settings.database_url is None:
         return f"embedded in {settings.data_dir}, since no DATABASE_URL is set"
     return name_of(database_url)
+
+
+def _warn_of_root() -> None:
+    if os.geteuid() == 0:
+        log.warning("the service runs as root, which it does not need: run it as an ordinary user")
 
 
 def _url_of(listening: socket.socket) -> str:

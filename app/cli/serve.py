@@ -1,5 +1,6 @@
 """`ngt-renewal serve` and `ngt-renewal worker`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from app.cli.configuration import Config, configure
 from app.cli.database import migrated_url
 from app.cli.failures import fail, reported_failures
+from app.settings import Settings, SettingsError
 
 
 def serve(
@@ -20,7 +22,7 @@ def serve(
     from app.serve import CannotListenError, serve_until_stopped
 
     with reported_failures():
-        settings = configure(config)
+        settings = _configure(config)
         with migrated_url(settings) as url:
             try:
                 uvloop.run(serve_until_stopped(settings, url, with_worker=not no_worker))
@@ -35,6 +37,15 @@ def worker(config: Config = None) -> None:
     from app.serve import work_until_stopped
 
     with reported_failures():
-        settings = configure(config)
+        settings = _configure(config)
         with migrated_url(settings) as url:
             uvloop.run(work_until_stopped(settings, url))
+
+
+def _configure(config: Path | None) -> Settings:
+    from app.ssh.login_files import find_unusable_login_files
+
+    settings = configure(config)
+    if faults := list(find_unusable_login_files(settings)):
+        raise SettingsError(faults)
+    return settings

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from app.settings.checks import find_contradictions, find_unusable_files
 from app.settings.settings import Settings, default_data_dir
 from app.settings.table import Table
+from app.settings.text_files import read_text_file
 
 ENV_PREFIX = "NGT_RENEWAL_"
 DEFAULT_FILES = (Path("ngt-renewal.toml"), Path("/etc/ngt-renewal/ngt-renewal.toml"))
@@ -70,7 +71,7 @@ def _read_toml(toml_path: Path | None, environ: Mapping[str, str], faults: list[
     named = toml_path or (Path(environ[_CONFIG]) if environ.get(_CONFIG) else None)
     path = named or next((path for path in DEFAULT_FILES if path.is_file()), None)
     try:
-        return {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+        return {} if path is None else tomllib.loads(read_text_file(path))
     except OSError as error:
         faults.append(f"The configuration file {path} cannot be read: {error.strerror}.")
     except ValueError as error:
@@ -127,11 +128,11 @@ def _set(tables: dict[str, Any], path: tuple[str, ...], text: str) -> None:
 
 def _read_secret(variable: str, path: str, faults: list[str]) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return read_text_file(Path(path)).strip()
     except OSError as error:
         faults.append(f"The file {path} that {variable} names cannot be read: {error.strerror}.")
-    except UnicodeDecodeError:
-        faults.append(f"The file {path} that {variable} names is not in UTF-8.")
+    except ValueError as error:
+        faults.append(f"The file {path} that {variable} names is refused: {error}.")
     # A valid value, so that the fault is reported only once.
     return "postgresql://"
 

@@ -27,7 +27,11 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/ngt-renewal")
     base = environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "ngt-renewal"
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "share") / "ngt-renewal"
+    except RuntimeError:
+        # A container's user may be a number without a home.
+        return Path("/var/lib/ngt-renewal")
 
 
 class Settings(Table):

@@ -17,7 +17,7 @@ class Host:
     """The address and the login of a machine. Equal hosts share one connection.
 
     `known_hosts` is required: no host is trusted by default. `sessions` is the number of concurrent commands on the one
-    connection, at least 1.
+    connection, at least 1. `legacy_algorithms`: SHA-1 is offered too.
     """
 
     address: str
@@ -27,6 +27,7 @@ class Host:
     known_hosts: Path
     password_file: Path | None = None
     sessions: int = 4
+    legacy_algorithms: bool = False
 
     @property
     def name(self) -> str:

@@ -46,6 +46,7 @@ class GuestSettings(Table):
     username: Annotated[str, Field(min_length=1)]
     key_file: Path
     known_hosts: Path
+    legacy_algorithms: bool = False
     restart_command: str
     read_certificate: str
     read_config: str

@@ -43,7 +43,7 @@ def find_fault(url: str) -> str | None:
 
 
 def name_of(url: str) -> str:
-    """Which database it is, without a secret: `ngt on db1 port 5432`."""
+    """The name of the database, without a secret: `ngt on db1 port 5432`."""
     read = conninfo_to_dict(plain_url(url))
     where = f"{read.get('host') or 'the default host'}" + (f" port {read['port']}" if read.get("port") else "")
     return f"{read.get('dbname') or 'the default database'} on {where}"
