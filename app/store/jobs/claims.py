@@ -78,11 +78,12 @@ def _update_job(assignments: str) -> TextClause:
         " results = CAST(:results AS jsonb),"
         " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
         " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
+        " stranding_told = :stranded AND (stranding_told OR :missing),"
         " changing_since = CASE WHEN :changing THEN coalesce(changing_since, clock_timestamp()) END,"
         f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
-        " FROM (SELECT stranded_since IS NOT NULL AS was_stranded FROM job WHERE id = :id) AS earlier"
+        " FROM (SELECT stranding_told AS was_told FROM job WHERE id = :id) AS earlier"
         " WHERE id = :id AND fence = :fence AND NOT done"
-        " RETURNING stranded_since IS NOT NULL AND NOT was_stranded, pg_notify(:channel, CAST(id AS text))"
+        " RETURNING stranding_told AND NOT was_told, pg_notify(:channel, CAST(id AS text))"
     )
 
 
@@ -122,6 +123,12 @@ _DUE = text(
 )
 _LEASES = text("SELECT id, lease_until FROM job WHERE NOT done AND lease_until IS NOT NULL")
 _UNANSWERED = text("SELECT progress FROM job WHERE NOT done AND remote_until_at IS NOT NULL")
+
+# The next look mostly says within a minute that a refused or lost delete took no effect: nobody need hear of that.
+_UNTOLD_STRANDINGS = text(
+    "UPDATE job SET stranding_told = true WHERE NOT done AND NOT stranding_told"
+    " AND stranded_since < clock_timestamp() - interval '1 minute' RETURNING id"
+)
 
 
 class _ClockWasSetError(Exception):
@@ -326,13 +333,14 @@ class JobClaims:
                 "takes_slot": state.takes_slot,
                 "remote_until_at": progress.intent.remote_until_at if progress.intent is not None else None,
                 "stranded": state.stranded,
+                "missing": state.missing,
                 "changing": state.changing,
             },
         )
         if (row := done.one_or_none()) is None:
             raise FenceLost
-        became_stranded, _ = row
-        if became_stranded:
+        must_tell, _ = row
+        if must_tell:
             await self._outbox.write_stranding(connection, claim.job_id)
 
     async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
@@ -355,8 +363,13 @@ class JobClaims:
         return [intent for intent in intents if intent is not None]
 
     async def sweep(self, slots: dict[str, SlotRules]) -> int:
-        """Wakes every due open job that has no live lease, and held jobs that nothing holds any more."""
+        """Wakes every due open job that has no live lease, and held jobs that nothing holds any more.
+
+        Writes the events of strandings of which no look has told in time.
+        """
         async with self._database.transaction() as connection:
+            for job_id in (await connection.scalars(_UNTOLD_STRANDINGS)).all():
+                await self._outbox.write_stranding(connection, job_id)
             leases = (await connection.execute(_LEASES)).all()
             self._leases.watch((job_id, mark) for job_id, mark in leases)
             expired = [job_id for job_id, _ in leases if self._leases.expired(job_id) is not None]

@@ -110,6 +110,8 @@ class JobRow(SQLModel, table=True):
     # A change may still run on a CVM until then; no other change of this VM is sent before.
     remote_until_at: datetime | None = Field(sa_column=_time())
     stranded_since: datetime | None = Field(sa_column=_time())
+    # The webhook event of this stranding was written: its entity is missing, or no look has told in time.
+    stranding_told: bool = Field(sa_column=Column(Boolean, server_default=text("false"), nullable=False))
     # A caller reported a change: the job runs at once, or, if it runs now, again after its release.
     look_now: bool = Field(sa_column=Column(Boolean, nullable=False))
 

@@ -113,7 +113,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ProgressColumns:
-    """The columns of a progress, which the runner computes."""
+    """The columns of a progress, which the runner computes.
+
+    `stranded`: the VM may have no entity. `missing`: a look or a refused create has shown that it has none.
+    """
 
     progress: Progress
     results: dict[str, Any]
@@ -121,6 +124,7 @@ class ProgressColumns:
     stranded: bool
     awaits_pickup: bool
     changing: bool = False
+    missing: bool = False
     done: StepDone | None = None
     sent: Sequence[NewExchange] = field(default=())
 

@@ -68,7 +68,7 @@ class Outbox:
             await self._tell(connection, job_id, event)
 
     async def write_stranding(self, connection: AsyncConnection, job_id: UUID) -> None:
-        """The job's VM has just become stranded."""
+        """The job's VM has no entity, or nothing has told for a minute whether it has one."""
         await self._tell(connection, job_id, RenewalEventType.STRANDED)
 
     async def write_wait(self, connection: AsyncConnection, job_id: UUID, reason: str | None) -> None:

@@ -257,6 +257,7 @@ class Renewals:
             takes_slot=progress.takes_slot,
             stranded=progress.is_stranded,
             changing=progress.has_begun_to_change,
+            missing=progress.entity is EntityStage.MISSING and progress.delete_begun,
             awaits_pickup=progress.awaits_pickup,
             done=uncommitted.done,
             sent=uncommitted.sent,
