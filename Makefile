@@ -102,10 +102,11 @@ fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the docum
 	  FUZZ_EXAMPLES=400 FUZZ_SEED=$$seed $(BIN)/python -m pytest -s tests/contract/test_service.py
 
 .PHONY: docs
-docs: $(INSTALLED) ## Write docs/errors.md, docs/diagnosis.md and docs/clients.md anew
+docs: $(INSTALLED) ## Write the pages anew that are made from code and tests
 	$(BIN)/python tools/errors_page.py
 	$(BIN)/python tools/diagnosis_page.py
 	$(BIN)/python -m tests.clients.page
+	$(BIN)/python -m tests.field.cases
 
 .PHONY: migration
 migration: $(INSTALLED) ## Write a migration from the changed tables: make migration m="Add a column"
