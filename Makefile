@@ -101,6 +101,10 @@ fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the docum
 	@seed=$${FUZZ_SEED:-$$RANDOM$$RANDOM} && echo "The same again: make fuzz FUZZ_SEED=$$seed" && \
 	  FUZZ_EXAMPLES=400 FUZZ_SEED=$$seed $(BIN)/python -m pytest -s tests/contract/test_service.py
 
+.PHONY: chaos
+chaos: $(INSTALLED) ## Let everything go wrong for five minutes over 300 renewals; CHAOS_SEED repeats a run
+	$(BIN)/python -m tests.chaos
+
 .PHONY: docs
 docs: $(INSTALLED) ## Write the pages anew that are made from code and tests
 	$(BIN)/python tools/errors_page.py

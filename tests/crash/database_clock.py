@@ -21,10 +21,15 @@ class DatabaseClock:
     """The clock of one database."""
 
     def __init__(self, url: str) -> None:
-        self._connection = psycopg.connect(url, autocommit=True)
+        self._url = url
+        self.connect()
         self._connection.execute(_FUNCTIONS)
         name = Identifier(self._connection.info.dbname)
         self._connection.execute(SQL("ALTER DATABASE {} SET search_path = set_clock, pg_catalog, public").format(name))
+
+    def connect(self) -> None:
+        """Connects, again after the database was away."""
+        self._connection = psycopg.connect(self._url, autocommit=True)
 
     def step(self, seconds: float) -> None:
         """Sets the clock forward, or backward by a negative number of seconds."""

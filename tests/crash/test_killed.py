@@ -22,6 +22,7 @@ from app.simulator.model import SimulatedVm
 from app.simulator.spec import ClusterSpec, Refresh, SiteSpec, Traits, VmSpec
 from app.store.records.jobs import JobRecord
 from tests.crash.database_clock import DatabaseClock
+from tests.crash.history import broken_promises
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.conftest import Begin
@@ -248,6 +249,6 @@ async def _assert_all_well(service: Service, jobs: list[JobRecord]) -> None:
         assert set(succeeded.values()) == {1}, f"c{number}: {shown(done)}"
         assert journal.peak_without_entity(f"c{number}") <= 1
         assert journal.without_entity(f"c{number}") == frozenset()
-    assert journal.overlapping_changes() == []
+    assert broken_promises(service, [await service.find(job.id) for job in jobs]) == []
     assert (await service.jobs.counts()).stranded == {}
     assert (await service.jobs.counts()).awaiting_pickup == {}

@@ -8,6 +8,7 @@ from app.simulator.faults import Does, ToolFault
 from app.simulator.journal import Effect, Journal, Kind
 from app.simulator.spec import uniform_site
 from app.store.records.jobs import JobRecord
+from tests.crash.history import broken_promises
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.clusters.test_slots_and_pauses import peak
@@ -23,10 +24,10 @@ async def _renew_all(service: Service, count: int) -> list[JobRecord]:
 
 
 async def _all_done(service: Service, jobs: list[JobRecord]) -> None:
-    for job in jobs:
-        done = await service.done(job)
+    ended = [await service.done(job) for job in jobs]
+    for done in ended:
         assert done.outcome == "renewed", shown(done)
-        assert service.is_renewed(service.site.vm(done.vm_uuid))
+    assert broken_promises(service, ended) == []
 
 
 def _effects(journal: Journal) -> Counter[str]:

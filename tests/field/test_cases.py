@@ -1,6 +1,6 @@
 """The page of the cases says what the tests hold."""
 
-from tests.field.cases import CASES, README, page, held_by
+from tests.field.cases import CASES, README, held_by, page
 
 
 def test_each_marker_names_a_case() -> None:
