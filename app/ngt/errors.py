@@ -21,16 +21,20 @@ class Actor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """The facts that all faults of one code share. `action` is a sentence with its full stop."""
+    """The facts that all faults of one code share. `action` is a sentence with its full stop.
+
+    `action_when_begun` replaces it for a job that has left something to do in the VM.
+    """
 
     actor: Actor
     title: str
     action: str
     retryable: bool = False
+    action_when_begun: str | None = None
 
-    def addressed_action(self) -> str:
+    def addressed_action(self, *, begun: bool = False) -> str:
         """The text of `error_action`."""
-        return f"For the {self.actor}: {self.action}"
+        return f"For the {self.actor}: {self.action_when_begun if begun and self.action_when_begun else self.action}"
 
 
 class FaultCode(StrEnum):
@@ -227,7 +231,12 @@ RULES: dict[FaultCode, FaultRule] = {
         "Restart the Nutanix Guest Tools Agent in the VM so that it picks the certificate up, then retry the job.",
         retryable=True,
     ),
-    _C.CANCELLED: _caller("The job was cancelled", "Start a new renewal if you want one.", retryable=True),
+    _C.CANCELLED: _caller(
+        "The job was cancelled",
+        "Start a new renewal if you want one.",
+        retryable=True,
+        action_when_begun="Do what `remaining_action` says, or retry the job: it goes on where it stopped.",
+    ),
     _C.MALFORMED_REQUEST: _caller(
         "The request is not valid HTTP", "Send a valid HTTP/1.1 request with a percent-encoded path."
     ),

@@ -79,7 +79,8 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("listJobs", "200"): ("Link",),
     ("listDeliveries", "200"): ("Link",),
     ("listScans", "200"): ("Link",),
-    ("scanCluster", "202"): ("Location", *_JOB_HEADERS),
+    ("scanCluster", "200"): ("Location", "ETag", "Preference-Applied"),
+    ("scanCluster", "202"): ("Location", *_JOB_HEADERS, "Preference-Applied"),
     ("getScan", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getScan", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("listVms", "200"): ("Link",),
@@ -91,9 +92,11 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("getJobResult", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("diagnoseVmNgt", "200"): ("Preference-Applied",),
     ("cancelJob", "202"): ("ETag",),
-    ("retryJob", "202"): _JOB_HEADERS,
+    ("retryJob", "200"): ("ETag", "Preference-Applied"),
+    ("retryJob", "202"): (*_JOB_HEADERS, "Preference-Applied"),
     ("retryJob", "409"): ("Location",),
-    ("reportAgentRestarted", "202"): _JOB_HEADERS,
+    ("reportAgentRestarted", "200"): ("ETag", "Preference-Applied"),
+    ("reportAgentRestarted", "202"): (*_JOB_HEADERS, "Preference-Applied"),
 }
 OF_KEYS_HEADERS = ("RateLimit", "RateLimit-Policy")
 STATUS_HEADERS = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
@@ -131,6 +134,9 @@ REQUEST_HEADERS: dict[str, list[Json]] = {
     "getJob": [_IF_NONE_MATCH, _PREFER],
     "getJobResult": [_IF_NONE_MATCH, _PREFER],
     "listJobEvents": [_LAST_EVENT_ID],
+    "retryJob": [_PREFER],
+    "reportAgentRestarted": [_PREFER],
+    "scanCluster": [_PREFER],
     "getVmNgt": [_PREFER],
     "getScan": [_IF_NONE_MATCH, _PREFER],
     "diagnoseVmNgt": [_PREFER],

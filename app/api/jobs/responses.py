@@ -71,7 +71,7 @@ def job_response(job: JobRecord, *, joined: bool = False) -> Job:
         **found
         | {
             "joined": joined,
-            "error_action": None if rule is None else rule.addressed_action(),
+            "error_action": None if rule is None else rule.addressed_action(begun=job.remaining_action is not None),
             "error_retryable": None if rule is None else rule.retryable,
             "caller": job.caller or job.caller_id,
             "automatic": job.automatic_rule is not None,

@@ -45,6 +45,7 @@ def prove(p: Progress, rules: Rules, now: datetime) -> Action:
     if p.news or p.reported or now >= p.verify_by or (read_due is not None and read_due <= now):
         return Verify(look=p.reported or now >= p.verify_by)
     reason, message = _waiting_for_pickup(p, by_ssh=by_ssh)
+    message += _last_look(p)
     until = p.verify_by if read_due is None else min(read_due, p.verify_by)
     return Wait(reason, message, until, p.verify_by)
 
@@ -71,18 +72,33 @@ def _waiting_for_pickup(p: Progress, *, by_ssh: bool) -> tuple[WaitReason, str]:
     return WaitReason.AGENT_RESTART, p.restart_by_hand
 
 
-def _not_proved(p: Progress) -> Finish:
+def _last_look(p: Progress) -> str:
+    """The time of the last look at the cluster since the mount, and what it saw: also where that was nothing new."""
+    if p.seen is None or p.mounted_at is None or p.seen.at <= p.mounted_at:
+        return ""
+    found, link = _still_seen(p)
+    return f". The service looked at {p.seen.at:%H:%M:%S}Z: {found}; the link is {link}"
+
+
+def _still_seen(p: Progress) -> tuple[str, str]:
+    """The certificate that is still there, and the state of the link."""
     entity = p.seen.entity if p.seen is not None else None
     link = entity.link_active if entity is not None else None
-    if p.trouble is not None and p.restarted_at is None and p.trouble.code is not FaultCode.NO_FREE_CDROM:
-        return Finish("failed", p.trouble.message, p.trouble)
-    seen = "no certificate was read in the guest"
+    seen = "no new certificate was seen"
     if p.guest is not None and p.guest.certificate is not None:
         old = p.guest.certificate
         seen = f"the guest still has the certificate {old.serial}, good until {old.not_after:%Y-%m-%d}"
     elif (date := expiry_date(p.seen)) is not None:
         seen = f"the cluster still shows the certificate of {date:%Y-%m-%d}"
-    state = {True: "active", False: "not active", None: "unknown"}[link]
+    return seen, {True: "active", False: "not active", None: "unknown"}[link]
+
+
+def _not_proved(p: Progress) -> Finish:
+    entity = p.seen.entity if p.seen is not None else None
+    link = entity.link_active if entity is not None else None
+    if p.trouble is not None and p.restarted_at is None and p.trouble.code is not FaultCode.NO_FREE_CDROM:
+        return Finish("failed", p.trouble.message, p.trouble)
+    seen, state = _still_seen(p)
     code = FaultCode.LINK_NOT_ACTIVE if link is False else FaultCode.CERTIFICATE_NOT_RENEWED
     message = f"the new certificate was issued, but was not seen in the VM in time: {seen}; the link is {state}."
     return Finish("failed", message, Failure(code, message))

@@ -192,7 +192,7 @@ def renewal_facts(job: JobRecord, message: str) -> dict[str, Any]:
         job,
         job_id=job.id,
         message=message,
-        error_action=None if rule is None else rule.addressed_action(),
+        error_action=None if rule is None else rule.addressed_action(begun=job.remaining_action is not None),
         old_not_after=results.old_not_after,
         new_not_after=results.new_not_after,
         verified_by=results.verified_by,
