@@ -1,7 +1,6 @@
 """One real PostgreSQL for the test session, and a new database, already migrated, for each test that asks for one."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from app.store.postgres.database import Database
 from app.store.postgres.schema import migrate
 from app.store.postgres.url import plain_url
 from tests.limits import LIMIT_S
+from tests.processes import ending_postgres
 
 _LOCALE = "--locale=C.UTF-8"
 # Tests lose nothing in a power cut, and many open several pools at once.
@@ -36,17 +36,12 @@ def _embedded_postgres() -> Iterator[str]:
         done = owner.run(*command, cwd=folder, limit_s=LIMIT_S)
         assert done.returncode == 0, done.stdout
 
-    try:
+    with ending_postgres(folder):
         programs = find_programs(folder, owner)
         run(programs / "initdb", "-D", "cluster", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", _LOCALE)
         options = f"-k {folder} -c listen_addresses='' {_FOR_TESTS}"
         run(programs / "pg_ctl", "-w", "-D", "cluster", "-l", "log", "-o", options, "start")
-        try:
-            yield f"postgresql://postgres@/postgres?host={folder}"
-        finally:
-            run(programs / "pg_ctl", "-w", "-D", "cluster", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield f"postgresql://postgres@/postgres?host={folder}"
 
 
 def _on(url: str, name: str) -> str:

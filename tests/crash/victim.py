@@ -24,6 +24,7 @@ from app.store.store import Store
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
+from tests.processes import die_with_parent
 
 
 class Point(StrEnum):
@@ -120,6 +121,7 @@ async def _run_job(order: Order, settings: Settings) -> None:
 
 
 def _live(order: Order) -> None:
+    die_with_parent()
     log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
