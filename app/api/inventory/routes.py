@@ -52,13 +52,14 @@ async def list_vms(
     """VMs of the clusters that the key may use, as the last scans saw them; all filters must hold.
 
     As CSV (RFC 4180, with a line of names) the file has every VM that the filters leave, at one moment: `limit` and
-    `cursor` are refused. A text that a spreadsheet would take for a formula has an apostrophe before it.
+    `cursor` are refused. A text that a spreadsheet would take for a formula has an apostrophe before it. With `excel`
+    the file says that it is UTF-8, and a text that Excel would take for a number is `="…"`.
     """
     if query.cluster is not None:
         # An empty list of a cluster that there is not would read as if nothing expired there.
         get_cluster(services.settings, caller, query.cluster)
     wanted = query.filter_on(allowed_clusters(services.settings, caller))
-    if preferred_media_type(request, _JSON, CSV) == CSV:
+    if query.excel or preferred_media_type(request, _JSON, CSV) == CSV:
         query.check_for_csv()
         return await _csv_answer(request, services, wanted, query)
     found = await services.store.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
@@ -75,7 +76,7 @@ async def _csv_answer(request: Request, services: Services, wanted: VmFilter, qu
     if request.state.head_only:
         await rows.aclose()
         return Response(headers=CsvOfVms((), rows).headers)
-    return CsvOfVms(first, rows)
+    return CsvOfVms(first, rows, excel=query.excel)
 
 
 @router.get(
