@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import database, doctor, hosts, keys, openapi, serve, simulate
+from app.cli import backup, database, doctor, hosts, keys, openapi, serve, simulate
 
 cli = typer.Typer(
     name="ngt-renewal",
@@ -12,7 +12,16 @@ cli = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (serve.serve, serve.worker, database.migrate, openapi.openapi, simulate.simulate, doctor.doctor):
+for command in (
+    serve.serve,
+    serve.worker,
+    database.migrate,
+    backup.backup,
+    backup.restore,
+    openapi.openapi,
+    simulate.simulate,
+    doctor.doctor,
+):
     cli.command()(command)
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(hosts.cli, name="hosts")

@@ -15,7 +15,7 @@ from app.store.embedded.server import start_embedded
 def migrate(config: Config = None) -> None:
     """Bring the database to this version's tables. Safe to repeat."""
     with reported_failures():
-        with _database_url(configure(config)) as url:
+        with database_url(configure(config)) as url:
             _upgrade(url)
         typer.echo("The database has this version's tables.")
 
@@ -23,13 +23,13 @@ def migrate(config: Config = None) -> None:
 @contextmanager
 def migrated_url(settings: Settings) -> Iterator[str]:
     """The URL of the database. A configured database without this version's tables is refused."""
-    with _database_url(settings) as url:
+    with database_url(settings) as url:
         asyncio.run(_refuse_old_schema(url))
         yield url
 
 
 @contextmanager
-def _database_url(settings: Settings) -> Iterator[str]:
+def database_url(settings: Settings, *, is_migrated: bool = True) -> Iterator[str]:
     """The configured database, or the embedded one, which runs until the end of the block and is migrated."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
@@ -41,7 +41,8 @@ def _database_url(settings: Settings) -> Iterator[str]:
         return
     embedded = start_embedded(settings.data_dir)
     try:
-        _upgrade(embedded.url)
+        if is_migrated:
+            _upgrade(embedded.url)
         yield embedded.url
     finally:
         embedded.close()

@@ -44,7 +44,7 @@ def read_keys(path: Path) -> list[asyncssh.SSHKeyPair]:
     try:
         text = decode_text(content)
     except ValueError:
-        # A key in DER is no text.
+        # A key in DER is not text.
         text = ""
     for kind, said in _OTHER_KINDS:
         if content.strip() and not text:
