@@ -346,6 +346,11 @@ RULES: dict[FaultCode, FaultRule] = {
 }
 
 
+def another_try_helps(code: str | None, *, issued: bool) -> bool:
+    """The job that failed with the code may go on; once a certificate was issued (`issued`), after any failure."""
+    return code in RULES and (issued or RULES[FaultCode(code)].retryable)
+
+
 class Fault(Exception):
     """A fault that a caller or an operator has to know, with one sentence for this case.
 

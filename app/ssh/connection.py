@@ -17,6 +17,7 @@ import asyncssh
 
 from app.ngt.errors import FaultCode
 from app.settings.text_files import read_text_file
+from app.ngt.host_words import find_known, tell
 from app.ssh.command_session import CommandSession
 from app.ssh.host import Host, PoolLimits
 from app.ssh.login_files import ensure_local_user, read_keys, read_known_hosts, remark_on_known_hosts
@@ -69,6 +70,7 @@ class HostConnection(asyncssh.SSHClient):
         self.login_began = False
         self.limits = limits
         self._on_lost = on_lost
+        self._banner = ""
         self._on_connected: Callable[[], None] = lambda: None
         self._ssh: asyncssh.SSHClientConnection | None = None
         self._commands: set[CommandSession] = set()
@@ -96,7 +98,7 @@ class HostConnection(asyncssh.SSHClient):
                 self._on_connected = lambda: limit.reschedule(loop.time() + limits.login_timeout_s)
                 self._ssh = await asyncssh.connect(self.host.address, self.host.port, options=options, config=None)
         except (OSError, asyncssh.Error, ValueError) as cause:
-            return _connect_failure(self.host, cause, login_began=self.login_began)
+            return _connect_failure(self.host, cause, login_began=self.login_began, banner=self._banner)
         if self.lost is not None:
             return ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, f"{self.host.name}: {self.lost}")
         key = self._ssh.get_server_host_key()
@@ -186,6 +188,9 @@ class HostConnection(asyncssh.SSHClient):
 
     def begin_auth(self, username: str) -> None:
         self.login_began = True
+
+    def auth_banner_received(self, msg: str, lang: str) -> None:
+        self._banner = msg
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = _reason(exc) if exc else "the connection was closed"
@@ -308,8 +313,17 @@ def _password(host: Host) -> str | None:
         return read_text_file(host.password_file).rstrip("\r\n")
 
 
-def _connect_failure(host: Host, cause: Exception, *, login_began: bool) -> ConnectFailure:
+def _connect_failure(host: Host, cause: Exception, *, login_began: bool, banner: str = "") -> ConnectFailure:
+    """The last `banner` of a login that ends often tells why: PAM says there that the machine is starting."""
     reason = _reason(cause)
+    said = banner if find_known(banner) is not None else reason
+    known = find_known(said) if login_began else None
+    if known is not None and known.passes:
+        message = f"{host.name} lets nobody in for now: {tell(said, known)}"
+        return ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
+    if known is not None and known.refuses_login:
+        message = f"{host.name} refused the login of {host.username!r}: {tell(said, known)}"
+        return ConnectFailure(FailureKind.LOGIN, FaultCode.SSH_AUTH_FAILED, message)
     if isinstance(cause, asyncssh.HostKeyNotVerifiable):
         remark = remark_on_known_hosts(host.known_hosts)
         message = f"{host.name} showed a host key that {host.known_hosts} does not have for it ({reason}){remark}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.masking import mask
+from app.ngt.host_words import find_known, tell
 from app.ngt.tools.certificate import parse_certificate
 from app.ngt.tools.guest_config import parse_guest_config
 from app.ngt.vocabulary import Certificate
@@ -11,7 +11,6 @@ from app.ssh.host import CommandResult, Host
 from app.ssh.pool import Pool
 
 _MAX_BYTES = 256 * 1024
-_SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,9 @@ async def read_guest(
 
 def _certificate_of(host: Host, answer: CommandResult) -> tuple[Certificate | None, Fault | None]:
     if answer.exit_status != 0 or "BEGIN CERTIFICATE" not in answer.stdout:
-        said = (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.exit_status}")[:_SHOWN_CHARACTERS]
-        message = f"guest {host.name}: no certificate: {mask(said)}"
+        said = answer.stderr.strip() or answer.stdout
+        nothing = f"it said nothing, status {answer.exit_status}"
+        message = f"guest {host.name}: no certificate: {tell(said, nothing=nothing)}"
         return None, Fault(FaultCode.GUEST_CERTIFICATE_MISSING, message)
     try:
         return parse_certificate(answer.stdout), None
@@ -70,8 +70,8 @@ async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout
     """
     answer = await _run(pool, host, restart_command, timeout_s)
     if answer.exit_status != 0:
-        said = (answer.stderr.strip() or answer.stdout.strip() or "no message")[:_SHOWN_CHARACTERS]
-        message = f"{restart_command!r} on {host.name} ended with status {answer.exit_status}: {said}"
+        said = answer.stderr.strip() or answer.stdout
+        message = f"{restart_command!r} on {host.name} ended with status {answer.exit_status}: {tell(said)}"
         raise Fault(FaultCode.AGENT_RESTART_FAILED, message)
     return answer
 
@@ -95,6 +95,11 @@ async def _run(pool: Pool, host: Host, text: str, timeout_s: float) -> CommandRe
         answer = await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=_MAX_BYTES)
     except Fault as fault:
         raise Fault(_GUEST_CODES.get(fault.code, fault.code), f"guest {host.name}: {fault.message}") from fault
+    known = find_known(f"{answer.stdout}\n{answer.stderr}") if answer.exit_status != 0 else None
+    if known is not None and (known.passes or known.refuses_login):
+        code = FaultCode.GUEST_NOT_REACHED if known.passes else FaultCode.SSH_AUTH_FAILED
+        said = tell(f"{answer.stdout}\n{answer.stderr}", known)
+        raise Fault(code, f"guest {host.name} lets the account {host.username!r} do nothing: {said}")
     if "PRIVATE KEY" in answer.stdout or "PRIVATE KEY" in answer.stderr:
         message = f"guest {host.name}: the command printed a private key, so its output was discarded: {text!r}"
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)

@@ -28,6 +28,7 @@ _FAILED_CHECK = {
     FaultCode.SSH_HOST_KEY_MISMATCH: "host key",
     FaultCode.SSH_AUTH_FAILED: "login",
     FaultCode.CVM_SHELL_DISABLED: "bash shell",
+    FaultCode.UNEXPECTED_OUTPUT: "bash shell",
     FaultCode.COMMAND_TIMEOUT: "bash shell",
     FaultCode.OUTPUT_TOO_LARGE: "bash shell",
     FaultCode.ANSWER_LOST: "bash shell",

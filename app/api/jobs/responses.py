@@ -11,7 +11,7 @@ from fastapi import Response
 from app.api.http.responses import etag, json_answer
 from app.api.jobs.schemas import Job, Links, Plan, Step
 from app.field_types import from_record
-from app.ngt.errors import RULES, Fault, FaultCode
+from app.ngt.errors import RULES, Fault, FaultCode, another_try_helps
 from app.store.jobs.commands import Jobs
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, JobStatus, Results, StepRecord
@@ -72,7 +72,9 @@ def job_response(job: JobRecord, *, joined: bool = False) -> Job:
         | {
             "joined": joined,
             "error_action": None if rule is None else rule.addressed_action(begun=job.remaining_action is not None),
-            "error_retryable": None if rule is None else rule.retryable,
+            "error_retryable": (
+                None if rule is None else another_try_helps(job.error_code, issued=job.remaining_action is not None)
+            ),
             "caller": job.caller or job.caller_id,
             "automatic": job.automatic_rule is not None,
             "plan": None if results.plan is None else from_record(Plan, results.plan),

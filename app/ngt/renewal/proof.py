@@ -6,7 +6,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.ngt.errors import RULES, FaultCode
+from app.ngt.errors import FaultCode
 from app.ngt.renewal.before import can_be_proved, expiry_date, known_not_after
 from app.ngt.renewal.change import entity_gone, finish
 from app.ngt.renewal.progress import (
@@ -26,7 +26,6 @@ from app.ngt.vocabulary import Certificate, PowerState
 
 # The most that the clocks of a guest and of the cluster may differ.
 _CLOCK_TOLERANCE = timedelta(hours=24)
-_MOST_RESTART_TRIES = 3
 
 
 # The next step.
@@ -148,11 +147,8 @@ def restarted(p: Progress, now: datetime) -> Transition:
 
 
 def restart_failed(p: Progress, failure: Failure, rules: Rules, now: datetime) -> Transition:
-    """A refused restart is given up after a few tries; an unreachable guest is retried until the deadline."""
-    refused = failure.code is FaultCode.AGENT_RESTART_FAILED
-    give_up = (refused and p.tries + 1 >= _MOST_RESTART_TRIES) or not RULES[failure.code].retryable
-    after = replace(p, failed=failure) if give_up else p.back_off(failure, rules, now)
-    return Transition(after, Verdict.NOT_YET, failure.message)
+    """The certificate is issued, so every failure is retried until `verify_by`: a guest may boot, a person may act."""
+    return Transition(p.back_off(failure, rules, now), Verdict.NOT_YET, failure.message)
 
 
 def verify_failed(p: Progress, failure: Failure, now: datetime) -> Transition:

@@ -10,7 +10,9 @@ from typing import TypeVar
 import structlog
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.host_words import find_known, tell
 from app.ngt.masking import mask
+from app.ngt.printable import printable
 from app.ngt.renewal.holds import SlotRules
 from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.entities import find_entities
@@ -19,6 +21,7 @@ from app.ngt.tools.query_commands import (
     KILLED,
     CvmUptime,
     ProbeFacts,
+    QueryAnswer,
     QueryCommand,
     list_vms,
     query_entities,
@@ -188,9 +191,7 @@ class ClusterClient:
         if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.look_timeout_s)
         if answer.uptime is None or answer.exit_status != 0:
-            said = (asked.result.stderr.strip() or answer.body.strip())[-300:]
-            message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
-            raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+            raise _query_failed(asked, answer)
         found = find_entities(answer.body, wanted)
         return Query(
             entities=found.entities,
@@ -208,6 +209,27 @@ async def _parse_in_thread(parse: Callable[[CvmAnswer], _Parsed], asked: CvmAnsw
     if len(asked.result.stdout) < _LARGE:
         return parse(asked)
     return await asyncio.get_running_loop().run_in_executor(_PARSER, parse, asked)
+
+
+def _query_failed(asked: CvmAnswer, answer: QueryAnswer) -> Fault:
+    """The answer has no end mark, or its tool failed."""
+    said = answer.body.strip() or asked.result.stderr
+    if answer.exit_status is None:
+        ended = asked.result.exit_status
+        message = (
+            f"the answer to the query on {asked.cvm} does not end with the mark of this service: either it is torn, or "
+            f"the login shell prints something at its end (its status was {ended}); it ends with: {_end_of(said)}"
+        )
+        return Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+    said = f"{asked.result.stderr.strip()}\n{answer.body.strip()}"
+    told = tell(said if find_known(said) is not None else _end_of(said))
+    message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {told}"
+    return Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+
+
+def _end_of(said: str) -> str:
+    """The end of the words, where a tool tells the cause."""
+    return printable(" ".join(mask(said[-300:]).split())) or "(nothing)"
 
 
 def _took_too_long(asked: CvmAnswer, limit_s: float) -> Fault:
