@@ -163,7 +163,8 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.ANSWER_LOST: _cluster(
         "The connection was cut before the answer came",
-        "None is needed: the service looks at the cluster and continues.",
+        "The service looks at the cluster and goes on. Where the job has ended, run its last command by hand on a CVM "
+        "(the job's log has it), fix the cause, then retry the job.",
         retryable=True,
     ),
     _C.GATEWAY_DOWN: _cluster(
@@ -173,7 +174,8 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.ENTITY_DELETE_FAILED: _cluster(
         "The VM tools entity could not be deleted",
-        "Nothing was changed. Look up the result word, fix the cause on the cluster, then retry the job.",
+        "Nothing was changed. Look up the result word, or run the command of the job's log by hand on a CVM; fix the "
+        "cause on the cluster, then retry the job.",
         retryable=True,
     ),
     _C.ENTITY_CREATE_FAILED: _cluster(

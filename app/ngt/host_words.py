@@ -13,6 +13,8 @@ from app.ngt.printable import printable
 from app.ngt.sentences import full_stop
 
 _SHOWN_CHARACTERS = 300
+# The calls of a traceback of Python or Java; the line after them tells the cause.
+_STACK = re.compile(r"(?<=\(most recent call last\):\n)(?:[ \t][^\n]*\n)+|^\s+at [\w.$]+\([^\n]*\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ KNOWN_TEXTS = (
     _row(
         r"unit \S+ not found|unit \S+ could not be found|unrecognized service|no such service|unit not found"
         r"|cannot find any service with service name|service does not exist as an installed service"
-        r"|service name is invalid|failed to get unit file state",
+        r"|service name is invalid|argument on parameter 'name'|no files found for \S+\.service"
+        r"|failed to get unit file state",
         "the guest has no service of that name",
         _CALLER,
         "install NGT in the VM, or correct `restart_command` of its `guests` table",
@@ -221,6 +224,7 @@ def find_known(text: str) -> KnownText | None:
 def tell(text: str, known: KnownText | None = None, *, nothing: str = "it said nothing") -> str:
     """The host's own words, masked and on one line; and what they mean, who acts and what to do, where it is known."""
     known = known or find_known(text)
+    text = _STACK.sub("", text)
     words = " ".join(mask(text).split())
     if known is None:
         return f"it says: {printable(words, _SHOWN_CHARACTERS)}" if words else nothing

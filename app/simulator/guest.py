@@ -53,6 +53,10 @@ class Guest:
         self.cluster.restart_agent(self.vm.uuid)
         return GuestAnswer()
 
+    def check_restart(self) -> GuestAnswer:
+        """The service is there, and the account may restart it."""
+        return GuestAnswer()
+
     def read_certificate(self) -> GuestAnswer:
         if self.vm.installed is None:
             return self._no_such_file("client-cert.pem")
@@ -85,11 +89,14 @@ class Guest:
 
 _LINUX_FILE = r"\bcat\s+['\"]?/usr/local/nutanix/(?:ngt/)?config/"
 _WINDOWS_FILE = r"\b(?:type|Get-Content|gc|cat)\b.*C:[\\/]+Program Files[\\/]+Nutanix[\\/]+config[\\/]+"
-_WINDOWS_SERVICE = r"(?:Restart-Service\b.*|net\s+start\s+)['\"]+Nutanix Guest Tools Agent"
+_WINDOWS_SERVICE = r"(?:Restart-Service\b.*|net\s+start\s+)['\"]+Nutanix Guest (?:Tools )?Agent"
+_WINDOWS_CHECK = r"if \(-not \(Get-Service\b.*['\"]+Nutanix Guest Tools Agent"
+_LINUX_CHECK = r"\bsystemctl\s+cat\s+ngt_guest_agent\b|\bsudo -n -l\b"
 
 _COMMANDS: dict[Os, list[tuple[re.Pattern[str], Callable[[Guest], GuestAnswer]]]] = {
     Os.LINUX: [
         (re.compile(r"client-key\.pem"), Guest.refuse_key),
+        (re.compile(_LINUX_CHECK), Guest.check_restart),
         (re.compile(r"\bsystemctl\s+restart\s+ngt_guest_agent\b"), Guest.restart_agent),
         (re.compile(r"\bservice\s+ngt_guest_agent\s+restart\b"), Guest.restart_agent),
         (re.compile(_LINUX_FILE + r"client-cert\.pem"), Guest.read_certificate),
@@ -97,6 +104,7 @@ _COMMANDS: dict[Os, list[tuple[re.Pattern[str], Callable[[Guest], GuestAnswer]]]
     ],
     Os.WINDOWS: [
         (re.compile(r"client-key\.pem"), Guest.refuse_key),
+        (re.compile(_WINDOWS_CHECK, re.IGNORECASE), Guest.check_restart),
         (re.compile(_WINDOWS_SERVICE, re.IGNORECASE), Guest.restart_agent),
         (re.compile(_WINDOWS_FILE + r"client-cert\.pem", re.IGNORECASE), Guest.read_certificate),
         (re.compile(_WINDOWS_FILE + r"ngt_config\.json", re.IGNORECASE), Guest.read_config),

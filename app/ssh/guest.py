@@ -6,6 +6,7 @@ from app.ngt.errors import Fault, FaultCode
 from app.ngt.host_words import find_known, tell
 from app.ngt.tools.certificate import parse_certificate
 from app.ngt.tools.guest_config import parse_guest_config
+from app.ngt.tools.guest_restart import restart_check
 from app.ngt.vocabulary import Certificate
 from app.ssh.host import CommandResult, Host
 from app.ssh.pool import Pool
@@ -61,6 +62,25 @@ def _certificate_of(host: Host, answer: CommandResult) -> tuple[Certificate | No
     except Fault as unreadable:
         message = f"guest {host.name}: its certificate cannot be read: {unreadable.message}"
         return None, Fault(FaultCode.UNEXPECTED_OUTPUT, message)
+
+
+async def check_restart(
+    pool: Pool, host: Host, *, restart_command: str, timeout_s: float
+) -> tuple[str, CommandResult, Fault | None] | None:
+    """Looks if the restart can succeed: the command, its answer, and a Fault `agent-restart-not-possible`.
+
+    None for a restart that no look can tell of. Raises a Fault when the guest does not answer.
+    """
+    command = restart_check(restart_command)
+    if command is None:
+        return None
+    answer = await _run(pool, host, command, timeout_s)
+    if answer.exit_status == 0:
+        return command, answer, None
+    said = answer.stderr.strip() or answer.stdout
+    nothing = f"{command!r} ended with status {answer.exit_status} and no message"
+    message = f"guest {host.name}: {restart_command!r} would fail: {tell(said, nothing=nothing)}"
+    return command, answer, Fault(FaultCode.AGENT_RESTART_NOT_POSSIBLE, message)
 
 
 async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> CommandResult:

@@ -23,6 +23,7 @@ def read(p: Progress, answer: BeforeRead) -> Transition:
         guest=answer.guest,
         guest_fault=fault.message if fault is not None else None,
         guest_fault_code=fault.code if fault is not None else None,
+        restart_fault=answer.restart_failure.message if answer.restart_failure is not None else None,
     )
     known = replace(p.without_trouble(), before=before, seen=answer.sighting, uptime=answer.uptime)
     old = known_not_after(known)
@@ -104,6 +105,11 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
             not manual and vm.has_readable_guest and p.before.guest is None,
             p.before.guest_fault_code or code.GUEST_NOT_REACHED,
             f"the guest of {name} cannot be reached, so its agent could not be restarted; {nothing} {why}",
+        ),
+        (
+            not manual and vm.has_readable_guest and p.before.restart_fault is not None,
+            code.AGENT_RESTART_NOT_POSSIBLE,
+            f"the agent of {name} could not be restarted; {nothing} {p.before.restart_fault}",
         ),
         (
             not accept and not can_be_proved(p) and not (off and vm.guest_address is not None),

@@ -10,13 +10,25 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from app.ngt.errors import RULES, FaultCode
-from app.ngt.renewal.progress import EntityStage, Failure, Intent, Progress, Sighting, StepName, WaitReason
+from app.ngt.host_words import tell
+from app.ngt.renewal.progress import (
+    EntityStage,
+    Failure,
+    Intent,
+    Progress,
+    Sighting,
+    StepName,
+    ToolWords,
+    WaitReason,
+)
 from app.ngt.renewal.request import Mode, Rules
 from app.ngt.renewal.steps import Action, Finish, LookAtEntity, Looked, MakeChange, Transition, Verdict, Wait
+from app.ngt.sentences import full_stop
 from app.ngt.tools.change_command import ChangeAnswer, ToolAnswer, ToolCall
 from app.ngt.tools.command_lines import for_vm
 from app.ngt.tools.ncli_format import read_ncli_error
 from app.ngt.tools.result_vec import is_success, read_results
+from app.ngt.tools.text import answer_lines
 from app.ngt.vocabulary import NO_FREE_CD_ROM_SLOT
 
 CHANGING_STEPS = frozenset(
@@ -25,6 +37,8 @@ CHANGING_STEPS = frozenset(
 # A change whose answer is lost repeatedly is given up after so many times, unless a delete was begun.
 _MOST_LOST_ANSWERS = 5
 
+
+_CODES_OF_TOOLS = {"delete": FaultCode.ENTITY_DELETE_FAILED, "refresh": FaultCode.ENTITY_REFRESH_FAILED}
 
 # The next change.
 
@@ -37,7 +51,12 @@ def look_after_own_delete(p: Progress, rules: Rules, now: datetime) -> LookAtEnt
 def issue(p: Progress, rules: Rules, now: datetime) -> Action:
     step = issuing_step(p, rules)
     if p.lost_answers >= _MOST_LOST_ANSWERS:
-        message = f"the answer to {step} was lost {p.lost_answers} times; the VM still has its tools entity."
+        keeps = "the VM still has its tools entity."
+        if p.unclear is not None:
+            code = _CODES_OF_TOOLS.get(p.unclear.tool, FaultCode.ENTITY_CREATE_FAILED)
+            message = f"{p.unclear.said} It was tried {p.lost_answers} times; {keeps}"
+            return Finish("failed", message, Failure(code, message))
+        message = f"the answer to {step} was lost {p.lost_answers} times; {keeps}"
         return Finish("failed", message, Failure(FaultCode.ANSWER_LOST, message))
     return make(p, rules, now, step)
 
@@ -49,6 +68,8 @@ def issuing_step(p: Progress, rules: Rules) -> StepName:
 def mount(p: Progress, rules: Rules, now: datetime) -> Action:
     if p.verify_by is not None and now >= p.verify_by:
         unanswered = "the new certificate is issued, but mounting its ISO was never answered in time."
+        if p.unclear is not None:
+            unanswered = f"the new certificate is issued, but its ISO is not mounted: {p.unclear.said}"
         trouble = p.trouble or Failure(FaultCode.ISO_MOUNT_FAILED, unanswered)
         return finish(p, rules, now, Finish("failed", trouble.message, trouble))
     if p.between is None:
@@ -115,7 +136,7 @@ def begin(p: Progress, action: MakeChange, rules: Rules, now: datetime, marker: 
         remote_until_at=now + timedelta(seconds=bound_s),
         deletes=action.deletes or (p.delete_begun and p.entity is not EntityStage.ISSUED),
     )
-    return replace(p, intent=intent, delete_begun=p.delete_begun or action.deletes, seen=None)
+    return replace(p, intent=intent, delete_begun=p.delete_begun or action.deletes, seen=None, unclear=None)
 
 
 # The answer.
@@ -138,8 +159,10 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
     if verdict is Verdict.LOST and last.name == "mount" and "ncli" in rules.tools.mount.split()[0]:
         verdict, words = _verdict_of_ncli_mount(last)
     match verdict, last.name:
-        case (Verdict.LOST, _) | (Verdict.DONE, "delete"):
-            # After a delete that was done alone, the text was cut off before the create.
+        case Verdict.LOST, _:
+            return lost(replace(p, unclear=ToolWords(last.name, _words_of(last))), intent)
+        case Verdict.DONE, "delete":
+            # The delete was done alone: the text was cut off before the create.
             return lost(p, intent)
         case Verdict.DONE, "mount":
             return Transition(_mounted(done.without_trouble(), rules, now), Verdict.DONE, "the ISO is mounted", words)
@@ -150,6 +173,11 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
             refused = _refused(done, last.name, words or "", rules, now)
             said = refused.trouble or refused.refused or refused.failed
             return Transition(refused, Verdict.REFUSED, said.message if said is not None else "", words)
+
+
+def _words_of(answer: ToolAnswer) -> str:
+    said = tell("\n".join(answer_lines(answer.output)), nothing="it printed nothing else")
+    return full_stop(f"{answer.name} ended with status {answer.exit_status} and no clear result; {said}")
 
 
 def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
@@ -227,12 +255,19 @@ def wait_on(p: Progress, intent: Intent, watched_s: float, rules: Rules, now: da
 
 
 def lost(p: Progress, intent: Intent) -> Transition:
-    message = f"the answer was lost; the VM is not touched again before {intent.remote_until_at:%H:%M:%S}Z"
+    told = p.unclear.said if p.unclear is not None else "the answer was lost."
+    message = f"{told} The VM is not touched again before {intent.remote_until_at:%H:%M:%S}Z"
     return Transition(replace(p, intent=replace(intent, lost=True)), Verdict.LOST, message)
 
 
 def wait_for_lost_answer(p: Progress, intent: Intent, now: datetime) -> Wait | LookAtEntity:
     due = intent.remote_until_at if p.retry_at is None else max(intent.remote_until_at, p.retry_at)
+    if now < due and now >= intent.remote_until_at and p.trouble is not None and p.trouble_since is not None:
+        message = (
+            f"the answer to {intent.step} on {intent.cvm} was lost, and since {p.trouble_since:%Y-%m-%d %H:%M:%S}Z no "
+            f"CVM has shown what became of it: {p.trouble.message}"
+        )
+        return Wait(WaitReason.UNANSWERED_CHANGE, message, due)
     if now < due:
         message = (
             f"the answer to {intent.step} on {intent.cvm} was lost; the command may run until "
@@ -297,7 +332,7 @@ def _is_new_entity(p: Progress, sighting: Sighting) -> bool:
 
 def looked(p: Progress, answer: Looked, rules: Rules, now: datetime) -> Transition:
     sighting = answer.sighting
-    p = replace(p, uptime=answer.uptime, seen=sighting, retry_at=None)
+    p = replace(p, uptime=answer.uptime, seen=sighting, retry_at=None, trouble_since=None)
     if p.intent is not None:
         return _look_after_lost_answer(p, p.intent, sighting, rules, now)
     if p.entity is EntityStage.MISSING and sighting.entity is not None:

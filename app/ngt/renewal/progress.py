@@ -130,6 +130,8 @@ class Before:
     guest: GuestSighting | None
     guest_fault: str | None = None
     guest_fault_code: FaultCode | None = None
+    # Why the agent could not be restarted over SSH, as far as a look can tell.
+    restart_fault: str | None = None
 
 
 class EntityStage(StrEnum):
@@ -200,6 +202,14 @@ _LOOKS = ("seen", "between", "after", "guest")
 
 
 @dataclass(frozen=True, slots=True)
+class ToolWords:
+    """A tool ended without a result, and said this."""
+
+    tool: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Everything one renewal knows. The fields are in the order in which they are learnt."""
 
@@ -241,7 +251,11 @@ class Progress:
     tries: int = 0
     retry_at: datetime | None = None
     trouble: Failure | None = None
+    # The first failed try since something succeeded.
+    trouble_since: datetime | None = None
     lost_answers: int = 0
+    # The words of the tool whose result is not known, and its name.
+    unclear: ToolWords | None = None
     # The job ends with this failure.
     failed: Failure | None = None
 
@@ -314,7 +328,7 @@ class Progress:
             return f"restart the agent in {where}: {self.vm.restart_command}"
         return (
             f"restart the agent in {where}: on Linux `sudo systemctl restart ngt_guest_agent`, "
-            'on Windows `Restart-Service -Name "Nutanix Guest Tools Agent"`'
+            'on Windows `Restart-Service -Name "Nutanix Guest*Agent"`'
         )
 
     @property
@@ -340,16 +354,18 @@ class Progress:
 
     def without_trouble(self) -> Self:
         """The last try succeeded, so the next step begins without back-off."""
-        return replace(self, tries=0, retry_at=None, trouble=None)
+        return replace(self, tries=0, retry_at=None, trouble=None, trouble_since=None, unclear=None)
 
     def back_off(self, failure: Failure, rules: Rules, now: datetime) -> Self:
         delay_s = backoff(rules.retry_first_s, rules.retry_last_s, self.tries)
-        return replace(self, tries=self.tries + 1, retry_at=now + timedelta(seconds=delay_s), trouble=failure)
+        retry_at, since = now + timedelta(seconds=delay_s), self.trouble_since or now
+        return replace(self, tries=self.tries + 1, retry_at=retry_at, trouble=failure, trouble_since=since)
 
     def begin_retry(self) -> Self:
         """The same job once more: it keeps its first reading and its changes, and reads everything else again."""
         fresh = replace(
             self, failed=None, trouble=None, refused=None, tries=0, retry_at=None, lost_answers=0,
+            trouble_since=None, unclear=None,
             seen=None, uptime=None, last_check=False, news=False, reported=False,
             guest_reads=0, guest_read_at=None, restarted_at=None, verify_by=None, capabilities_tried=False,
         )  # fmt: skip

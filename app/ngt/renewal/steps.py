@@ -115,6 +115,7 @@ class BeforeRead:
     uptime: UptimeReading
     guest: GuestSighting | None
     guest_failure: Failure | None
+    restart_failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

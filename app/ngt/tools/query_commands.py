@@ -37,18 +37,22 @@ timeout -s KILL 30 $cli 2>&1
 printf '\\nngtr-probe end\\n'
 """)
 
-_QUERY = Template("""\
+# ncli prints ? for each letter that the locale lacks. Older CVMs have no C.UTF-8.
+_UTF_8 = "export LC_ALL=\"$$(locale -a 2>/dev/null | grep -iE '^(C|en_US)\\.utf-?8$$' | head -n 1)\"\n"
+_QUERY = Template(f"""\
 exec </dev/null
 . $profile >/dev/null 2>&1
-timeout -s KILL $limit $query
+{_UTF_8}timeout -s KILL $limit $query
 status=$$? boot=$$(tr -d - </proc/sys/kernel/random/boot_id)
 printf '\\nngtr-look end %s %s %s\\n' "$$status" "$$boot" "$$(cut -d' ' -f1 /proc/uptime)"
 """)
 
-_LISTING = Template("""\
+_LISTING = Template(f"""\
 exec </dev/null
 . $profile >/dev/null 2>&1
-timeout -s KILL $limit $list_vms || { printf '\\nngtr-listing text\\n'; timeout -s KILL $limit $list_vms_text; }
+{_UTF_8}timeout -s KILL $limit $list_vms || {{
+  printf '\\nngtr-listing text\\n'; timeout -s KILL $limit $list_vms_text
+}}
 printf '\\nngtr-listing end %s\\n' "$$?"
 """)
 

@@ -9,7 +9,7 @@ from typing import assert_never
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
 from app.ngt.renewal.progress import Failure, FoundVm, GuestSighting, Progress, Sighting, StepName, UptimeReading
-from app.ngt.renewal.request import Rules
+from app.ngt.renewal.request import RestartAgent, Rules
 from app.ngt.renewal.steps import (
     Action,
     AgentRestarted,
@@ -100,7 +100,7 @@ class Actions:
                 case FindVm():
                     answer = await self._find_vm(p, clock, sent)
                 case ReadBefore():
-                    answer = await self._read_before(p, clock, sent)
+                    answer = await self._read_before(p, rules, clock, sent)
                 case LookAtEntity(step):
                     sighting, uptime = await self._look(p, step, clock, sent)
                     answer = Looked(sighting, uptime)
@@ -175,18 +175,23 @@ class Actions:
             return fault
         return None
 
-    async def _read_before(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> BeforeRead:
+    async def _read_before(
+        self, p: Progress, rules: Rules, clock: DatabaseClock, sent: list[NewExchange]
+    ) -> BeforeRead:
         assert p.vm is not None
         looking = asyncio.ensure_future(self._look(p, StepName.READ_NGT_BEFORE, clock, sent))
         guest: GuestSighting | None = None
         failure: Failure | None = None
+        restart_failure: Failure | None = None
         if p.vm.has_readable_guest:
             try:
                 guest = await self._read_guest(p, StepName.READ_NGT_BEFORE, clock, sent)
+                if p.restart_agent(rules) is RestartAgent.SSH:
+                    restart_failure = await self._check_restart(p, clock, sent)
             except Fault as fault:
                 failure = Failure(fault.code, fault.message)
         sighting, uptime = await looking
-        return BeforeRead(sighting, uptime, guest, failure)
+        return BeforeRead(sighting, uptime, guest, failure, restart_failure)
 
     async def _look(
         self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
@@ -219,6 +224,18 @@ class Actions:
         if reading.fault is not None and reading.fault.code is not FaultCode.GUEST_CERTIFICATE_MISSING:
             raise reading.fault
         return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key)
+
+    async def _check_restart(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> Failure | None:
+        """Why the restart would fail later, when the VM has a new certificate already."""
+        guest, host = self._guest(p)
+        checked = await guest_ssh.check_restart(
+            self._guests, host, restart_command=guest.restart_command, timeout_s=self._limits.guest_timeout_s
+        )
+        if checked is None:
+            return None
+        command, answer, fault = checked
+        sent.append(exchanges.of_command(StepName.READ_NGT_BEFORE, host.name, command, answer, clock.now()))
+        return Failure(fault.code, fault.message) if fault is not None else None
 
     def _guest(self, p: Progress) -> tuple[GuestSettings, Host]:
         assert p.vm is not None

@@ -13,7 +13,7 @@ import structlog
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.inventory import is_worth_asking, names_another_entity
-from app.ngt.vocabulary import VmRecord, VmUuid
+from app.ngt.vocabulary import VmRecord, VmUuid, is_garbled
 from app.settings import ScanSettings
 from app.ssh.pool import Pool
 from app.store.clusters.cvms import Cvms
@@ -111,9 +111,11 @@ class Scanner:
             guests_asked=asked,
             guests_failed=failed,
         )
-        return await self._finish(
-            claim, clock, ended_scan(claim, counts, snapshot.query_fault, stored.refused), snapshot.result.at
-        )
+        garbled = [vm for vm in snapshot.vms if is_garbled(vm.name)]
+        if garbled:
+            log.warning("ncli prints ? for letters in names", vms=len(garbled), example=garbled[0].name)
+        end = ended_scan(claim, counts, snapshot.query_fault, stored.refused, garbled)
+        return await self._finish(claim, clock, end, snapshot.result.at)
 
     def _cluster_of(self, claim: ScanClaim) -> ClusterClient:
         cluster = self._clusters.get(claim.cluster)

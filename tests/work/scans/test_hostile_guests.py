@@ -86,3 +86,14 @@ async def test_a_certificate_that_cannot_be_stored_is_a_fault_of_its_guest(begin
     assert (scan.counts.guests_asked, scan.counts.guests_failed) == (3, 1)
     assert (await vm_row(service, "vm0002"))["guest_fault_code"] == "internal-error"
     assert (await vm_row(service, "vm0003"))["certificate_source"] == "guest_certificate"
+
+
+@pytest.mark.field("B10")
+async def test_names_that_a_cvm_prints_with_question_marks_are_warned_of(begin: Begin) -> None:
+    service = await begin(uniform_site(vms=2), guests=[])
+    service.site.vm_named("vm0001").name = "????-01"
+    scan = await complete(service)
+    assert "ncli prints ? for letters in the names of 1 VM, such as '????-01' for VM" in scan.message
+    listings = [one.text for one in service.site.journal.records if "ngtr-listing" in one.text]
+    assert listings
+    assert all("export LC_ALL=" in one for one in listings)
