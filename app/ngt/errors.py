@@ -308,7 +308,8 @@ RULES: dict[FaultCode, FaultRule] = {
     _C.VALIDATION_FAILED: _caller("The request is not valid", "Correct the fields named in `errors`."),
     _C.AGENT_RESTART_NOT_POSSIBLE: _caller(
         "The agent cannot be restarted",
-        "Send `restart_agent: manual` and restart it yourself, or have guest access configured for this VM.",
+        "Fix the cause that the message names, or have guest access configured for this VM; or send "
+        "`restart_agent: manual` and restart it yourself.",
     ),
     _C.NOT_VERIFIABLE: _caller(
         "The renewal could not be proved",

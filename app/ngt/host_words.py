@@ -1,4 +1,4 @@
-"""What the texts of OpenSSH, PAM, sudo, systemd, Windows and ncli mean, who acts, and what to do.
+"""The meaning of texts of OpenSSH, PAM, sudo, systemd, Windows and ncli, who acts, and what to do.
 
 The first row of `KNOWN_TEXTS` that is found in a text counts. Rows with `passes` describe a state that ends without a
 person, so the host is asked again.

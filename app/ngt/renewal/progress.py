@@ -130,7 +130,7 @@ class Before:
     guest: GuestSighting | None
     guest_fault: str | None = None
     guest_fault_code: FaultCode | None = None
-    # Why the agent could not be restarted over SSH, as far as a look can tell.
+    # The reason why a restart of the agent over SSH would fail, as far as a look can tell.
     restart_fault: str | None = None
 
 

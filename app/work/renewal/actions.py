@@ -226,7 +226,7 @@ class Actions:
         return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key)
 
     async def _check_restart(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> Failure | None:
-        """Why the restart would fail later, when the VM has a new certificate already."""
+        """The reason why the restart would fail later, when the VM has a new certificate already."""
         guest, host = self._guest(p)
         checked = await guest_ssh.check_restart(
             self._guests, host, restart_command=guest.restart_command, timeout_s=self._limits.guest_timeout_s
