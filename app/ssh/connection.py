@@ -16,8 +16,8 @@ from typing import Any
 import asyncssh
 
 from app.ngt.errors import FaultCode
-from app.settings.text_files import read_text_file
 from app.ngt.host_words import find_known, tell
+from app.settings.text_files import read_text_file
 from app.ssh.command_session import CommandSession
 from app.ssh.host import Host, PoolLimits
 from app.ssh.login_files import ensure_local_user, read_keys, read_known_hosts, remark_on_known_hosts
