@@ -53,7 +53,7 @@ run: $(INSTALLED) ## Keep the service and a simulated cluster up for trying
 
 .PHONY: test
 test: lint types contracts $(NODE_TOOLS) $(GENERATORS) ## Everything that must hold: lint, types, contracts, all tests
-	@tools/need sshd=openssh-server curl=curl jq=jq promtool=prometheus
+	@tools/need sshd=openssh-server curl=curl jq=jq promtool=prometheus pgbouncer=pgbouncer
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: unit

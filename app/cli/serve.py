@@ -1,5 +1,6 @@
 """`ngt-renewal serve` and `ngt-renewal worker`."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def serve(
     with reported_failures():
         settings = _configure(config)
         with migrated_url(settings) as url:
+            _refuse_lost_notifications(settings, url)
             try:
                 uvloop.run(serve_until_stopped(settings, url, with_worker=not no_worker))
             except CannotListenError as error:
@@ -39,6 +41,7 @@ def worker(config: Config = None) -> None:
     with reported_failures():
         settings = _configure(config)
         with migrated_url(settings) as url:
+            _refuse_lost_notifications(settings, url)
             uvloop.run(work_until_stopped(settings, url))
 
 
@@ -49,3 +52,10 @@ def _configure(config: Path | None) -> Settings:
     if faults := list(find_unusable_login_files(settings)):
         raise SettingsError(faults)
     return settings
+
+
+def _refuse_lost_notifications(settings: Settings, url: str) -> None:
+    from app.store.postgres.notifications import find_lost_notifications
+
+    if settings.database_url is not None and (fault := asyncio.run(find_lost_notifications(url))):
+        fail(fault)
