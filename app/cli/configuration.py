@@ -9,7 +9,8 @@ import typer
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging
 
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="The TOML file. Else NGT_RENEWAL_CONFIG.")]
+_PLACES = "The TOML file; else that of NGT_RENEWAL_CONFIG, ./ngt-renewal.toml or /etc/ngt-renewal/ngt-renewal.toml."
+Config = Annotated[Path | None, typer.Option("--config", "-c", help=_PLACES)]
 
 
 def configure(config: Path | None) -> Settings:

@@ -42,6 +42,7 @@ def trust(
     """Pin the host key with this fingerprint, if the machine shows it now."""
     from app.ssh.host_keys import pin
 
+    fingerprint = f"SHA256:{fingerprint.removeprefix('SHA256:').rstrip('=')}"
     with reported_failures():
         shown = asyncio.run(_scan(address, lambda key: key.fingerprint == fingerprint))
         key = next((key for key in shown if key.fingerprint == fingerprint), None)

@@ -137,6 +137,15 @@ def _read_secret(variable: str, path: str, faults: list[str]) -> str:
     return "postgresql://"
 
 
+# The sentences for errors of which pydantic speaks of its own types.
+_SAID = {
+    "tuple_type": 'A list is needed, as in ["first", "second"]',
+    "list_type": 'A list is needed, as in ["first", "second"]',
+    "model_type": "A table is needed",
+    "dict_type": "A table is needed",
+}
+
+
 def _sentence(error: ErrorDetails) -> str:
     location = error["loc"]
     where = "`" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:] + "`"
@@ -145,7 +154,7 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{where} is not a setting; did you mean `{close[0]}`?" if close else f"{where} is not a setting."
     if error["type"] == "missing":
         return f"{where} is missing."
-    said = error["msg"].removeprefix("Value error, ").rstrip(".")
+    said = _SAID.get(error["type"], error["msg"].removeprefix("Value error, ").rstrip("."))
     given = error["input"]
     shown = isinstance(given, str | int | float) and location[0] not in _SECRETS and location[-1] not in _NOT_SHOWN
     return f"{where} is refused: {said[:1].lower()}{said[1:]}" + (f" (it is {given!r})." if shown else ".")
