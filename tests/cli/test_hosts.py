@@ -25,7 +25,7 @@ async def test_a_scanned_key_can_be_pinned_by_its_fingerprint_and_is_then_truste
     known_hosts = tmp_path / "made" / "known_hosts"
     async with _server(*keys, host="::1" if "[" in form else "localhost") as port:
         address = form.format(port)
-        scanned = await commands.run("hosts", "scan", address)
+        scanned = await commands.run("hosts", "scan", "--all", address)
         assert scanned.status == 0
         shown = dict(line.split() for line in scanned.stdout.splitlines())
         assert shown == {key.get_fingerprint(): key.get_algorithm() for key in keys}
