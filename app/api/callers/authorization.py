@@ -46,7 +46,7 @@ SCOPES: dict[str, frozenset[Scope] | None] = {
     "replayDelivery": frozenset({Scope.ADMIN}),
     "getLiveness": None,
     "getReadiness": None,
-    "getMetrics": ANY_KEY,
+    "getMetrics": frozenset({Scope.VMS_READ}),
     "getMeta": ANY_KEY,
 }
 

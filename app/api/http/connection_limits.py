@@ -27,7 +27,7 @@ class BoundedConnection(HttpToolsProtocol):
     most_head_bytes = 64 * 1024
     """Of the request line and all headers; the documented ones need a tenth of it."""
 
-    most_pipelined = 100
+    most_pipelined = 20
     """Requests that were sent before the first of them was answered."""
 
     most_unread_bytes = 16 * 1024 * 1024
@@ -278,7 +278,7 @@ def _cancelled(limit: asyncio.TimerHandle | None) -> None:
 
 
 def _refusal(fault: Fault) -> bytes:
-    request = Request({"type": "http", "state": {"path": "/", "request_id": str(uuid4())}})
+    request = Request({"type": "http", "headers": [], "state": {"path": "/", "request_id": str(uuid4())}})
     answer = answer_fault(request, fault)
     headers = [*answer.raw_headers, (b"connection", b"close")]
     head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)

@@ -12,13 +12,16 @@ from starlette.exceptions import HTTPException
 from app.api.callers.authentication import NoCredential
 from app.api.callers.authorization import InsufficientScope
 from app.api.callers.rate_limits import RateLimited
+from app.api.http.media_types import preferred_media_type
 from app.api.http.parameters import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, JOB_IDS_PATTERN, MOST_IDS, NOTE_PATTERN
+from app.api.http.responses import public_path
 from app.api.http.schemas import FieldError, Problem
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.errors import FaultCode as C
 from app.store.jobs.start import VmBusy
 
 PROBLEM_JSON = "application/problem+json"
+_JSON = "application/json"
 _TYPE = "urn:problem:ngt-renewal:"
 _C = FaultCode
 
@@ -155,7 +158,7 @@ def problem_responses(*codes: FaultCode) -> dict[int | str, dict[str, Any]]:
     titles: dict[int, list[str]] = {}
     for code in codes:
         titles.setdefault(STATUS[code], []).append(f"`{code}`: {RULES[code].title}")
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {name: {"schema": {"$ref": "#/components/schemas/Problem"}} for name in (PROBLEM_JSON, _JSON)}
     return {status: {"description": "; ".join(said), "content": content} for status, said in sorted(titles.items())}
 
 
@@ -174,7 +177,9 @@ def _answer(request: Request, fault: Fault, status: int, errors: Sequence[FieldE
         job_id=str(fault.job.id) if isinstance(fault, VmBusy) else MISSING,
     )
     headers = _headers(fault, status)
-    return Response(problem.model_dump_json(), status, headers, PROBLEM_JSON)
+    # Its own name is for those who take any JSON, or name it; many tools take none but the plain one.
+    media_type = preferred_media_type(request, PROBLEM_JSON, _JSON)
+    return Response(problem.model_dump_json(), status, headers, media_type)
 
 
 def _headers(fault: Fault, status: int) -> Mapping[str, str]:
@@ -190,7 +195,7 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
         scope = " ".join(sorted(fault.missing))
         headers["WWW-Authenticate"] = f'Bearer realm="ngt-renewal", error="insufficient_scope", scope="{scope}"'
     if isinstance(fault, VmBusy):
-        headers["Location"] = f"/jobs/{fault.job.id}"
+        headers["Location"] = public_path(f"/jobs/{fault.job.id}")
     return headers
 
 

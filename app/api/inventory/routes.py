@@ -9,11 +9,11 @@ from app.api.callers.authorization import CallerDep, InsufficientScope
 from app.api.http.cluster_access import allowed_clusters, get_cluster
 from app.api.http.cursor import link_to_next
 from app.api.http.dependencies import Services, ServicesDep
+from app.api.http.media_types import preferred_media_type
 from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.request_headers import preferred_media_type
-from app.api.http.responses import json_answer, or_missing
+from app.api.http.responses import json_answer, or_missing, public_path
 from app.api.http.waiting import WaitForScan, wait_for_scan
 from app.api.inventory.csv import CSV, CsvOfVms
 from app.api.inventory.cursor import write_vm_cursor
@@ -75,7 +75,7 @@ async def _csv_answer(request: Request, services: Services, wanted: VmFilter, qu
     first = await anext(rows)
     if request.state.head_only:
         await rows.aclose()
-        return Response(headers=CsvOfVms((), rows).headers)
+        first = ()
     return CsvOfVms(first, rows, excel=query.excel)
 
 
@@ -139,5 +139,5 @@ async def get_vm_ngt(
     if wait.seconds:
         scan = await wait_for_scan(request, services, scan, wait)
         ngt = await services.store.vms.find_ngt(vm, clusters) or ngt
-    headers = {"Location": f"/scans/{scan.id}", **ask_again(scan), **wait.applied}
+    headers = {"Location": public_path(f"/scans/{scan.id}"), **ask_again(scan), **wait.applied}
     return json_answer(ngt_response(ngt, scan), headers=headers)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Response
 
-from app.api.http.responses import etag, json_answer
+from app.api.http.responses import etag, json_answer, public_path
 from app.api.jobs.schemas import Job, Links, Plan, Step
 from app.field_types import from_record
 from app.ngt.errors import RULES, Fault, FaultCode, another_try_helps
@@ -85,7 +85,7 @@ def job_response(job: JobRecord, *, joined: bool = False) -> Job:
 
 
 def _links_of(job_id: UUID) -> Links:
-    own = f"/jobs/{job_id}"
+    own = public_path(f"/jobs/{job_id}")
     return Links(self=own, result=f"{own}/result", events=f"{own}/events", log=f"{own}/log")
 
 

@@ -11,7 +11,7 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import OF_KEYS, answer_not_ready, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import LONGEST_WAIT_S
-from app.api.http.responses import json_answer, or_missing
+from app.api.http.responses import json_answer, or_missing, public_path
 from app.api.monitoring.schemas import Check, Health, Meta
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
@@ -72,8 +72,8 @@ async def get_meta(services: ServicesDep) -> Response:
             name="ngt-renewal",
             version=version("ngt-renewal"),
             database_revision=or_missing(await current_revision(services.store.database)),
-            docs="/docs",
-            openapi="/openapi.json",
+            docs=public_path("/docs"),
+            openapi=public_path("/openapi.json"),
             server_time_at=state.now,
             max_wait_s=LONGEST_WAIT_S,
             max_queued_jobs=services.settings.callers.max_queued_jobs,

@@ -15,6 +15,7 @@ from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import read_idempotency_key
+from app.api.http.responses import public_path
 from app.api.http.waiting import WaitForEnd, wait_until_done
 from app.api.jobs.responses import accepted_answer
 from app.api.jobs.schemas import Job
@@ -84,7 +85,7 @@ async def renew(
     )
     job = await wait_until_done(request, services, started.job, wait)
 
-    headers = {"Location": f"/jobs/{job.id}", **wait.applied}
+    headers = {"Location": public_path(f"/jobs/{job.id}"), **wait.applied}
     if started.replayed:
         headers["Idempotency-Replayed"] = "true"
     return accepted_answer(job, joined=started.joined, headers=headers)

@@ -16,7 +16,7 @@ from app.api.http.parameters import ClusterName, ClusterText, CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import WaitPreference, names_tag
-from app.api.http.responses import etag, json_answer, or_missing
+from app.api.http.responses import etag, json_answer, or_missing, public_path
 from app.api.http.waiting import WaitForScan, is_done, wait_for_scan, wait_until
 from app.api.scans.responses import ask_again, scan_response
 from app.api.scans.schemas import Scan, ScanList
@@ -63,7 +63,7 @@ async def scan_cluster(
     get_cluster(services.settings, caller, cluster)
     started = await services.store.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
     scan = await wait_for_scan(request, services, started.scan, wait)
-    headers = {"Location": f"/scans/{scan.id}", **_headers(scan, wait)}
+    headers = {"Location": public_path(f"/scans/{scan.id}"), **_headers(scan, wait)}
     status = HTTPStatus.OK if scan.done else HTTPStatus.ACCEPTED
     return json_answer(scan_response(scan, joined=started.joined), status, headers)
 
