@@ -120,9 +120,10 @@ def read_credential(request: Request) -> Credential:
     `Authorization` has a credential.
     """
     given = [text.strip() for text in ",".join(request.headers.getlist("x-api-key")).split(",")]
-    own = next((key for key in given if key.startswith(f"{PREFIX}_")), None)
-    if own is not None:
-        return _api_key(own)
+    own = [key for key in given if key.startswith(f"{PREFIX}_")]
+    if own:
+        # Of two keys nobody could say which was meant: together they are not a key.
+        return _api_key(",".join(own))
     try:
         return _read_authorization(request.headers.get("authorization", ""))
     except NoCredential:
