@@ -12,6 +12,8 @@ CREATE TABLE set_clock.ahead (seconds float8 NOT NULL);
 INSERT INTO set_clock.ahead VALUES (0);
 CREATE FUNCTION set_clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
   AS 'SELECT pg_catalog.clock_timestamp() + make_interval(secs => (SELECT seconds FROM set_clock.ahead))';
+CREATE FUNCTION set_clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+  AS 'SELECT pg_catalog.statement_timestamp() + make_interval(secs => (SELECT seconds FROM set_clock.ahead))';
 CREATE FUNCTION set_clock.now() RETURNS timestamptz LANGUAGE sql STABLE
   AS 'SELECT pg_catalog.now() + make_interval(secs => (SELECT seconds FROM set_clock.ahead))';
 """
