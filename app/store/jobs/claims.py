@@ -40,7 +40,7 @@ FROM (SELECT look_now AS looked FROM job WHERE id = :id) AS earlier
 WHERE id = :id AND NOT done AND cluster IS NOT DISTINCT FROM :cluster
   AND (lease_until IS NULL AND due_at <= clock_timestamp() OR lease_until = CAST(:expired AS timestamptz))
 RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at,
-  (SELECT coalesce(sum(seconds), 0) FROM clock_step WHERE number > job.clock_step),
+  (SELECT coalesce(sum(seconds), 0) FROM clock_step WHERE number <= job.clock_step),
   (SELECT sighting FROM vm WHERE vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster),
   (SELECT to_jsonb(o) FROM certificate_observation o
     WHERE o.vm_uuid = job.vm_uuid AND o.cluster = job.cluster AND o.source = 'pushed_certificate'),
@@ -201,7 +201,7 @@ class JobClaims:
         reading = await self._clock_steps.read(connection)
         if self._clock_steps.step(reading):
             raise _ClockWasSetError(reading)
-        vm_uuid, cluster, fence, attempt, progress, looked, created_at, step_s, sighting, pushed, last_step, _ = row
+        vm_uuid, cluster, fence, attempt, progress, looked, created_at, then_s, sighting, pushed, last_step, _ = row
         if last_step is not None and last_step[2] == "running":
             await connection.execute(_ORPHANED_STEPS, {"id": job_id})
             last_step = [last_step[0], last_step[1], "lost"]
@@ -214,7 +214,7 @@ class JobClaims:
             created_at=created_at,
             now=reading.at,
             clock_step=reading.number,
-            progress=load_progress(progress).shifted(timedelta(seconds=step_s)),
+            progress=load_progress(progress).shifted(timedelta(seconds=reading.known_s - then_s)),
             look_now=looked,
             sighting=load_sighting(sighting) if sighting is not None else None,
             pushed=load_pushed(pushed) if pushed is not None else None,

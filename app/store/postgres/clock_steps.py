@@ -6,7 +6,7 @@ that was set in it does no harm.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -29,7 +29,10 @@ _BEAT = text(
     "INSERT INTO service_beat (single, at) VALUES (true, clock_timestamp()) ON CONFLICT (single)"
     " DO UPDATE SET at = excluded.at RETURNING (SELECT earlier.at FROM service_beat AS earlier)"
 )
-_READ = text("SELECT clock_timestamp(), coalesce((SELECT max(number) FROM clock_step), 0)")
+_READ = text(
+    "SELECT clock_timestamp(), number, seconds"
+    " FROM (SELECT coalesce(max(number), 0) AS number, coalesce(sum(seconds), 0) AS seconds FROM clock_step) AS known"
+)
 _STORE = text(
     "INSERT INTO clock_step (number, seconds) VALUES (:number, :seconds) ON CONFLICT DO NOTHING RETURNING number"
 )
@@ -51,19 +54,17 @@ def steady_s() -> float:
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """The database's clock at some moment between two of `steady_s`, and the number of the last known step."""
+    """The database's clock at some moment between two of `steady_s`, the number of known steps, and their sum."""
 
     at: datetime
     number: int
+    known_s: float
     asked_s: float
     answered_s: float
 
     def step_since(self, earlier: "ClockReading") -> float:
-        """The seconds that the clock was set forward since then, negative for backward, 0 where it ran on."""
-        if self.number != earlier.number:
-            # Another process has stored it.
-            return 0.0
-        passed_s = (self.at - earlier.at).total_seconds()
+        """The seconds that the clock was set forward since then and that nobody stored; negative for backward."""
+        passed_s = (self.at - earlier.at).total_seconds() - (self.known_s - earlier.known_s)
         shortest_s, longest_s = self.asked_s - earlier.answered_s, self.answered_s - earlier.asked_s
         step_s = passed_s - min(max(passed_s, shortest_s), longest_s)
         return step_s if abs(step_s) >= _SMALLEST_STEP_S else 0.0
@@ -84,13 +85,13 @@ class ClockSteps:
         if self._last is None and earlier is not None:
             idle_s = (reading.at - earlier).total_seconds()
             if not -_SMALLEST_STEP_S < idle_s < _NOBODY_RAN_S:
-                await self._make_good(reading, idle_s)
+                reading = await self._make_good(reading, idle_s)
         await self.check(reading)
 
     async def read(self, connection: AsyncConnection) -> ClockReading:
         asked_s = steady_s()
-        at, number = (await connection.execute(_READ)).one()
-        return ClockReading(at, number, asked_s, steady_s())
+        at, number, known_s = (await connection.execute(_READ)).one()
+        return ClockReading(at, number, known_s, asked_s, steady_s())
 
     def step(self, reading: ClockReading) -> float:
         """The step since the last reading that was checked, in seconds."""
@@ -98,12 +99,11 @@ class ClockSteps:
 
     async def check(self, reading: ClockReading) -> None:
         """Stores a step since the last check and makes it good; not within a transaction that has changed a job."""
-        if step_s := self.step(reading):
-            await self._make_good(reading, step_s)
-        self._last = reading
+        step_s = self.step(reading)
+        self._last = await self._make_good(reading, step_s) if step_s else reading
 
-    async def _make_good(self, reading: ClockReading, step_s: float) -> None:
-        """Another process may have done it: each step has one number."""
+    async def _make_good(self, reading: ClockReading, step_s: float) -> ClockReading:
+        """The reading, with the step known. Another process may have stored it: each step has one number."""
         async with self._database.transaction() as connection:
             number = reading.number + 1
             if await connection.scalar(_STORE, {"number": number, "seconds": step_s}) is not None:
@@ -111,3 +111,5 @@ class ClockSteps:
                     await connection.execute(shift, {"step": timedelta(seconds=step_s)})
                 said = "all waits were shifted: the database's clock was set, or no worker ran"
                 log.warning(said, seconds=round(step_s, 1))
+            _, number, known_s = (await connection.execute(_READ)).one()
+        return replace(reading, number=number, known_s=known_s)
