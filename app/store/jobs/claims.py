@@ -90,16 +90,19 @@ def _update_job(assignments: str) -> TextClause:
 _HOLD = _update_job("status = 'waiting', wait_reason = :reason, message = :message, due_at = NULL, lease_until = NULL")
 _INTEND = _update_job("current_step = :name, progress_percent = :percent, cvm = coalesce(:cvm, cvm)")
 _RECORD_ANSWER = _update_job("runner = runner")
-# The times of a claim are of the clock as it was then.
-_STEPS_SINCE = "make_interval(secs => (SELECT coalesce(sum(seconds), 0) FROM clock_step WHERE number > :clock_step))"
 _RELEASE = _update_job(
-    "status = :status, wait_reason = :reason, message = :message,"
-    f" due_at = CAST(:until AS timestamptz) + {_STEPS_SINCE},"
-    f" deadline_at = CAST(:deadline AS timestamptz) + {_STEPS_SINCE},"
+    "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
     " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
 )
-# A change was reported while the job ran, and the job does not know of it yet.
-_DUE_AT_ONCE = text("UPDATE job SET due_at = clock_timestamp() WHERE id = :id AND look_now RETURNING id")
+# The times of a claim are of the clock as it was then. The row is locked already, so a step that is made good meanwhile
+# is either known here or will shift the row. A change that was reported while the job ran makes it due at once.
+_SHIFT_RELEASE = text("""
+UPDATE job SET due_at = CASE WHEN look_now THEN clock_timestamp() ELSE due_at + steps.since END,
+  deadline_at = deadline_at + steps.since
+FROM (SELECT make_interval(secs => coalesce(sum(seconds), 0)) AS since
+      FROM clock_step WHERE number > :clock_step) AS steps
+WHERE id = :id RETURNING look_now
+""")
 _FINISH = _update_job(
     "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
     " error_message = :error_message, remaining_action = :remaining_action, wait_reason = NULL,"
@@ -274,7 +277,7 @@ class JobClaims:
             await self._store_answer(connection, claim, state)
             await self._update(connection, claim, state, _RELEASE, {**asdict(release), "cluster": cluster})
             await self._outbox.write_wait(connection, claim.job_id, release.reason)
-            if await connection.scalar(_DUE_AT_ONCE, {"id": claim.job_id}) is not None:
+            if await connection.scalar(_SHIFT_RELEASE, {"id": claim.job_id, "clock_step": claim.clock_step}):
                 await self._wakeups.wake(connection, claim.job_id, stranded=state.stranded)
             elif release.until is not None:
                 await self._wakeups.wake(connection, claim.job_id, at=release.until, stranded=state.stranded)
