@@ -42,6 +42,7 @@ class FaultCode(StrEnum):
 
     # Faults of a job.
     VM_NOT_FOUND = "vm-not-found"
+    VM_VANISHED = "vm-vanished"
     VM_FOUND_TWICE = "vm-found-twice"
     CONTROLLER_VM = "controller-vm"
     NGT_NOT_ENABLED = "ngt-not-enabled"
@@ -65,6 +66,7 @@ class FaultCode(StrEnum):
     GUEST_NOT_REACHED = "guest-not-reached"
     GUEST_CERTIFICATE_MISSING = "guest-certificate-missing"
     GUEST_NAMES_ANOTHER_ENTITY = "guest-names-another-entity"
+    CERTIFICATE_NOT_OF_THIS_CLUSTER = "certificate-not-of-this-cluster"
     LINK_NOT_ACTIVE = "link-not-active"
     CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
     CANCELLED = "cancelled"
@@ -120,6 +122,11 @@ RULES: dict[FaultCode, FaultRule] = {
         "No such VM",
         "Check the UUID, and that your key may use the VM's cluster; a new VM is known after a scan "
         "(`POST /clusters/{cluster}/scan`).",
+    ),
+    _C.VM_VANISHED: _caller(
+        "The VM was destroyed during its renewal",
+        "None is needed for a VM that is gone. When it is back, scan its cluster: the renewal goes on with the create.",
+        retryable=True,
     ),
     _C.VM_FOUND_TWICE: _caller("The VM is on two clusters", "Name the cluster in the request's `cluster`."),
     _C.CONTROLLER_VM: _caller(
@@ -222,6 +229,11 @@ RULES: dict[FaultCode, FaultRule] = {
         "The guest's certificate is not this VM's",
         "The VM may be a clone, or its address another VM's: renew the VM's certificate, or correct its addresses.",
         retryable=True,
+    ),
+    _C.CERTIFICATE_NOT_OF_THIS_CLUSTER: _caller(
+        "The certificate is not one that the cluster issued for the VM",
+        "Find out who put it there, then restart the Nutanix Guest Tools Agent in the VM, or renew. After a change of "
+        "the cluster's authority scan the cluster as soon as two VMs were renewed.",
     ),
     _C.LINK_NOT_ACTIVE: _caller(
         "The agent has not connected with a new certificate",

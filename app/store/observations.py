@@ -1,7 +1,8 @@
 """Observations of certificates: the last one of each source is stored, and the best one is shown with the VM.
 
 The best source that is fresh counts: an observation that is a week older than the newest one may be of a certificate
-that was replaced since. A computed date is not an observation and counts only where there is no other.
+that was replaced since. A computed date is not an observation and counts only where there is no other. A cluster's date
+that is later than the end of what it issues does not count, unless several VMs of the cluster have one.
 """
 
 import json
@@ -12,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ngt.inventory import LATEST_END, SEVERAL
 from app.ngt.vocabulary import CertificateSource
 from app.store.postgres.chunks import store_in_chunks
 from app.store.records.inventory import Observation
@@ -43,6 +45,7 @@ ON CONFLICT (vm_uuid, cluster, source) DO UPDATE
 SET {_NEWER}
 WHERE o.observed_at <= excluded.observed_at
 """)  # noqa: S608 - constants of this module
+_TOO_LATE = f"(source = 'cvm_expiry_date' AND not_after > observed_at + interval '{LATEST_END.days} days')"
 _SELECT_BEST = text(f"""
 UPDATE vm SET certificate_source = best.source, certificate_observed_at = best.observed_at,
   {", ".join(f"{name} = best.{name}" for name in _FIELDS)}
@@ -50,7 +53,8 @@ FROM (
   SELECT DISTINCT ON (vm_uuid) o.*
   FROM (
     SELECT *, max(observed_at) FILTER (WHERE source <> 'computed') OVER (PARTITION BY vm_uuid) AS newest
-    FROM certificate_observation WHERE cluster = :cluster AND vm_uuid = ANY(:vms)
+    FROM certificate_observation WHERE cluster = :cluster AND vm_uuid = ANY(:vms) AND (NOT {_TOO_LATE} OR :several <= (
+      SELECT count(*) FROM certificate_observation WHERE cluster = :cluster AND {_TOO_LATE}))
   ) AS o
   WHERE newest IS NULL OR (source <> 'computed' AND observed_at >= newest - make_interval(days => :fresh_days))
   ORDER BY vm_uuid, array_position(CAST(:ranks AS text[]), source)
@@ -110,5 +114,6 @@ async def store_renewed(connection: AsyncConnection, cluster: str, renewed: Obse
 
 async def _select_best(connection: AsyncConnection, cluster: str, vms: Sequence[str]) -> None:
     # The best source first: the order in which they are declared.
-    values = {"cluster": cluster, "vms": list(vms), "ranks": list(CertificateSource), "fresh_days": _FRESH_DAYS}
-    await connection.execute(_SELECT_BEST, values)
+    places = {"cluster": cluster, "vms": list(vms)}
+    rules = {"ranks": list(CertificateSource), "fresh_days": _FRESH_DAYS, "several": SEVERAL}
+    await connection.execute(_SELECT_BEST, {**places, **rules})

@@ -11,7 +11,13 @@ from app.ngt.renewal.request import Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, PowerState
 
 # The guest was reached over SSH, although its certificate does not count or is missing.
-_REACHED = frozenset({FaultCode.GUEST_NAMES_ANOTHER_ENTITY, FaultCode.GUEST_CERTIFICATE_MISSING})
+_REACHED = frozenset(
+    {
+        FaultCode.GUEST_NAMES_ANOTHER_ENTITY,
+        FaultCode.GUEST_CERTIFICATE_MISSING,
+        FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,13 @@ def finish(p: Progress, rules: Rules, now: datetime, end: Finish) -> Action:
     return end
 
 
+def with_restore_lines(p: Progress, rules: Rules) -> Progress:
+    """The progress with the commands for the capabilities that are not as they were before, should the job end here."""
+    lost = p.entity is EntityStage.ISSUED and p.lost_capabilities
+    lines = tuple(call.line for call in calls_of(p, rules, StepName.RESTORE_CAPABILITIES)) if lost else ()
+    return p if lines == p.restore_lines else replace(p, restore_lines=lines)
+
+
 def make(p: Progress, rules: Rules, now: datetime, step: StepName) -> LookAtEntity | MakeChange:
     """The change, after a look that is fresh enough for the CVM's uptime and the entity."""
     if not _is_fresh(p, rules, now):
@@ -148,10 +155,11 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
         late = Failure(FaultCode.COMMAND_TIMEOUT, f"the text reached {intent.cvm} too late and refused to begin")
         return failed(done, intent.step, late, rules, now)
     if intent.step is StepName.RESTORE_CAPABILITIES:
-        errors = "; ".join(filter(None, (read_ncli_error(tool.output) for tool in answer.tools)))
-        names = ", ".join(tool.name for tool in answer.tools)
+        refusals = [refusal for tool in answer.tools if (refusal := _refusal_of_ncli(tool)) is not None]
         tried = replace(done.without_trouble(), capabilities_tried=True, after=None)
-        return Transition(tried, Verdict.DONE, errors or names)
+        if refusals or not answer.tools:
+            return Transition(tried, Verdict.REFUSED, "; ".join(refusals) or "no tool answered")
+        return Transition(tried, Verdict.DONE, ", ".join(tool.name for tool in answer.tools))
     if not answer.tools:
         return lost(p, intent)
     last = answer.tools[-1]
@@ -188,6 +196,13 @@ def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
         # A tool that prints `kNoError` and fails contradicts itself: only a look can tell.
         return (Verdict.DONE if answer.exit_status == 0 else Verdict.LOST), words
     return (Verdict.REFUSED, words) if results else (Verdict.LOST, None)
+
+
+def _refusal_of_ncli(answer: ToolAnswer) -> str | None:
+    error = read_ncli_error(answer.output)
+    if error is None and answer.exit_status == 0:
+        return None
+    return f"{answer.name}: {error or f'status {answer.exit_status}'}"
 
 
 def _verdict_of_ncli_mount(answer: ToolAnswer) -> tuple[Verdict, str | None]:
@@ -290,9 +305,10 @@ def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rul
         missing = replace(_missing(p, now), mounted_at=None, between=None)
         return Transition(missing, Verdict.LOST, "the VM has no tools entity")
     if intent.step is StepName.MOUNT_ISO:
-        if sighting.iso_mounted:
+        # The flag can be years old; only where it was seen to change it is of this mount. A second mount does no harm.
+        if sighting.iso_mounted and not p.was_mounted and p.between is not None and not p.between.iso_mounted:
             return Transition(_mounted(p, rules, now), Verdict.DONE, "mounted")
-        return Transition(p, Verdict.LOST, "the ISO is not mounted; it will be mounted again")
+        return Transition(p, Verdict.LOST, "nothing shows that the ISO was mounted now; it will be mounted again")
     if intent.step is StepName.RESTORE_CAPABILITIES:
         p = replace(p, after=sighting if p.proof is not None else p.after)
         if not p.lost_capabilities:
@@ -345,8 +361,6 @@ def looked(p: Progress, answer: Looked, rules: Rules, now: datetime) -> Transiti
         return Transition(entity_gone(p, now), Verdict.DONE, "the VM's tools entity is gone")
     if p.entity is EntityStage.ISSUED and p.between is None:
         p = replace(p, between=sighting)
-    if p.entity is EntityStage.ISSUED and p.mounted_at is None and p.was_mounted and sighting.iso_mounted:
-        p = _mounted(p, rules, now)
     if p.proof is not None and p.after is None:
         p = replace(p, after=sighting)
     return Transition(p, Verdict.DONE)
@@ -359,7 +373,9 @@ def entity_gone(p: Progress, now: datetime) -> Progress:
 
 def _missing(p: Progress, now: datetime) -> Progress:
     """The VM has no entity: the job cannot end before a create succeeds."""
-    return replace(p, entity=EntityStage.MISSING, missing_since=p.missing_since or now, failed=None)
+    return replace(
+        p, entity=EntityStage.MISSING, missing_since=p.missing_since or now, failed=None, listing_checked=False
+    )
 
 
 def _mounted(p: Progress, rules: Rules, now: datetime) -> Progress:
@@ -372,7 +388,8 @@ def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
     A mount, a restart or a proof of an earlier entity does not count for this one.
     """
     return replace(
-        p, entity=EntityStage.ISSUED, issued_at=now, missing_since=None, between=None, mounted_at=None,
+        p, entity=EntityStage.ISSUED, issued_at=now, missing_since=None, unlisted_since=None, vanished_at=None,
+        between=None, mounted_at=None,
         was_mounted=False, refused=None, verify_by=p.verify_deadline(rules, now), restarted_at=None, guest_reads=0,
-        guest_read_at=None, proof=None, after=None, capabilities_tried=False,
+        guest_read_at=None, proof=None, foreign=None, after=None, capabilities_tried=False,
     )  # fmt: skip

@@ -41,6 +41,7 @@ class WaitReason(StrEnum):
     CLUSTER_NOT_PROVEN = "cluster_not_proven"
     CVM_UNREACHABLE = "cvm_unreachable"
     NO_FREE_CDROM_SLOT = "no_free_cdrom_slot"
+    VM_VANISHED = "vm_vanished"
     AGENT_RESTART = "agent_restart"
     VM_POWERED_OFF = "vm_powered_off"
     GUEST_UNREACHABLE = "guest_unreachable"
@@ -48,7 +49,9 @@ class WaitReason(StrEnum):
 
 
 # A job that waits for a person may be cancelled although the certificate was issued.
-PERSON_WAITS = frozenset({WaitReason.AGENT_RESTART, WaitReason.NO_FREE_CDROM_SLOT, WaitReason.VM_POWERED_OFF})
+PERSON_WAITS = frozenset(
+    {WaitReason.AGENT_RESTART, WaitReason.NO_FREE_CDROM_SLOT, WaitReason.VM_POWERED_OFF, WaitReason.VM_VANISHED}
+)
 # While a job waits for the guest to pick up its certificate, the poller looks for it.
 PICKUP_WAITS = frozenset(
     {WaitReason.AGENT_RESTART, WaitReason.VM_POWERED_OFF, WaitReason.GUEST_UNREACHABLE, WaitReason.PICKUP}
@@ -69,6 +72,10 @@ class FoundVm:
     awaiting_pickup: bool = False
     # The certificate that a caller handed in last.
     handed_in: Certificate | None = None
+    # The time of the listing that showed it.
+    seen_at: datetime | None = None
+    # A job that has ended deleted its entity, and it was not created again.
+    entity_owed: bool = False
 
     @property
     def is_off(self) -> bool:
@@ -104,13 +111,21 @@ class UptimeReading:
 
 @dataclass(frozen=True, slots=True)
 class GuestSighting:
-    """A reading of the guest; `certificate` None: the guest was reached and has none."""
+    """A reading of the guest; `certificate` None: the guest was reached and has none.
+
+    `foreign`: why the certificate is not one that the cluster issued for this VM.
+    """
 
     at: datetime
     certificate: Certificate | None
     ngt_uuid: str | None
     address: str
     host_key: str
+    foreign: str | None = None
+
+    @property
+    def own_certificate(self) -> Certificate | None:
+        return None if self.foreign is not None else self.certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +241,11 @@ class Progress:
     entity: EntityStage = EntityStage.UNTOUCHED
     delete_begun: bool = False
     missing_since: datetime | None = None
+    # Before a create of the missing entity: the listing was read, and the time since which it does not have the VM.
+    # `vanished_at`: two listings in a row did not have it.
+    listing_checked: bool = False
+    unlisted_since: datetime | None = None
+    vanished_at: datetime | None = None
     # A definite refusal of a change, until a look has confirmed it.
     refused: Failure | None = None
     issued_at: datetime | None = None
@@ -244,8 +264,12 @@ class Progress:
     guest_read_at: datetime | None = None
     pushed: PushedCertificate | None = None
     proof: Proof | None = None
+    # The later certificate that was shown is not of this cluster, for this reason: the job ends as `unverified`.
+    foreign: str | None = None
     after: Sighting | None = None
     capabilities_tried: bool = False
+    # The commands that put back the capabilities that the new entity has lost.
+    restore_lines: tuple[str, ...] = ()
     last_check: bool = False
     # The back-off of the present step.
     tries: int = 0
@@ -276,7 +300,7 @@ class Progress:
 
     @property
     def is_stranded(self) -> bool:
-        """A delete of ours may have happened, and no create has confirmed a new entity.
+        """A delete of ours may have happened, and no create has confirmed a new entity of a VM that is still there.
 
         The VM stays stranded while another create runs, until its answer or a look shows an entity.
         """
@@ -284,7 +308,7 @@ class Progress:
             return self.intent.deletes
         if self.refused is not None and self.seen is None:
             return self.delete_begun
-        return self.entity is EntityStage.MISSING and self.delete_begun
+        return self.entity is EntityStage.MISSING and self.delete_begun and self.vanished_at is None
 
     @property
     def has_begun_to_change(self) -> bool:
@@ -333,11 +357,27 @@ class Progress:
 
     @property
     def remaining_action(self) -> str | None:
-        """The work that is left for a person when the job ends here; None when nothing was changed."""
-        if self.entity is EntityStage.UNTOUCHED or self.vm is None:
+        """The work that is left for a person when the job ends here; None when nothing was changed or is left."""
+        return "; ".join(filter(None, (self._remaining_pickup, self._remaining_capabilities))) or None
+
+    @property
+    def _remaining_capabilities(self) -> str | None:
+        if self.entity is not EntityStage.ISSUED or not self.lost_capabilities or self.vm is None:
             return None
+        lost = ", ".join(f"{name} {'on' if old else 'off'}" for name, old in self.lost_capabilities)
+        by = "; ".join(f"`{line}`" for line in self.restore_lines)
+        return f"switch {lost} again for VM {self.vm.name!r}" + (f" on a CVM: {by}" if by else "")
+
+    @property
+    def _remaining_pickup(self) -> str | None:
+        if self.entity is EntityStage.UNTOUCHED or self.vm is None or self.proof is not None:
+            return None
+        if self.entity is EntityStage.MISSING:
+            return f"none while VM {self.vm.name!r} is gone; when it is back, scan its cluster: that creates its entity"
         boot = f"start VM {self.vm.name!r}, its agent picks it up when it boots"
         pick_up = boot if self.vm.is_off else self.restart_by_hand
+        if self.foreign is not None:
+            return f"find out who put that certificate into VM {self.vm.name!r}, then {pick_up}"
         if self.mounted_at is None:
             return f"mount the NGT ISO in VM {self.vm.name!r} (a new certificate was issued), then {pick_up}"
         return f"the new certificate is mounted: {pick_up}"
@@ -368,8 +408,10 @@ class Progress:
             trouble_since=None, unclear=None,
             seen=None, uptime=None, last_check=False, news=False, reported=False,
             guest_reads=0, guest_read_at=None, restarted_at=None, verify_by=None, capabilities_tried=False,
+            listing_checked=False, unlisted_since=None, vanished_at=None,
+            foreign=None,
         )  # fmt: skip
         if self.entity is EntityStage.UNTOUCHED:
             return replace(fresh, vm=None, before=self.before if self.delete_begun else None)
-        # The ISO is mounted again only where a look shows that it is not mounted any more.
+        # The ISO is mounted again: the flag may be that of an earlier mount.
         return replace(fresh, mounted_at=None, was_mounted=self.was_mounted or self.mounted_at is not None)

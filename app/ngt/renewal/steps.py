@@ -26,6 +26,13 @@ class FindVm:
 
 
 @dataclass(frozen=True, slots=True)
+class LookForVm:
+    """Look for the VM of a missing entity in whole listings: of its cluster, and of the others that may have it now."""
+
+    step = StepName.FIND_VM
+
+
+@dataclass(frozen=True, slots=True)
 class ReadBefore:
     """Look at the entity and, where the guest can be reached, at its certificate."""
 
@@ -82,7 +89,7 @@ class Finish:
     failure: Failure | None = None
 
 
-Action = FindVm | ReadBefore | LookAtEntity | MakeChange | RestartTheAgent | Verify | Wait | Finish
+Action = FindVm | LookForVm | ReadBefore | LookAtEntity | MakeChange | RestartTheAgent | Verify | Wait | Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,14 @@ class VmFound:
 
     cluster: str
     vm: FoundVm
+
+
+@dataclass(frozen=True, slots=True)
+class VmListed:
+    """The cluster that lists the VM; None: its own cluster was read, and neither it nor another one lists the VM."""
+
+    cluster: str | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +168,16 @@ class AgentRestarted:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The readings of a verification; either may be missing."""
+    """The readings of a verification; either may be missing. `pushed_foreign`: as that of a reading of the guest."""
 
     sighting: Sighting | None
     uptime: UptimeReading | None
     guest: GuestSighting | None
     guest_asked: bool
+    pushed_foreign: str | None = None
 
 
-Answer = Resumed | VmFound | BeforeRead | Looked | Failed | Changed | ChangeLost | AgentRestarted | Verified
+Answer = Resumed | VmFound | VmListed | BeforeRead | Looked | Failed | Changed | ChangeLost | AgentRestarted | Verified
 
 
 class Verdict(StrEnum):

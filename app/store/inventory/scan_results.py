@@ -12,7 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.vocabulary import VmUuid
+from app.ngt.inventory import KnownCertificates
+from app.ngt.vocabulary import Certificate, VmUuid
+from app.store.inventory.known_certificates import known_certificates
+from app.store.jobs.owed import go_on
 from app.store.observations import store_observations
 from app.store.postgres.chunks import store_in_chunks
 from app.store.postgres.database import Database
@@ -154,6 +157,13 @@ class Inventory:
             rows = (await connection.execute(_KNOWN_ENTITIES, {"cluster": cluster})).all()
             return {VmUuid(vm_uuid): ngt_uuid for vm_uuid, ngt_uuid in rows}
 
+    async def known_certificates(
+        self, cluster: str, asked: Sequence[tuple[VmUuid, Certificate]]
+    ) -> dict[VmUuid, KnownCertificates]:
+        """As `app.store.inventory.known_certificates`."""
+        async with self._database.transaction() as connection:
+            return await known_certificates(connection, cluster, asked)
+
     async def store(self, claim: ScanClaim, seen: ScanResult) -> Stored:
         """Stores all of the result in one transaction, except VMs of which a value cannot be stored."""
         async with self._database.transaction() as connection:
@@ -178,6 +188,12 @@ class Inventory:
                 },
             )
             await store_observations(connection, claim.cluster, seen.dates)
+            await go_on(
+                connection,
+                claim.cluster,
+                without_entity=[vm.vm_uuid for vm in seen.vms if vm.has_entity is False],
+                with_entity=[vm.vm_uuid for vm in seen.vms if vm.has_entity],
+            )
         return Stored(new, vanished.rowcount, tuple(refused))
 
     async def store_guests(

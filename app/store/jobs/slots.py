@@ -38,7 +38,7 @@ FROM (SELECT
   count(*) FILTER (WHERE stranded_since IS NOT NULL) AS stranded_others,
   count(*) FILTER (WHERE takes_slot AND (lease_until IS NOT NULL OR remote_until_at IS NOT NULL
                                          OR stranded_since IS NOT NULL)) AS running_others,
-  count(*) FILTER (WHERE changing_since IS NOT NULL) AS changing_others
+  count(*) FILTER (WHERE changing_since IS NOT NULL AND wait_reason IS DISTINCT FROM 'vm_vanished') AS changing_others
 FROM job WHERE cluster = :cluster AND NOT done AND id <> :id) AS gate LEFT JOIN pause ON {PAUSE_STANDS}
 """)  # noqa: S608 - the only part put in is a constant
 _MINE = text("""

@@ -121,6 +121,10 @@ class JobRow(SQLModel, table=True):
     updated_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
 
 
+ENTITY_OWED = "(progress->>'entity' = 'missing' AND CAST(progress->>'delete_begun' AS boolean))"
+"""SQL: the job has deleted the entity of its VM, and has not created another one."""
+
+
 class StepRow(SQLModel, table=True):
     """One step of one job: the intent, then the answer."""
 

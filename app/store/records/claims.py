@@ -95,7 +95,8 @@ class Outcome:
     """The job is done. `proven`: True and False count for the cluster, None does not.
 
     `certificate` is what the end says of the VM's certificate, and of what it is known. `stop_after_failures`: so many
-    automatic jobs of the cluster that failed in a row stop these.
+    automatic jobs of the cluster that failed in a row stop these. `foreign`: why the certificate that was shown is not
+    of the cluster; then `certificate` is the one from before.
     """
 
     status: str
@@ -109,6 +110,7 @@ class Outcome:
     certificate: Observation | None = None
     picked_up: bool = False
     stop_after_failures: int = 3
+    foreign: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,9 +45,13 @@ _PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All VMs of a cluster; `read_s` is this machine's monotonic clock when the answer came."""
+    """All VMs of a cluster; `read_s` is this machine's monotonic clock when the answer came.
+
+    `twice`: the VMs that have several records.
+    """
 
     vms: Mapping[VmUuid, VmRecord]
+    twice: frozenset[VmUuid]
     read_s: float
     cvm: str
     text: str
@@ -63,16 +68,23 @@ class Listing:
 class Query:
     """The wanted VM tools entities, the CVM that listed them, and its uptime when this machine's clock was `read_s`.
 
-    `other_count`: the number of other entities in the list. `read_s` is monotonic.
+    `other_count`: the number of other entities in the list, `unnamed_count`: of those that do not name their VM.
+    `read_s` is monotonic.
     """
 
     entities: Mapping[VmUuid, VmToolsEntity]
     other_count: int
+    unnamed_count: int
     cvm: str
     uptime: CvmUptime
     read_s: float
     refresh_offered: bool
     asked: CvmAnswer
+
+    @property
+    def shows_absence(self) -> bool:
+        """A VM that is not in `entities` has none: the list is not empty, and each entity in it names its VM."""
+        return bool(self.entities or self.other_count) and not self.unnamed_count
 
     @property
     def asked_s(self) -> float:
@@ -136,6 +148,9 @@ class ClusterClient:
             records = read_vm_listing(stdout, answer.begin, answer.end)
         return Listing(
             vms={record.vm_uuid: record for record in records},
+            twice=frozenset(
+                vm_uuid for vm_uuid, number in Counter(one.vm_uuid for one in records).items() if number > 1
+            ),
             read_s=asked.answered_s,
             cvm=asked.cvm,
             text=asked.command.text,
@@ -196,6 +211,7 @@ class ClusterClient:
         return Query(
             entities=found.entities,
             other_count=found.other_count,
+            unnamed_count=found.unnamed_count,
             cvm=asked.cvm,
             uptime=answer.uptime,
             read_s=asked.answered_s,

@@ -1,12 +1,12 @@
 """The actions of a renewal, performed on clusters and guests. A failure is an answer; nothing is decided here."""
 
 import asyncio
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
 from app.ngt.errors import Fault, FaultCode
+from app.ngt.inventory import why_foreign
 from app.ngt.masking import mask
 from app.ngt.renewal.progress import Failure, FoundVm, GuestSighting, Progress, Sighting, StepName, UptimeReading
 from app.ngt.renewal.request import RestartAgent, Rules
@@ -22,6 +22,7 @@ from app.ngt.renewal.steps import (
     Finish,
     LookAtEntity,
     Looked,
+    LookForVm,
     MakeChange,
     ReadBefore,
     RestartTheAgent,
@@ -29,20 +30,24 @@ from app.ngt.renewal.steps import (
     Verified,
     Verify,
     VmFound,
+    VmListed,
     Wait,
 )
 from app.ngt.tools.change_command import ChangeCommand, build_change, read_change
-from app.ngt.vocabulary import VmRecord
+from app.ngt.vocabulary import Certificate
 from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh
 from app.ssh.host import Host, NotSent
 from app.ssh.pool import Pool
 from app.store.inventory.vms import Vms
 from app.store.records.claims import NewExchange, StepDone
-from app.work.clusters.client import ClusterClient, Query
+from app.work.clusters.client import ClusterClient, Listing, Query
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.clusters.rules import guest_host
 from app.work.renewal import exchanges
+
+# One listing serves all the renewals that begin within this time; half of what the rules allow.
+_BEFORE_CHANGE_MAX_AGE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class Actions:
             match action:
                 case FindVm():
                     answer = await self._find_vm(p, clock, sent)
+                case LookForVm():
+                    answer = await self._look_for_vm(p, clock)
                 case ReadBefore():
                     answer = await self._read_before(p, rules, clock, sent)
                 case LookAtEntity(step):
@@ -134,7 +141,7 @@ class Actions:
             raise Fault(FaultCode.CLUSTER_NOT_FOUND, "none of the clusters of this job is configured any more")
         found = await asyncio.gather(*(self._search(cluster, p) for cluster in worked))
         silent = [fault for fault in found if isinstance(fault, Fault)]
-        hits = [(cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, VmRecord)]
+        hits = [(cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, Listing)]
         if len(hits) > 1:
             names = ", ".join(cluster.name for cluster, _ in hits)
             raise Fault(FaultCode.VM_FOUND_TWICE, f"the VM {p.vm_uuid} is on {names}; nothing was changed.")
@@ -144,10 +151,14 @@ class Actions:
         if not hits:
             names = ", ".join(cluster.name for cluster in worked)
             raise Fault(FaultCode.VM_NOT_FOUND, f"no VM {p.vm_uuid} on {names}; nothing was changed.")
-        cluster, record = hits[0]
+        cluster, listing = hits[0]
+        record = listing.vms[p.vm_uuid]
+        if p.vm_uuid in listing.twice:
+            message = f"{cluster.name} lists several VMs with the UUID {p.vm_uuid}; nothing was changed."
+            raise Fault(FaultCode.VM_FOUND_TWICE, message)
         if record.controller_vm:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
-        sent.append(exchanges.of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
+        sent.append(exchanges.of_listing(listing, record, clock))
         guest = cluster.settings.guest_for(record.name, record.addresses)
         before = await self._vms.before_renewal(p.vm_uuid, cluster.name)
         return VmFound(
@@ -161,19 +172,41 @@ class Actions:
                 renewed_at=before.renewed_at,
                 awaiting_pickup=before.awaiting_pickup,
                 handed_in=before.handed_in,
+                seen_at=clock.at(listing.read_s),
+                entity_owed=before.entity_owed,
             ),
         )
 
-    async def _search(self, cluster: ClusterClient, p: Progress) -> VmRecord | Fault | None:
-        """A cached listing may be older than the VM, so it is read again before the VM counts as absent."""
+    async def _search(self, cluster: ClusterClient, p: Progress) -> Listing | Fault | None:
+        """The listing that has the VM. A cached one may be older than the VM, so it is read again before it is absent.
+
+        A change rests on the listing of the cluster that has the VM.
+        """
+        max_age_s = self._limits.listing_max_age_s
+        if cluster.name == p.cluster or len(p.request.clusters) == 1:
+            max_age_s = min(max_age_s, _BEFORE_CHANGE_MAX_AGE_S)
         try:
-            for max_age_s in (self._limits.listing_max_age_s, 0.0):
-                listing = await cluster.listing(max_age_s=max_age_s)
-                if (record := listing.vms.get(p.vm_uuid)) is not None:
-                    return record
+            for age_s in (max_age_s, 0.0):
+                listing = await cluster.listing(max_age_s=age_s)
+                if p.vm_uuid in listing.vms:
+                    return listing
         except Fault as fault:
             return fault
         return None
+
+    async def _look_for_vm(self, p: Progress, clock: DatabaseClock) -> VmListed:
+        """The cluster of the VM has to answer; another one that is silent is not waited for."""
+        own = self._cluster(p)
+        listing = await own.listing(max_age_s=_BEFORE_CHANGE_MAX_AGE_S)
+        if p.vm_uuid not in listing.vms:
+            listing = await own.listing(max_age_s=0.0)
+        at = clock.at(listing.asked_s)
+        if p.vm_uuid in listing.vms:
+            return VmListed(own.name, at)
+        others = [self._clusters[name] for name in p.request.clusters if name in self._clusters and name != own.name]
+        found = await asyncio.gather(*(self._search(cluster, p) for cluster in others))
+        moved = (one.name for one, hit in zip(others, found, strict=True) if isinstance(hit, Listing))
+        return VmListed(next(moved, None), at)
 
     async def _read_before(
         self, p: Progress, rules: Rules, clock: DatabaseClock, sent: list[NewExchange]
@@ -200,7 +233,7 @@ class Actions:
         query = await cluster.query({p.vm_uuid}, prefer=p.uptime.cvm if p.uptime is not None else None)
         sent.append(exchanges.of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
-        if entity is None and not query.other_count and not p.delete_begun:
+        if entity is None and not query.shows_absence and not p.delete_begun:
             await _must_be_without_ngt(cluster, p)
         return Sighting(clock.at(query.read_s), entity), _uptime_reading(query, clock)
 
@@ -223,7 +256,17 @@ class Actions:
             sent.append(exchanges.of_command(step, reading.address, text, answer, now))
         if reading.fault is not None and reading.fault.code is not FaultCode.GUEST_CERTIFICATE_MISSING:
             raise reading.fault
-        return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key)
+        foreign = None if reading.certificate is None else await self._why_foreign(p, reading.certificate, now)
+        return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key, foreign)
+
+    async def _why_foreign(self, p: Progress, certificate: Certificate, now: datetime) -> str | None:
+        """The reason for which the certificate is not one that the cluster issued for this VM."""
+        assert p.cluster is not None
+        known = (await self._vms.known_certificates(p.cluster, [(p.vm_uuid, certificate)]))[p.vm_uuid]
+        before = p.before.guest.own_certificate if p.before is not None and p.before.guest is not None else None
+        if before is not None:
+            known = replace(known, issuers=known.issuers | {before.issuer})
+        return why_foreign(certificate, known, now)
 
     async def _check_restart(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> Failure | None:
         """The reason why the restart would fail later, when the VM has a new certificate already."""
@@ -291,17 +334,21 @@ class Actions:
                 sighting, uptime = await self._look(p, StepName.VERIFY, clock, sent)
             except Fault as fault:
                 sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
-        return Verified(sighting, uptime, guest, asks_guest)
+        pushed = None if p.pushed is None else await self._why_foreign(p, p.pushed.certificate, clock.now())
+        return Verified(sighting, uptime, guest, asks_guest, pushed)
 
 
 async def _must_be_without_ngt(cluster: ClusterClient, p: Progress) -> None:
-    """An empty query proves the absence of the entity only together with ncli.
+    """A query that is empty or has an unnamed entity proves the absence of the VM's entity only together with ncli.
 
     After a delete of ours the query alone is enough: ncli's flag can be stale, and a create is harmless.
     """
     record = (await cluster.listing(max_age_s=0.0)).vms.get(p.vm_uuid)
     if record is None or record.ngt is None or record.ngt.enabled is not False:
-        message = "the query lists no VM tools entity at all, and ncli does not say that NGT is off for this VM"
+        message = (
+            "the query lists no VM tools entity at all, or one that does not name its VM, and ncli does not say that "
+            "NGT is off for this VM"
+        )
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
 
 

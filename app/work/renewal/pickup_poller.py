@@ -60,7 +60,8 @@ class PickupPoller:
         for vm_uuid in waiting:
             record = listing.vms.get(vm_uuid)
             power = record.power if record is not None else PowerState.UNKNOWN
-            # An empty query proves nothing about this VM; only its own look decides.
-            if query.entities or query.other_count:
-                sightings[vm_uuid] = Sighting(at, query.entities.get(vm_uuid), power)
+            entity = query.entities.get(vm_uuid)
+            # Without it only the VM's own look decides.
+            if entity is not None or query.shows_absence:
+                sightings[vm_uuid] = Sighting(at, entity, power)
         return sightings

@@ -23,6 +23,7 @@ from app.ngt.renewal.steps import (
     FindVm,
     Finish,
     LookAtEntity,
+    LookForVm,
     MakeChange,
     ReadBefore,
     RestartTheAgent,
@@ -41,7 +42,7 @@ from app.telemetry.metrics import Metrics
 from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.renewal.actions import Actions, Performed, Uncommitted
-from app.work.renewal.results import certificate_of, results_of
+from app.work.renewal.results import certificate_before, certificate_of, results_of
 from app.work.renewal.unanswered import UnansweredChanges
 
 log = structlog.get_logger(__name__)
@@ -144,7 +145,7 @@ class Renewals:
                     return await self._finish(claim, columns, action, rules, clock.now())
                 case _ if self._draining:
                     return await self._requeue(claim, columns, _STOPPING, clock.now())
-                case LookAtEntity():
+                case LookAtEntity() | LookForVm():
                     exchange = None
                 case _:
                     progress, exchange = await self._commit_intent(claim, progress, columns, action, rules, clock)
@@ -154,7 +155,9 @@ class Renewals:
             unstored.note(progress, action, performed)
             transition = advance(progress, performed.answer, rules, clock.now())
             progress = transition.progress
-            uncommitted = performed.append_to(uncommitted, transition, is_look=isinstance(action, LookAtEntity))
+            uncommitted = performed.append_to(
+                uncommitted, transition, is_look=isinstance(action, LookAtEntity | LookForVm)
+            )
             if isinstance(action, MakeChange):
                 await self._claims.record_answer(claim, self._columns(progress, uncommitted))
                 uncommitted = Uncommitted()
@@ -229,19 +232,23 @@ class Renewals:
     async def _finish(self, claim: Claim, columns: ProgressColumns, end: Finish, rules: Rules, now: datetime) -> None:
         failure = end.failure
         progress = columns.progress
+        foreign = end.message if end.outcome == "unverified" and progress.proof is None else None
         ended = Outcome(
             status=_STATUS_OF_OUTCOME[end.outcome],
             outcome=end.outcome,
             message=end.message,
             error_code=failure.code if failure is not None else None,
             error_message=failure.message if failure is not None else None,
-            remaining_action=progress.remaining_action if failure is not None else None,
+            remaining_action=progress.remaining_action,
             proven=_counts_for_cluster(progress, rules),
             pause_after_unproven=self._limits.unproven_in_a_row,
-            certificate=certificate_of(progress),
+            certificate=certificate_of(progress) if foreign is None else certificate_before(progress),
             picked_up=progress.proof is not None,
             stop_after_failures=self._stop_after_failures(claim.cluster),
+            foreign=foreign,
         )
+        if foreign is not None:
+            log.warning("the VM shows a certificate that is not of its cluster", reason=foreign)
         stop = await self._claims.finish(claim, columns, ended, self._slots.get(claim.cluster or ""))
         labels = {"cluster": claim.cluster or "", "outcome": end.outcome}
         self._metrics.jobs_total.labels(**labels).inc()

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import names_another_entity, owner_of
+from app.ngt.inventory import KnownCertificates, names_another_entity, owner_of, why_foreign
 from app.ngt.vocabulary import Certificate, CertificateSource, VmRecord, VmUuid
 from app.settings import GuestSettings, ScanSettings
 from app.ssh.guest import read_guest
@@ -117,3 +117,15 @@ def guest_fault_of(read: GuestRead, entities: Mapping[VmUuid, str | None]) -> Gu
         message = f"{named} is of VM {owner}: its certificate is not that of VM {read.vm.name!r}"
         fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
     return None if fault is None else GuestFault(read.vm.vm_uuid, fault.code, fault.message, read.at)
+
+
+def foreign_fault_of(read: GuestRead, known: KnownCertificates) -> GuestFault | None:
+    """The reason why a certificate that names no other VM is not one that the cluster issued for this one."""
+    assert read.certificate is not None
+    foreign = why_foreign(read.certificate, known, read.at)
+    if foreign is None:
+        return None
+    message = (
+        f"the certificate in the guest of VM {read.vm.name!r} is not one that its cluster issued for it: {foreign}"
+    )
+    return GuestFault(read.vm.vm_uuid, FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER, message, read.at)

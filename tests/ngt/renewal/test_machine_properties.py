@@ -21,6 +21,7 @@ from app.ngt.renewal.progress import (
     Intent,
     Progress,
     Sighting,
+    StepName,
     UptimeReading,
 )
 from app.ngt.renewal.request import RenewalRequest, Rules
@@ -35,6 +36,7 @@ from app.ngt.renewal.steps import (
     Finish,
     LookAtEntity,
     Looked,
+    LookForVm,
     MakeChange,
     ReadBefore,
     RestartTheAgent,
@@ -42,6 +44,7 @@ from app.ngt.renewal.steps import (
     Verified,
     Verify,
     VmFound,
+    VmListed,
     Wait,
 )
 from app.ngt.tools.change_command import ChangeAnswer, ToolAnswer
@@ -71,9 +74,10 @@ class Mishap:
     VANISHES = "somebody else deletes the entity that was issued"
     LAST_REFUSED = "the last tool is refused"
     NO_ANSWER = "the last tool says nothing and does nothing"
+    UNLISTED = "the listing does not have the VM"
     KILLED = "the service dies before the answer is stored"
 
-    OF_LOOKS = (NONE, LOOK_FAILS, VANISHES)
+    OF_LOOKS = (NONE, LOOK_FAILS, VANISHES, UNLISTED)
     OF_CHANGES = (
         NONE, NOT_SENT, LATE, LOST_BEFORE, LOST_AFTER, LOST_THEN_LANDS, FIRST_REFUSED, REFUSED_BUT_DONE, LAST_REFUSED,
         NO_ANSWER, KILLED,
@@ -176,6 +180,12 @@ def change(vm: Vm, p: Progress, action: MakeChange, mishap: str, real: datetime)
             return Changed(answered(names, None)), p
 
 
+def listing(mishap: str, now: datetime) -> Answer:
+    if mishap is Mishap.LOOK_FAILS:
+        return Failed(StepName.FIND_VM, Failure(FaultCode.CVM_UNREACHABLE, "no CVM"))
+    return VmListed(None if mishap is Mishap.UNLISTED else "c1", now)
+
+
 @dataclass
 class Process:
     """The process that has the job. `real` is the true time; the database's clock differs from it by `ahead`."""
@@ -208,7 +218,7 @@ class Process:
         return answer, p
 
 
-def run(
+def run(  # noqa: C901 - a branch for each action
     vm: Vm, request: RenewalRequest, looks: list[str], changes: list[str], steps: list[int]
 ) -> tuple[Finish, Progress, datetime]:
     """The whole renewal; raises when a promise is broken on the way.
@@ -231,7 +241,9 @@ def run(
                 assert until > now, "a wait must lead somewhere"
                 answer = process.claim(p, until - now)
             case FindVm():
-                answer = VmFound("c1", FoundVm("web01", PowerState.ON, (GUEST,), GUEST, "restart"))
+                answer = VmFound("c1", FoundVm("web01", PowerState.ON, (GUEST,), GUEST, "restart", seen_at=now))
+            case LookForVm():
+                answer = listing(looks.pop() if looks else Mishap.NONE, now)
             case ReadBefore():
                 answer = BeforeRead(vm.seen(now), clock(now), vm.guest(now), None)
             case LookAtEntity(step):
