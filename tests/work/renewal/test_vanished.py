@@ -14,7 +14,7 @@ _CREATE = "create_vm_tools_entity"
 
 async def destroyed(begin: Begin, **limits: float) -> tuple[Service, str]:
     """The service, and the UUID of the VM that is destroyed between the delete and the create of its renewal."""
-    service = await begin(uniform_site(vms=3), limits=limits)
+    service = await begin(uniform_site(vms=3), limits={"retry_first_s": 2, "retry_last_s": 2, **limits})
     service.site.order(ToolFault(does=Does.REFUSE, sub_command=_CREATE, vm_uuid=service.uuid_of("vm0001"), times=None))
     return service, service.uuid_of("vm0001")
 
