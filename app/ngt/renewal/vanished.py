@@ -19,9 +19,12 @@ def before_create(p: Progress, rules: Rules, now: datetime) -> LookForVm | Wait 
         return LookForVm()
     if p.unlisted_since is None:
         return None
+    once_more_at = p.unlisted_since + timedelta(seconds=rules.settle_s)
+    if p.vanished_at is None and now >= once_more_at:
+        return LookForVm()
     if p.vanished_at is None:
         message = "the VM has no tools entity, and its cluster did not list the VM; the cluster is asked once more"
-        return Wait(WaitReason.ENTITY_MISSING, message, p.unlisted_since + timedelta(seconds=rules.settle_s))
+        return Wait(WaitReason.ENTITY_MISSING, message, once_more_at)
     name = f"VM {p.vm.name!r}" if p.vm is not None else f"VM {p.vm_uuid}"
     since = f"cluster {p.cluster} does not list {name} since {p.unlisted_since:%Y-%m-%d %H:%M}Z"
     deadline = p.vanished_at + timedelta(seconds=rules.vanished_timeout_s)
@@ -49,7 +52,8 @@ def listed(p: Progress, answer: VmListed, rules: Rules) -> Transition:
 
 def not_listed(p: Progress, answer: Failed) -> Transition:
     """Without a listing the create is tried all the same: it does no harm, and a VM that is there needs it."""
-    return Transition(replace(p, listing_checked=True), Verdict.NOT_YET, answer.failure.message)
+    since = p.unlisted_since if p.vanished_at is not None else None
+    return Transition(replace(p, listing_checked=True, unlisted_since=since), Verdict.NOT_YET, answer.failure.message)
 
 
 def resumed(p: Progress) -> Progress:
