@@ -355,6 +355,9 @@ def looked(p: Progress, answer: Looked, rules: Rules, now: datetime) -> Transiti
         return Transition(_issued(p, rules, now).without_trouble(), Verdict.DONE, "the VM has its tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.delete_begun and sighting.entity is None:
         return Transition(replace(_missing(p, now), refused=None), Verdict.DONE, "the VM has no tools entity")
+    if p.entity is EntityStage.UNTOUCHED and p.delete_begun and _is_new_entity(p, sighting):
+        # A person recreated it, or this job itself did, after the backup from which the database was restored.
+        return Transition(_issued(p, rules, now).without_trouble(), Verdict.DONE, "the VM has a new tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.refused is not None:
         p = replace(p, failed=p.refused)
     if p.entity is EntityStage.ISSUED and sighting.entity is None:
