@@ -53,7 +53,7 @@ run: $(INSTALLED) ## Keep the service and a simulated cluster up for trying
 
 .PHONY: test
 test: lint types contracts $(NODE_TOOLS) $(GENERATORS) ## Everything that must hold: lint, types, contracts, all tests
-	@tools/need sshd=openssh-server curl=curl jq=jq promtool=prometheus pgbouncer=pgbouncer
+	@tools/need sshd=openssh-server curl=curl jq=jq promtool=prometheus
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: unit
@@ -101,16 +101,11 @@ fuzz: $(INSTALLED) ## Call every operation with 400 requests made from the docum
 	@seed=$${FUZZ_SEED:-$$RANDOM$$RANDOM} && echo "The same again: make fuzz FUZZ_SEED=$$seed" && \
 	  FUZZ_EXAMPLES=400 FUZZ_SEED=$$seed $(BIN)/python -m pytest -s tests/contract/test_service.py
 
-.PHONY: chaos
-chaos: $(INSTALLED) ## Let everything go wrong for five minutes over 300 renewals; CHAOS_SEED repeats a run
-	$(BIN)/python -m tests.chaos
-
 .PHONY: docs
-docs: $(INSTALLED) ## Write the pages anew that are made from code and tests
+docs: $(INSTALLED) ## Write docs/errors.md, docs/diagnosis.md and docs/clients.md anew
 	$(BIN)/python tools/errors_page.py
 	$(BIN)/python tools/diagnosis_page.py
 	$(BIN)/python -m tests.clients.page
-	$(BIN)/python -m tests.field.cases
 
 .PHONY: migration
 migration: $(INSTALLED) ## Write a migration from the changed tables: make migration m="Add a column"

@@ -1,11 +1,8 @@
 """The command line: `ngt-renewal …`, the same as `python -m app …`. Each group of commands is a module of `app.cli`."""
 
-from importlib.metadata import version
-from typing import Annotated
-
 import typer
 
-from app.cli import backup, database, doctor, hosts, keys, openapi, serve, simulate
+from app.cli import database, doctor, hosts, keys, openapi, serve, simulate
 
 cli = typer.Typer(
     name="ngt-renewal",
@@ -15,34 +12,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer gives the option's value
-    if wanted:
-        typer.echo(f"ngt-renewal {version('ngt-renewal')}")
-        raise typer.Exit
-
-
-@cli.callback()
-def _options(
-    *,
-    _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-for command in (
-    serve.serve,
-    serve.worker,
-    database.migrate,
-    backup.backup,
-    backup.restore,
-    openapi.openapi,
-    simulate.simulate,
-    doctor.doctor,
-):
+for command in (serve.serve, serve.worker, database.migrate, openapi.openapi, simulate.simulate, doctor.doctor):
     cli.command()(command)
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(hosts.cli, name="hosts")

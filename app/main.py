@@ -48,6 +48,4 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     issuer = None if settings.oidc is None else Issuer(settings.oidc)
     logins = Authenticator(store.keys, issuer, CallLimits(settings.callers), metrics)
     async with store.connected(settings.clusters), issuer or nullcontext():
-        yield Services(
-            settings, store, logins, WaitSlots(settings.callers.waiters_per_caller, settings.callers.waiters), metrics
-        )
+        yield Services(settings, store, logins, WaitSlots(settings.callers), metrics)

@@ -2,16 +2,12 @@
 
 import asyncio
 import ipaddress
-import os
-import resource
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from errno import EADDRINUSE
-from functools import partial
-from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -19,20 +15,16 @@ from fastapi import FastAPI
 
 from app.api.application import create_api
 from app.api.http.connection_limits import BoundedConnection
-from app.api.http.open_connections import OpenConnections
 from app.main import open_services
 from app.ngt.errors import Fault, FaultCode
 from app.settings import Settings
 from app.store.callers.api_keys import Keys
-from app.store.postgres.url import name_of
 from app.work.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 # Clients may take this long to read their answers after the last job was released.
 _HTTP_GRACE_S = 5
-# Far more than the connections of a large site need; some systems allow a thousand million.
-_MOST_OPEN_FILES = 65536
 _STOPPING = "stopping: running changes are finished first"
 
 
@@ -60,8 +52,7 @@ async def serve_until_stopped(settings: Settings, database_url: str, *, with_wor
         serving = asyncio.create_task(server.serve([listening]), name="http")
         with _stop_signals() as stopping:
             async with worker.at_work() if worker is not None else nullcontext():
-                log.info("listening", url=_url_of(listening), database=_name_of_database(settings, database_url))
-                _warn_of_root()
+                log.info("listening", url=_url_of(listening))
                 await _first(serving, stopping)
                 services.draining.set()
                 log.info(_STOPPING)
@@ -77,8 +68,6 @@ async def work_until_stopped(settings: Settings, database_url: str) -> None:
         worker = Worker(settings, services.store, services.metrics)
         with _stop_signals() as stopping:
             async with worker.at_work():
-                log.info("working", database=_name_of_database(settings, database_url))
-                _warn_of_root()
                 await stopping.wait()
                 log.info(_STOPPING)
 
@@ -123,44 +112,18 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listening
 
 
-def _name_of_database(settings: Settings, database_url: str) -> str:
-    if settings.database_url is None:
-        return f"embedded in {settings.data_dir}, since no DATABASE_URL is set"
-    return name_of(database_url)
-
-
-def _warn_of_root() -> None:
-    if os.geteuid() == 0:
-        log.warning("the service runs as root, which it does not need: run it as an ordinary user")
-
-
 def _url_of(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _raise_open_files() -> int:
-    """The files that this process may have open, after it has asked for all that it may have.
-
-    Most systems begin with 1,024 for programs that know no more. Without a free one neither a caller nor a host could
-    be connected to.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(soft, wanted)
-
-
 def _uvicorn_config(api: FastAPI, settings: Settings) -> uvicorn.Config:
     trusted = [str(network) for network in settings.callers.trusted_proxies]
-    opened = OpenConnections.of(settings.callers, _raise_open_files())
     return uvicorn.Config(
         api,
         # The command line has started the loop already.
         loop="none",
-        # uvicorn calls it like the class.
-        http=cast("Any", partial(BoundedConnection, opened)),
+        http=BoundedConnection,
         lifespan="off",
         log_config=None,
         access_log=False,

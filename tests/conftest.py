@@ -1,6 +1,7 @@
 """One real PostgreSQL for the test session, and a new database, already migrated, for each test that asks for one."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from app.store.embedded.owner import find_owner, find_programs
-from app.store.postgres.database import Database
+from app.store.postgres.database import Database, plain_url
 from app.store.postgres.schema import migrate
-from app.store.postgres.url import plain_url
 from tests.limits import LIMIT_S
-from tests.processes import ending_postgres
 
 _LOCALE = "--locale=C.UTF-8"
 # Tests lose nothing in a power cut, and many open several pools at once.
@@ -36,12 +35,17 @@ def _embedded_postgres() -> Iterator[str]:
         done = owner.run(*command, cwd=folder, limit_s=LIMIT_S)
         assert done.returncode == 0, done.stdout
 
-    with ending_postgres(folder):
+    try:
         programs = find_programs(folder, owner)
         run(programs / "initdb", "-D", "cluster", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", _LOCALE)
         options = f"-k {folder} -c listen_addresses='' {_FOR_TESTS}"
         run(programs / "pg_ctl", "-w", "-D", "cluster", "-l", "log", "-o", options, "start")
-        yield f"postgresql://postgres@/postgres?host={folder}"
+        try:
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            run(programs / "pg_ctl", "-w", "-D", "cluster", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _on(url: str, name: str) -> str:

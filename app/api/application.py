@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -17,11 +18,11 @@ from app.api.clusters import health as cluster_health
 from app.api.clusters import routes as clusters
 from app.api.clusters import service_pause
 from app.api.diagnosis import routes as diagnosis
+from app.api.documents.openapi_30 import plain_document
 from app.api.documents.openapi_31 import shape_openapi
-from app.api.documents.routes import document_routes
 from app.api.documents.tables import DESCRIPTION, TAGS
+from app.api.http.dependencies import services_of
 from app.api.http.middleware import RequestContext
-from app.api.http.paths import TrailingSlash, explain_not_found
 from app.api.http.problems import answer_fault, fault_of_framework
 from app.api.inventory import certificates, forecast
 from app.api.inventory import routes as inventory
@@ -31,10 +32,8 @@ from app.api.monitoring import health, metrics
 from app.api.renewal import routes as renewal
 from app.api.scans import routes as scans
 from app.api.webhooks import routes as webhooks
-from app.ngt.errors import Fault, FaultCode
+from app.ngt.errors import Fault
 
-# The script and the style of `/docs`.
-_STATIC = "/static-offline-docs"
 _ROUTERS = (
     renewal.router,
     jobs.router,
@@ -57,33 +56,38 @@ _ROUTERS = (
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The application without its services: the process that serves it sets `app.state.services`."""
     api = FastAPIOffline(
-        docs_url=None,
+        docs_url="/docs",
         redoc_url=None,
-        static_url=_STATIC,
         title="NGT renewal",
         version=version("ngt-renewal"),
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        swagger_ui_parameters={"validatorUrl": None},
+        swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
         redirect_slashes=False,
         separate_input_output_schemas=False,
         lifespan=lifespan,
     )
     for router in _ROUTERS:
         api.include_router(router)
-    api.add_middleware(TrailingSlash, routes=operations())
     api.add_middleware(RequestContext)
     api.add_exception_handler(Fault, _on_fault)
     api.add_exception_handler(HTTPException, _on_refusal)
     api.add_exception_handler(RequestValidationError, _on_refusal)
     shape_openapi(api, operations())
-    # Before the framework's own route of the document, which would write it anew for each request.
-    api.router.routes[:0] = document_routes(api, _STATIC)
+    api.add_route("/openapi-3.0.json", _plain_document, include_in_schema=False)
     return api
 
 
 def operations() -> Sequence[APIRoute]:
     """The routes of the API, without those of its documents."""
     return [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+async def _plain_document(request: Request) -> Response:
+    """The one server of the document is `public_url`, else the address that this request came to."""
+    url = services_of(request).settings.public_url or str(request.base_url)
+    return JSONResponse(plain_document(request.app.openapi(), url))
 
 
 async def _on_fault(request: Request, raised: Exception) -> Response:
@@ -93,10 +97,7 @@ async def _on_fault(request: Request, raised: Exception) -> Response:
 
 async def _on_refusal(request: Request, raised: Exception) -> Response:
     assert isinstance(raised, HTTPException | RequestValidationError)
-    fault = fault_of_framework(raised)
-    if fault.code is FaultCode.ROUTE_NOT_FOUND:
-        fault = Fault(fault.code, explain_not_found(request.url.path))
-    answer = answer_fault(request, fault)
+    answer = answer_fault(request, fault_of_framework(raised))
     if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer

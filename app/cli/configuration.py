@@ -9,8 +9,7 @@ import typer
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging
 
-_PLACES = "The TOML file; else that of NGT_RENEWAL_CONFIG, ./ngt-renewal.toml or /etc/ngt-renewal/ngt-renewal.toml."
-Config = Annotated[Path | None, typer.Option("--config", "-c", help=_PLACES)]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="The TOML file. Else NGT_RENEWAL_CONFIG.")]
 
 
 def configure(config: Path | None) -> Settings:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import typer
 
@@ -15,7 +16,7 @@ from app.store.embedded.server import start_embedded
 def migrate(config: Config = None) -> None:
     """Bring the database to this version's tables. Safe to repeat."""
     with reported_failures():
-        with database_url(configure(config)) as url:
+        with _database_url(configure(config)) as url:
             _upgrade(url)
         typer.echo("The database has this version's tables.")
 
@@ -23,39 +24,46 @@ def migrate(config: Config = None) -> None:
 @contextmanager
 def migrated_url(settings: Settings) -> Iterator[str]:
     """The URL of the database. A configured database without this version's tables is refused."""
-    with database_url(settings) as url:
+    with _database_url(settings) as url:
         asyncio.run(_refuse_old_schema(url))
         yield url
 
 
 @contextmanager
-def database_url(settings: Settings, *, is_migrated: bool = True) -> Iterator[str]:
+def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one, which runs until the end of the block and is migrated."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        from app.store.postgres.url import find_fault
-
-        if fault := find_fault(url):
-            fail(fault)
+        _refuse_malformed(url)
         yield url
         return
     embedded = start_embedded(settings.data_dir)
     try:
-        if is_migrated:
-            _upgrade(embedded.url)
+        _upgrade(embedded.url)
         yield embedded.url
     finally:
         embedded.close()
 
 
 def _upgrade(url: str) -> None:
-    from app.store.postgres.queue_schema import NewerDatabaseError
+    from app.store.postgres.queue_schema import NewerQueueError
     from app.store.postgres.schema import migrate as upgrade
 
     try:
         upgrade(url)
-    except NewerDatabaseError as newer:
+    except NewerQueueError as newer:
         fail(str(newer))
+
+
+def _refuse_malformed(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # The malformed part may belong to the password, so it is not shown.
+        fail(
+            "DATABASE_URL is malformed; it looks like postgresql://user:password@host:5432/name, with the special "
+            "characters of the password percent-encoded."
+        )
 
 
 async def _refuse_old_schema(url: str) -> None:

@@ -8,7 +8,6 @@ import typer
 
 from app.ngt.errors import Fault, FaultCode
 from app.settings import SettingsError
-from app.store.backup import BackupError
 from app.store.embedded.server import EmbeddedPostgresError
 
 # The actions of these faults address callers over HTTP; an operator runs the command.
@@ -28,7 +27,7 @@ def reported_failures() -> Iterator[None]:
     """Reports the exceptions that an operator can correct."""
     try:
         yield
-    except (SettingsError, EmbeddedPostgresError, BackupError) as error:
+    except (SettingsError, EmbeddedPostgresError) as error:
         fail(str(error))
     except Fault as fault:
         fail(f"{fault.message.rstrip('.')}{_cause(fault)}. {_ACTIONS.get(fault.code, fault.rule.action)}")

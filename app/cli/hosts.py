@@ -1,18 +1,13 @@
 """`ngt-renewal hosts`: SSH host keys of CVMs and guests."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.cli.failures import fail, os_reason, reported_failures
 from app.settings import split_address
-
-if TYPE_CHECKING:
-    from app.ssh.host_keys import HostKey
 
 _SCAN_TIMEOUT_S = 10
 
@@ -21,14 +16,12 @@ _Address = Annotated[str, typer.Argument(help="host or host:port")]
 
 
 @cli.command()
-def scan(
-    address: _Address,
-    *,
-    every: Annotated[bool, typer.Option("--all", help="The keys of all kinds; each costs a connection.")] = False,
-) -> None:
-    """Print the fingerprint of a machine's host key. Compare it with those that its administrator gives you."""
+def scan(address: _Address) -> None:
+    """Print the fingerprints of a machine's host keys. Compare them with those that its administrator gives you."""
+    from app.ssh.host_keys import scan_host_keys
+
     with reported_failures():
-        for key in asyncio.run(_scan(address, lambda _: not every)):
+        for key in asyncio.run(scan_host_keys(*_parse(address), timeout_s=_SCAN_TIMEOUT_S)):
             typer.echo(f"{key.fingerprint}  {key.algorithm}")
     typer.echo(f"To trust one: ngt-renewal hosts trust {address} SHA256:… --known-hosts FILE", err=True)
 
@@ -40,11 +33,10 @@ def trust(
     known_hosts: Annotated[Path, typer.Option(help="The cluster's `known_hosts` file.")],
 ) -> None:
     """Pin the host key with this fingerprint, if the machine shows it now."""
-    from app.ssh.host_keys import pin
+    from app.ssh.host_keys import pin, scan_host_keys
 
-    fingerprint = f"SHA256:{fingerprint.removeprefix('SHA256:').rstrip('=')}"
     with reported_failures():
-        shown = asyncio.run(_scan(address, lambda key: key.fingerprint == fingerprint))
+        shown = asyncio.run(scan_host_keys(*_parse(address), timeout_s=_SCAN_TIMEOUT_S))
         key = next((key for key in shown if key.fingerprint == fingerprint), None)
         if key is None:
             seen = ", ".join(key.fingerprint for key in shown)
@@ -53,22 +45,9 @@ def trust(
             done = "is pinned" if pin(known_hosts, key) else "was pinned already"
         except OSError as error:
             fail(f"{known_hosts} cannot be written: {os_reason(error)}. Nothing was pinned.")
-        except ValueError as error:
+        except UnicodeDecodeError as error:
             fail(f"{known_hosts} cannot be written: {error}. Nothing was pinned.")
     typer.echo(f"{key.fingerprint} of {address} {done} in {known_hosts}.")
-
-
-async def _scan(address: str, is_enough: Callable[["HostKey"], bool]) -> list["HostKey"]:
-    """The keys that the machine shows, up to the first that is enough."""
-    from app.ssh.host_keys import scan_host_keys
-
-    shown = []
-    async with aclosing(scan_host_keys(*_parse(address), timeout_s=_SCAN_TIMEOUT_S)) as keys:
-        async for key in keys:
-            shown.append(key)
-            if is_enough(key):
-                break
-    return shown
 
 
 def _parse(address: str) -> tuple[str, int]:

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from app.ngt.printable import LONGEST_MESSAGE, printable_lines
-from app.ngt.sentences import shorten
-
 
 class Actor(StrEnum):
     """The party that can fix a fault."""
@@ -21,20 +18,16 @@ class Actor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """The facts that all faults of one code share. `action` is a sentence with its full stop.
-
-    `action_when_begun` replaces it for a job that has left something to do in the VM.
-    """
+    """The facts that all faults of one code share. `action` is a sentence with its full stop."""
 
     actor: Actor
     title: str
     action: str
     retryable: bool = False
-    action_when_begun: str | None = None
 
-    def addressed_action(self, *, begun: bool = False) -> str:
+    def addressed_action(self) -> str:
         """The text of `error_action`."""
-        return f"For the {self.actor}: {self.action_when_begun if begun and self.action_when_begun else self.action}"
+        return f"For the {self.actor}: {self.action}"
 
 
 class FaultCode(StrEnum):
@@ -42,7 +35,6 @@ class FaultCode(StrEnum):
 
     # Faults of a job.
     VM_NOT_FOUND = "vm-not-found"
-    VM_VANISHED = "vm-vanished"
     VM_FOUND_TWICE = "vm-found-twice"
     CONTROLLER_VM = "controller-vm"
     NGT_NOT_ENABLED = "ngt-not-enabled"
@@ -66,7 +58,6 @@ class FaultCode(StrEnum):
     GUEST_NOT_REACHED = "guest-not-reached"
     GUEST_CERTIFICATE_MISSING = "guest-certificate-missing"
     GUEST_NAMES_ANOTHER_ENTITY = "guest-names-another-entity"
-    CERTIFICATE_NOT_OF_THIS_CLUSTER = "certificate-not-of-this-cluster"
     LINK_NOT_ACTIVE = "link-not-active"
     CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
     CANCELLED = "cancelled"
@@ -103,7 +94,6 @@ class FaultCode(StrEnum):
     RATE_LIMITED = "rate-limited"
     QUEUE_FULL = "queue-full"
     TOO_MANY_WAITS = "too-many-waits"
-    TOO_MANY_CONNECTIONS = "too-many-connections"
     ISSUER_UNAVAILABLE = "issuer-unavailable"
     DATABASE_UNAVAILABLE = "database-unavailable"
     DRAINING = "draining"
@@ -122,11 +112,6 @@ RULES: dict[FaultCode, FaultRule] = {
         "No such VM",
         "Check the UUID, and that your key may use the VM's cluster; a new VM is known after a scan "
         "(`POST /clusters/{cluster}/scan`).",
-    ),
-    _C.VM_VANISHED: _caller(
-        "The VM was destroyed during its renewal",
-        "None is needed for a VM that is gone. When it is back, scan its cluster: the renewal goes on with the create.",
-        retryable=True,
     ),
     _C.VM_FOUND_TWICE: _caller("The VM is on two clusters", "Name the cluster in the request's `cluster`."),
     _C.CONTROLLER_VM: _caller(
@@ -170,8 +155,7 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.ANSWER_LOST: _cluster(
         "The connection was cut before the answer came",
-        "The service looks at the cluster and goes on. Where the job has ended, run its last command by hand on a CVM "
-        "(the job's log has it), fix the cause, then retry the job.",
+        "None is needed: the service looks at the cluster and continues.",
         retryable=True,
     ),
     _C.GATEWAY_DOWN: _cluster(
@@ -181,8 +165,7 @@ RULES: dict[FaultCode, FaultRule] = {
     ),
     _C.ENTITY_DELETE_FAILED: _cluster(
         "The VM tools entity could not be deleted",
-        "Nothing was changed. Look up the result word, or run the command of the job's log by hand on a CVM; fix the "
-        "cause on the cluster, then retry the job.",
+        "Nothing was changed. Look up the result word, fix the cause on the cluster, then retry the job.",
         retryable=True,
     ),
     _C.ENTITY_CREATE_FAILED: _cluster(
@@ -230,11 +213,6 @@ RULES: dict[FaultCode, FaultRule] = {
         "The VM may be a clone, or its address another VM's: renew the VM's certificate, or correct its addresses.",
         retryable=True,
     ),
-    _C.CERTIFICATE_NOT_OF_THIS_CLUSTER: _caller(
-        "The certificate is not one that the cluster issued for the VM",
-        "Find out who put it there, then restart the Nutanix Guest Tools Agent in the VM, or renew. After a change of "
-        "the cluster's authority scan the cluster as soon as two VMs were renewed.",
-    ),
     _C.LINK_NOT_ACTIVE: _caller(
         "The agent has not connected with a new certificate",
         "Restart the Nutanix Guest Tools Agent in the VM, then retry the job.",
@@ -245,12 +223,7 @@ RULES: dict[FaultCode, FaultRule] = {
         "Restart the Nutanix Guest Tools Agent in the VM so that it picks the certificate up, then retry the job.",
         retryable=True,
     ),
-    _C.CANCELLED: _caller(
-        "The job was cancelled",
-        "Start a new renewal if you want one.",
-        retryable=True,
-        action_when_begun="Do what `remaining_action` says, or retry the job: it goes on where it stopped.",
-    ),
+    _C.CANCELLED: _caller("The job was cancelled", "Start a new renewal if you want one.", retryable=True),
     _C.MALFORMED_REQUEST: _caller(
         "The request is not valid HTTP", "Send a valid HTTP/1.1 request with a percent-encoded path."
     ),
@@ -315,13 +288,12 @@ RULES: dict[FaultCode, FaultRule] = {
         "The body is too large", "Send less: a renewal needs a few hundred bytes, a certificate a few thousand."
     ),
     _C.UNSUPPORTED_MEDIA_TYPE: _caller(
-        "The body's media type is not supported", "Send `Content-Type: application/json; charset=utf-8`."
+        "The body's media type is not supported", "Send `Content-Type: application/json`."
     ),
     _C.VALIDATION_FAILED: _caller("The request is not valid", "Correct the fields named in `errors`."),
     _C.AGENT_RESTART_NOT_POSSIBLE: _caller(
         "The agent cannot be restarted",
-        "Fix the cause that the message names, or have guest access configured for this VM; or send "
-        "`restart_agent: manual` and restart it yourself.",
+        "Send `restart_agent: manual` and restart it yourself, or have guest access configured for this VM.",
     ),
     _C.NOT_VERIFIABLE: _caller(
         "The renewal could not be proved",
@@ -335,12 +307,6 @@ RULES: dict[FaultCode, FaultRule] = {
     _C.TOO_MANY_WAITS: _caller(
         "Too many requests are waiting",
         "Ask without `wait`, or poll at the interval in `Retry-After`.",
-        retryable=True,
-    ),
-    _C.TOO_MANY_CONNECTIONS: _caller(
-        "Too many connections are open",
-        "Close those that are not needed and retry after the time in `Retry-After`; behind a reverse proxy, have it "
-        "named in `trusted_proxies`.",
         retryable=True,
     ),
     _C.ISSUER_UNAVAILABLE: _service(
@@ -361,11 +327,6 @@ RULES: dict[FaultCode, FaultRule] = {
 }
 
 
-def another_try_helps(code: str | None, *, issued: bool) -> bool:
-    """The job that failed with the code may go on; once a certificate was issued (`issued`), after any failure."""
-    return code in RULES and (issued or RULES[FaultCode(code)].retryable)
-
-
 class Fault(Exception):
     """A fault that a caller or an operator has to know, with one sentence for this case.
 
@@ -375,8 +336,7 @@ class Fault(Exception):
     def __init__(self, code: FaultCode, message: str) -> None:
         super().__init__(message)
         self.code = code
-        # A message often quotes a host, a name or a request.
-        self.message = shorten(printable_lines(message), LONGEST_MESSAGE)
+        self.message = message
 
     @property
     def rule(self) -> FaultRule:

@@ -28,11 +28,6 @@ def parse_vm_uuid(text: str) -> VmUuid:
     return VmUuid(text.lower())
 
 
-def is_garbled(name: str) -> bool:
-    """A tool printed `?` for letters, as under a POSIX locale: the name is not known, so no pattern matches it."""
-    return "??" in name or 2 * (name.count("?") + name.count("\ufffd")) >= max(1, len(name))
-
-
 class PowerState(StrEnum):
     """The power state in `ncli vm list`. Suspended, paused and unknown words are OTHER."""
 

@@ -17,8 +17,8 @@ class Limits(Table):
     lease_s: Seconds = 30
     sweep_interval_s: Seconds = 10
 
-    # A change begins at most `start_window_s` after it was stored, by the CVM's uptime, of which a reading is valid for
-    # `clock_max_age_s`. A change without an answer has ended `change_margin_s` after its own limits.
+    # A change begins at most `start_window_s` after the query before it, by the CVM's clock. A clock reading is valid
+    # for `clock_max_age_s`. A change without an answer has ended `change_margin_s` after its own limits.
     start_window_s: WholeSeconds = 30
     clock_max_age_s: Seconds = 60
     change_margin_s: Seconds = 30
@@ -54,8 +54,6 @@ class Limits(Table):
     verify_timeout_ssh_s: Seconds = 1800
     verify_timeout_manual_s: Seconds = 604800
     stranded_deadline_s: Seconds = 900
-    # The renewal of a VM that was destroyed past the delete ends after this time. A VM that is back gets its entity.
-    vanished_timeout_s: Seconds = 86400
     # A renewal within this time makes the next one `already_valid`; this many unproven ones in a row pause the cluster.
     renewed_recently_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 86400
     unproven_in_a_row: Annotated[int, Field(ge=1)] = 5

@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 from app.settings.checks import find_contradictions, find_unusable_files
 from app.settings.settings import Settings, default_data_dir
 from app.settings.table import Table
-from app.settings.text_files import read_text_file
 
 ENV_PREFIX = "NGT_RENEWAL_"
 DEFAULT_FILES = (Path("ngt-renewal.toml"), Path("/etc/ngt-renewal/ngt-renewal.toml"))
@@ -71,7 +70,7 @@ def _read_toml(toml_path: Path | None, environ: Mapping[str, str], faults: list[
     named = toml_path or (Path(environ[_CONFIG]) if environ.get(_CONFIG) else None)
     path = named or next((path for path in DEFAULT_FILES if path.is_file()), None)
     try:
-        return {} if path is None else tomllib.loads(read_text_file(path))
+        return {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         faults.append(f"The configuration file {path} cannot be read: {error.strerror}.")
     except ValueError as error:
@@ -84,8 +83,7 @@ def _add_environment(tables: dict[str, Any], environ: Mapping[str, str], faults:
     names |= {key: key for key in _PLAIN_NAMES}
     given: dict[tuple[str, ...], str] = {}
     for variable, name in names.items():
-        # An environment file with the line ends of Windows leaves a CR at the end.
-        text = environ.get(variable, "").strip()
+        text = environ.get(variable)
         if not text:
             continue
         path = tuple(name.lower().split("__"))
@@ -128,22 +126,13 @@ def _set(tables: dict[str, Any], path: tuple[str, ...], text: str) -> None:
 
 def _read_secret(variable: str, path: str, faults: list[str]) -> str:
     try:
-        return read_text_file(Path(path)).strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         faults.append(f"The file {path} that {variable} names cannot be read: {error.strerror}.")
-    except ValueError as error:
-        faults.append(f"The file {path} that {variable} names is refused: {error}.")
+    except UnicodeDecodeError:
+        faults.append(f"The file {path} that {variable} names is not in UTF-8.")
     # A valid value, so that the fault is reported only once.
     return "postgresql://"
-
-
-# The sentences for errors of which pydantic speaks of its own types.
-_SAID = {
-    "tuple_type": 'A list is needed, as in ["first", "second"]',
-    "list_type": 'A list is needed, as in ["first", "second"]',
-    "model_type": "A table is needed",
-    "dict_type": "A table is needed",
-}
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -154,7 +143,7 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{where} is not a setting; did you mean `{close[0]}`?" if close else f"{where} is not a setting."
     if error["type"] == "missing":
         return f"{where} is missing."
-    said = _SAID.get(error["type"], error["msg"].removeprefix("Value error, ").rstrip("."))
+    said = error["msg"].removeprefix("Value error, ").rstrip(".")
     given = error["input"]
     shown = isinstance(given, str | int | float) and location[0] not in _SECRETS and location[-1] not in _NOT_SHOWN
     return f"{where} is refused: {said[:1].lower()}{said[1:]}" + (f" (it is {given!r})." if shown else ".")

@@ -9,8 +9,6 @@ import os
 import stat
 from pathlib import Path
 
-from app.settings.text_files import decode_text
-
 _MAX_BYTES = 8192
 _SIGNING_PREFIX = "whsec_"
 # The limits of Standard Webhooks for a secret.
@@ -32,9 +30,9 @@ def read_secret_file(path: Path) -> str:
     if is_open_to_others(found):
         raise SecretRefusedError(f"{path} can be read by others; run `chmod 600 {path}`")
     try:
-        secret = decode_text(content).strip()
-    except ValueError as wrong:
-        raise SecretRefusedError(f"{path} is refused: {wrong}") from None
+        secret = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise SecretRefusedError(f"{path} is not in UTF-8") from None
     if not secret or len(content) > _MAX_BYTES or not secret.isprintable():
         raise SecretRefusedError(f"{path} does not hold one line with a secret")
     return secret

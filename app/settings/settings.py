@@ -27,11 +27,7 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/ngt-renewal")
     base = environ.get("XDG_DATA_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".local" / "share") / "ngt-renewal"
-    except RuntimeError:
-        # A container's user may be a number without a home.
-        return Path("/var/lib/ngt-renewal")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "ngt-renewal"
 
 
 class Settings(Table):
@@ -64,13 +60,9 @@ class Settings(Table):
     @field_validator("database_url")
     @classmethod
     def _validate_database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        # A file from Windows, or a shell, leaves white space at its ends.
-        stripped = url.get_secret_value().strip()
-        if not stripped.startswith(_SCHEMES):
+        if url is not None and not url.get_secret_value().startswith(_SCHEMES):
             raise ValueError("it must begin with postgresql://")
-        return SecretStr(stripped)
+        return url
 
     @field_validator("webhooks", mode="before")
     @classmethod

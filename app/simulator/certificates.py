@@ -15,18 +15,12 @@ LIFETIME_S = 1000 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """An issued client certificate. `not_before` and `not_after` are Unix seconds.
-
-    `ngt_uuid`: the entity that the files beside it name, as `subject` does unless it is given. Without an `issuer` it
-    is self-signed.
-    """
+    """An issued client certificate. `not_before` and `not_after` are Unix seconds."""
 
     ngt_uuid: str
     serial: int
     not_before: int
     not_after: int
-    issuer: str = "Simulated NGT certificate authority"
-    subject: str = ""
 
 
 def issue(ngt_uuid: str, *, not_before: float) -> ClientCertificate:
@@ -37,11 +31,10 @@ def issue(ngt_uuid: str, *, not_before: float) -> ClientCertificate:
 @cache
 def pem_of(certificate: ClientCertificate) -> str:
     start = datetime.fromtimestamp(certificate.not_before, UTC)
-    subject = certificate.subject or certificate.ngt_uuid
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .issuer_name(_name(certificate.issuer or subject))
+        .subject_name(_name(certificate.ngt_uuid))
+        .issuer_name(_name("Simulated NGT certificate authority"))
         .public_key(_guest_key().public_key())
         .serial_number(certificate.serial)
         .not_valid_before(start)

@@ -119,12 +119,6 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             self.channel.exit(0)
             self.shells.journal.end(self._record, "menu")
             return
-        if (said := self.connection.host.faults.answer_to(self._record.text)) is not None:
-            self.channel.write(said.stdout)
-            self.channel.write(said.stderr, asyncssh.EXTENDED_DATA_STDERR)
-            self.channel.exit(said.status)
-            self.shells.journal.end(self._record, str(said.status))
-            return
         self.shells.running[self._record.number] = self
         self._spawning = asyncio.create_task(self._spawn(self._record))
 

@@ -80,29 +80,12 @@ class ToolFaults:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The bytes that a host prints for each command that contains `command`, without running it."""
-
-    command: str
-    stdout: bytes = b""
-    stderr: bytes = b""
-    status: int = 0
-
-
 @dataclass(slots=True)
 class HostFaults:
-    """The faults of one CVM or guest. `session_limit` is OpenSSH's MaxSessions; `hangs` is for guests.
-
-    The first of `says` that fits a command is its answer.
-    """
+    """The faults of one CVM or guest. `session_limit` is OpenSSH's MaxSessions; `hangs` is for guests."""
 
     login_refused: bool = False
     session_limit: int = 10
     shell: Shell = Shell.BASH
     gateway_down: bool = False
     hangs: bool = False
-    says: list[Said] = field(default_factory=list)
-
-    def answer_to(self, command: str) -> Said | None:
-        return next((said for said in self.says if said.command in command), None)

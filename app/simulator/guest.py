@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import asyncssh
 
 from app.simulator.certificates import pem_of
-from app.simulator.faults import Said
 from app.simulator.host import ServerConnection
 from app.simulator.journal import Journal, Kind
 from app.simulator.model import SimulatedCluster, SimulatedVm
@@ -53,10 +52,6 @@ class Guest:
         self.cluster.restart_agent(self.vm.uuid)
         return GuestAnswer()
 
-    def check_restart(self) -> GuestAnswer:
-        """The service is there, and the account may restart it."""
-        return GuestAnswer()
-
     def read_certificate(self) -> GuestAnswer:
         if self.vm.installed is None:
             return self._no_such_file("client-cert.pem")
@@ -89,14 +84,11 @@ class Guest:
 
 _LINUX_FILE = r"\bcat\s+['\"]?/usr/local/nutanix/(?:ngt/)?config/"
 _WINDOWS_FILE = r"\b(?:type|Get-Content|gc|cat)\b.*C:[\\/]+Program Files[\\/]+Nutanix[\\/]+config[\\/]+"
-_WINDOWS_SERVICE = r"(?:Restart-Service\b.*|net\s+start\s+)['\"]+Nutanix Guest (?:Tools )?Agent"
-_WINDOWS_CHECK = r"if \(-not \(Get-Service\b.*['\"]+Nutanix Guest Tools Agent"
-_LINUX_CHECK = r"\bsystemctl\s+cat\s+ngt_guest_agent\b|\bsudo -n -l\b"
+_WINDOWS_SERVICE = r"(?:Restart-Service\b.*|net\s+start\s+)['\"]+Nutanix Guest Tools Agent"
 
 _COMMANDS: dict[Os, list[tuple[re.Pattern[str], Callable[[Guest], GuestAnswer]]]] = {
     Os.LINUX: [
         (re.compile(r"client-key\.pem"), Guest.refuse_key),
-        (re.compile(_LINUX_CHECK), Guest.check_restart),
         (re.compile(r"\bsystemctl\s+restart\s+ngt_guest_agent\b"), Guest.restart_agent),
         (re.compile(r"\bservice\s+ngt_guest_agent\s+restart\b"), Guest.restart_agent),
         (re.compile(_LINUX_FILE + r"client-cert\.pem"), Guest.read_certificate),
@@ -104,7 +96,6 @@ _COMMANDS: dict[Os, list[tuple[re.Pattern[str], Callable[[Guest], GuestAnswer]]]
     ],
     Os.WINDOWS: [
         (re.compile(r"client-key\.pem"), Guest.refuse_key),
-        (re.compile(_WINDOWS_CHECK, re.IGNORECASE), Guest.check_restart),
         (re.compile(_WINDOWS_SERVICE, re.IGNORECASE), Guest.restart_agent),
         (re.compile(_WINDOWS_FILE + r"client-cert\.pem", re.IGNORECASE), Guest.read_certificate),
         (re.compile(_WINDOWS_FILE + r"ngt_config\.json", re.IGNORECASE), Guest.read_config),
@@ -147,14 +138,11 @@ class _GuestSession(asyncssh.SSHServerSession[bytes]):
         )
         if host.faults.hangs:
             return
-        said = host.faults.answer_to(self._command)
-        if said is None:
-            answer = self._guest.run(self._command)
-            said = Said("", answer.stdout.encode(), answer.stderr.encode(), answer.status)
-        host.journal.end(record, str(said.status))
-        self._channel.write(said.stdout)
-        self._channel.write(said.stderr, asyncssh.EXTENDED_DATA_STDERR)
-        self._channel.exit(said.status)
+        answer = self._guest.run(self._command)
+        host.journal.end(record, str(answer.status))
+        self._channel.write(answer.stdout.encode())
+        self._channel.write(answer.stderr.encode(), asyncssh.EXTENDED_DATA_STDERR)
+        self._channel.exit(answer.status)
 
     def eof_received(self) -> bool:
         """Leaves the channel open for the answer."""

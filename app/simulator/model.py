@@ -5,7 +5,7 @@ Time comes from the clock of the cluster. A later effect (an agent that is slow 
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from app.simulator.certificates import LIFETIME_S, ClientCertificate, issue
 from app.simulator.journal import Effect, Journal, Kind
@@ -37,8 +37,7 @@ class SimulatedEntity:
 class SimulatedVm:
     """One VM and its guest.
 
-    `iso` is the certificate on the mounted ISO, `installed` the one in the guest, `first` the one at the start. Where
-    `installs_instead` is set, the agent installs that one beside the other files of the ISO.
+    `iso` is the certificate on the mounted ISO, `installed` the one in the guest, `first` the one at the start.
     `pickup_delay_s` is the time between a restart of the agent and its copy of the files; infinite for an agent that
     never copies them. `agent_answers` is false for an agent that does not come back at all.
     """
@@ -53,7 +52,6 @@ class SimulatedVm:
     iso: ClientCertificate | None = None
     installed: ClientCertificate | None = None
     first: ClientCertificate | None = None
-    installs_instead: ClientCertificate | None = None
     slot_taken: bool = False
     link_whatever_the_certificate: bool = False
     agent_answers: bool = True
@@ -184,8 +182,7 @@ class SimulatedCluster:
         vm.pickup_at = _NEVER
         if vm.iso is None:
             return
-        other = vm.installs_instead
-        vm.installed, vm.iso = vm.iso if other is None else replace(other, ngt_uuid=vm.iso.ngt_uuid), None
+        vm.installed, vm.iso = vm.iso, None
         if vm.entity is not None and not self.traits.mounted_flag_is_stale:
             vm.entity.tools_mounted = False
         self._note(Effect.PICKED_UP, vm)

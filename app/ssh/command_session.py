@@ -8,7 +8,6 @@ import contextlib
 
 import asyncssh
 
-from app.ngt.printable import decode_output
 from app.ssh.policy import CommandState, CommandVerdict, classify
 
 
@@ -43,11 +42,11 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
 
     @property
     def stdout(self) -> str:
-        return decode_output(self._stdout)
+        return self._stdout.decode("utf-8", "replace")
 
     @property
     def stderr(self) -> str:
-        return decode_output(self._stderr)
+        return self._stderr.decode("utf-8", "replace")
 
     @property
     def sent(self) -> bool:
@@ -130,7 +129,7 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
 
     def exit_status_received(self, status: int) -> None:
         if not self._ended.done():
-            self.exit_status = _signed(status)
+            self.exit_status = status
             self._state.exited = True
             self._arm_drain()
 
@@ -170,8 +169,3 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
                 future.set_result(None)
         if not self._ended_at_s:
             self._ended_at_s = self._loop.time()
-
-
-def _signed(status: int) -> int:
-    """Windows ends a program with a 32-bit number that it shows as negative, such as -1073741819 for 0xC0000005."""
-    return status - (1 << 32) if status >= 1 << 31 else status

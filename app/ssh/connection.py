@@ -10,30 +10,20 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
 from app.ngt.errors import FaultCode
-from app.ngt.host_words import find_known, tell
-from app.settings.text_files import read_text_file
 from app.ssh.command_session import CommandSession
 from app.ssh.host import Host, PoolLimits
-from app.ssh.login_files import ensure_local_user, read_keys, read_known_hosts, remark_on_known_hosts
 from app.ssh.policy import CommandVerdict, ConnectFailure, FailureKind, Stamp, bound_after_answer, bound_after_refusal
 
 # These follow the kinds of the pinned keys: a server without a key of a pinned kind then shows another key, which is a
 # mismatch. Without these kinds OpenSSH would close the connection silently.
 _MORE_KEY_KINDS = "+ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
-
-# Beside asyncssh's defaults without SHA-1; old hosts have nothing else.
-_MODERN = {"kex_algs": "-*sha1*", "mac_algs": "-*sha1*"}
-_LEGACY = {
-    "kex_algs": "+diffie-hellman-group-exchange-sha1,diffie-hellman-group14-sha1,diffie-hellman-group1-sha1",
-    "mac_algs": "+hmac-sha1",
-}
-_LEGACY_KEY_KINDS = ",ssh-rsa"
 
 _OPEN_TASKS: set[asyncio.Task[None]] = set()
 
@@ -70,7 +60,6 @@ class HostConnection(asyncssh.SSHClient):
         self.login_began = False
         self.limits = limits
         self._on_lost = on_lost
-        self._banner = ""
         self._on_connected: Callable[[], None] = lambda: None
         self._ssh: asyncssh.SSHClientConnection | None = None
         self._commands: set[CommandSession] = set()
@@ -89,6 +78,7 @@ class HostConnection(asyncssh.SSHClient):
         except _LocalError as cause:
             return ConnectFailure(FailureKind.LOCAL, cause.code, str(cause))
         except (OSError, ValueError) as cause:
+            # asyncssh needs the name of the local user, which a container without a passwd entry or LOGNAME lacks.
             message = f"SSH to {self.host.name} cannot be set up on this machine ({_reason(cause)})"
             return ConnectFailure(FailureKind.LOCAL, FaultCode.CVM_UNREACHABLE, message)
         limits = self.limits
@@ -98,7 +88,7 @@ class HostConnection(asyncssh.SSHClient):
                 self._on_connected = lambda: limit.reschedule(loop.time() + limits.login_timeout_s)
                 self._ssh = await asyncssh.connect(self.host.address, self.host.port, options=options, config=None)
         except (OSError, asyncssh.Error, ValueError) as cause:
-            return _connect_failure(self.host, cause, login_began=self.login_began, banner=self._banner)
+            return _connect_failure(self.host, cause, login_began=self.login_began)
         if self.lost is not None:
             return ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, f"{self.host.name}: {self.lost}")
         key = self._ssh.get_server_host_key()
@@ -189,9 +179,6 @@ class HostConnection(asyncssh.SSHClient):
     def begin_auth(self, username: str) -> None:
         self.login_began = True
 
-    def auth_banner_received(self, msg: str, lang: str) -> None:
-        self._banner = msg
-
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = _reason(exc) if exc else "the connection was closed"
         if self._idle is not None:
@@ -254,15 +241,12 @@ class _LocalError(Exception):
 def _options(connection: HostConnection) -> asyncssh.SSHClientConnectionOptions:
     """The machine's own SSH configuration, agent and default keys are not used."""
     host, limits = connection.host, connection.limits
-    ensure_local_user()
     return asyncssh.SSHClientConnectionOptions(
         config=None,
         client_factory=lambda: connection,
         username=host.username,
         known_hosts=_known_hosts(host),
-        server_host_key_algs=_MORE_KEY_KINDS + (_LEGACY_KEY_KINDS if host.legacy_algorithms else ""),
-        **(_LEGACY if host.legacy_algorithms else _MODERN),
-        compression_algs=None,
+        server_host_key_algs=_MORE_KEY_KINDS,
         # An empty list would make asyncssh look for the user's default keys; None does not.
         client_keys=_client_keys(host) or None,
         password=_password(host),
@@ -294,7 +278,14 @@ def _local_failure(code: FaultCode, problem: str, consequence: str = "") -> Iter
 def _known_hosts(host: Host) -> asyncssh.SSHKnownHosts:
     problem = f"{host.name}: the known_hosts file {host.known_hosts} cannot be used"
     with _local_failure(FaultCode.SSH_HOST_KEY_MISMATCH, problem):
-        return read_known_hosts(host.known_hosts).keys
+        stat = host.known_hosts.stat()
+        return _read_known_hosts(host.known_hosts, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=64)
+def _read_known_hosts(path: Path, _version: tuple[int, int, int]) -> asyncssh.SSHKnownHosts:
+    """Read once for each version of the file: with the keys of many guests it takes longer than a login."""
+    return asyncssh.import_known_hosts(path.read_text("utf-8"))
 
 
 def _client_keys(host: Host) -> list[asyncssh.SSHKeyPair]:
@@ -302,7 +293,7 @@ def _client_keys(host: Host) -> list[asyncssh.SSHKeyPair]:
         return []
     problem = f"{host.name}: the key file {host.key_file} cannot be used"
     with _local_failure(FaultCode.SSH_AUTH_FAILED, problem, "; no login was tried"):
-        return read_keys(host.key_file)
+        return list(asyncssh.load_keypairs(str(host.key_file)))
 
 
 def _password(host: Host) -> str | None:
@@ -310,23 +301,13 @@ def _password(host: Host) -> str | None:
         return None
     problem = f"{host.name}: the password file cannot be read"
     with _local_failure(FaultCode.SSH_AUTH_FAILED, problem, "; no login was tried"):
-        return read_text_file(host.password_file).rstrip("\r\n")
+        return host.password_file.read_text("utf-8").rstrip("\r\n")
 
 
-def _connect_failure(host: Host, cause: Exception, *, login_began: bool, banner: str = "") -> ConnectFailure:
-    """The last `banner` of a login that ends often tells why: PAM says there that the machine is starting."""
+def _connect_failure(host: Host, cause: Exception, *, login_began: bool) -> ConnectFailure:
     reason = _reason(cause)
-    said = banner if find_known(banner) is not None else reason
-    known = find_known(said) if login_began else None
-    if known is not None and known.passes:
-        message = f"{host.name} lets nobody in for now: {tell(said, known)}"
-        return ConnectFailure(FailureKind.CONNECT, FaultCode.CVM_UNREACHABLE, message)
-    if known is not None and known.refuses_login:
-        message = f"{host.name} refused the login of {host.username!r}: {tell(said, known)}"
-        return ConnectFailure(FailureKind.LOGIN, FaultCode.SSH_AUTH_FAILED, message)
     if isinstance(cause, asyncssh.HostKeyNotVerifiable):
-        remark = remark_on_known_hosts(host.known_hosts)
-        message = f"{host.name} showed a host key that {host.known_hosts} does not have for it ({reason}){remark}"
+        message = f"{host.name} showed a host key that {host.known_hosts} does not have for it ({reason})"
         return ConnectFailure(FailureKind.HOST_KEY, FaultCode.SSH_HOST_KEY_MISMATCH, message)
     if login_began and isinstance(cause, asyncssh.DisconnectError) and not isinstance(cause, asyncssh.ConnectionLost):
         message = f"{host.name} refused the login of {host.username!r} ({reason})"

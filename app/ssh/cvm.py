@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.host_words import find_known, tell
 from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.ncli_format import is_gateway_down
 from app.ngt.tools.query_commands import ProbeFacts, QueryCommand, probe, read_probe
@@ -25,7 +24,6 @@ _WORST_FIRST = (
     FaultCode.SSH_AUTH_FAILED,
     FaultCode.CVM_SHELL_DISABLED,
     FaultCode.CVM_TOOLS_MISSING,
-    FaultCode.UNEXPECTED_OUTPUT,
     FaultCode.NOT_VERIFIABLE,
     FaultCode.GATEWAY_DOWN,
     FaultCode.OUTPUT_TOO_LARGE,
@@ -174,7 +172,8 @@ class CvmGroup:
         if not facts.shell_ok:
             # sshd looks up the login shell once per login, so another shell needs another login.
             self._pool.retire(host)
-            raise self._remember_unfit(host, _no_shell(host, answer))
+            message = f"bash access is disabled on this CVM ({host.name}); see KB-19114"
+            raise self._remember_unfit(host, NotSent(FaultCode.CVM_SHELL_DISABLED, message))
         missing = [program for program in self._tools.programs() if program not in facts.tools]
         if missing:
             message = f"{', '.join(missing)} not found on {host.name}"
@@ -210,19 +209,6 @@ class CvmGroup:
             raise
         finally:
             self._observer(host.name, command.name, result, time.monotonic() - begun_s)
-
-
-def _no_shell(host: Host, answer: CommandResult) -> NotSent:
-    """The probe did not run: the words that came instead tell why."""
-    said = f"{answer.stdout}\n{answer.stderr}".strip()
-    known = find_known(said)
-    if known is not None and known.code is FaultCode.CVM_SHELL_DISABLED:
-        return NotSent(known.code, f"bash access is disabled on this CVM ({host.name}): {tell(said, known)}")
-    code = FaultCode.UNEXPECTED_OUTPUT
-    if known is not None:
-        code = FaultCode.CVM_UNREACHABLE if known.passes else known.code or code
-    ended = "" if answer.exit_status == 0 else f", which ended with status {answer.exit_status}"
-    return NotSent(code, f"{host.name} did not run the probe of this service{ended}: {tell(said, known)}")
 
 
 def _is_known(state: HostState | None) -> bool:

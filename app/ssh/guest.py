@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.host_words import find_known, tell
+from app.ngt.masking import mask
 from app.ngt.tools.certificate import parse_certificate
 from app.ngt.tools.guest_config import parse_guest_config
-from app.ngt.tools.guest_restart import restart_check
 from app.ngt.vocabulary import Certificate
 from app.ssh.host import CommandResult, Host
 from app.ssh.pool import Pool
 
 _MAX_BYTES = 256 * 1024
+_SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +53,14 @@ async def read_guest(
 
 def _certificate_of(host: Host, answer: CommandResult) -> tuple[Certificate | None, Fault | None]:
     if answer.exit_status != 0 or "BEGIN CERTIFICATE" not in answer.stdout:
-        said = answer.stderr.strip() or answer.stdout
-        nothing = f"it said nothing, status {answer.exit_status}"
-        message = f"guest {host.name}: no certificate: {tell(said, nothing=nothing)}"
+        said = (answer.stderr.strip() or answer.stdout.strip() or f"status {answer.exit_status}")[:_SHOWN_CHARACTERS]
+        message = f"guest {host.name}: no certificate: {mask(said)}"
         return None, Fault(FaultCode.GUEST_CERTIFICATE_MISSING, message)
     try:
         return parse_certificate(answer.stdout), None
     except Fault as unreadable:
         message = f"guest {host.name}: its certificate cannot be read: {unreadable.message}"
         return None, Fault(FaultCode.UNEXPECTED_OUTPUT, message)
-
-
-async def check_restart(
-    pool: Pool, host: Host, *, restart_command: str, timeout_s: float
-) -> tuple[str, CommandResult, Fault | None] | None:
-    """Looks if the restart can succeed: the command, its answer, and a Fault `agent-restart-not-possible`.
-
-    None for a restart that no look can tell of. Raises a Fault when the guest does not answer.
-    """
-    command = restart_check(restart_command)
-    if command is None:
-        return None
-    answer = await _run(pool, host, command, timeout_s)
-    if answer.exit_status == 0:
-        return command, answer, None
-    said = answer.stderr.strip() or answer.stdout
-    nothing = f"{command!r} ended with status {answer.exit_status} and no message"
-    message = f"guest {host.name}: {restart_command!r} would fail: {tell(said, nothing=nothing)}"
-    return command, answer, Fault(FaultCode.AGENT_RESTART_NOT_POSSIBLE, message)
 
 
 async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout_s: float) -> CommandResult:
@@ -90,8 +70,8 @@ async def restart_agent(pool: Pool, host: Host, *, restart_command: str, timeout
     """
     answer = await _run(pool, host, restart_command, timeout_s)
     if answer.exit_status != 0:
-        said = answer.stderr.strip() or answer.stdout
-        message = f"{restart_command!r} on {host.name} ended with status {answer.exit_status}: {tell(said)}"
+        said = (answer.stderr.strip() or answer.stdout.strip() or "no message")[:_SHOWN_CHARACTERS]
+        message = f"{restart_command!r} on {host.name} ended with status {answer.exit_status}: {said}"
         raise Fault(FaultCode.AGENT_RESTART_FAILED, message)
     return answer
 
@@ -115,11 +95,6 @@ async def _run(pool: Pool, host: Host, text: str, timeout_s: float) -> CommandRe
         answer = await pool.run(host, text, timeout_s=timeout_s, max_output_bytes=_MAX_BYTES)
     except Fault as fault:
         raise Fault(_GUEST_CODES.get(fault.code, fault.code), f"guest {host.name}: {fault.message}") from fault
-    known = find_known(f"{answer.stdout}\n{answer.stderr}") if answer.exit_status != 0 else None
-    if known is not None and (known.passes or known.refuses_login):
-        code = FaultCode.GUEST_NOT_REACHED if known.passes else FaultCode.SSH_AUTH_FAILED
-        said = tell(f"{answer.stdout}\n{answer.stderr}", known)
-        raise Fault(code, f"guest {host.name} lets the account {host.username!r} do nothing: {said}")
     if "PRIVATE KEY" in answer.stdout or "PRIVATE KEY" in answer.stderr:
         message = f"guest {host.name}: the command printed a private key, so its output was discarded: {text!r}"
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)

@@ -17,7 +17,7 @@ class Host:
     """The address and the login of a machine. Equal hosts share one connection.
 
     `known_hosts` is required: no host is trusted by default. `sessions` is the number of concurrent commands on the one
-    connection, at least 1. `legacy_algorithms`: SHA-1 is offered too.
+    connection, at least 1.
     """
 
     address: str
@@ -27,7 +27,6 @@ class Host:
     known_hosts: Path
     password_file: Path | None = None
     sessions: int = 4
-    legacy_algorithms: bool = False
 
     @property
     def name(self) -> str:
@@ -73,9 +72,9 @@ GUEST_LIMITS = PoolLimits(idle_close_s=5.0)
 class CommandResult:
     """The output of a command, and its exit.
 
-    Both texts are printable: `app.ngt.printable` says how. `exit_status` is None when a signal ended the command.
-    `duration_s` counts from sending. `host_key` is the SHA256 fingerprint of the host's key; `connection` is the number
-    of the connection, unique in this pool.
+    Bytes that are not UTF-8 become U+FFFD. `exit_status` is None when a signal ended the command. `duration_s` counts
+    from sending. `host_key` is the SHA256 fingerprint of the host's key; `connection` is the number of the connection,
+    unique in this pool.
     """
 
     stdout: str

@@ -6,16 +6,13 @@ It never logs in. The fingerprint must come over another channel.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from app.ngt.errors import Fault, FaultCode
-from app.settings.text_files import read_text_file
 from app.ssh.host import SSH_PORT
-from app.ssh.login_files import ensure_local_user
 
 _ALGORITHMS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512")
 
@@ -29,44 +26,32 @@ class HostKey:
     line: str
 
 
-async def scan_host_keys(address: str, port: int, *, timeout_s: float) -> AsyncGenerator[HostKey]:
-    """The host keys that the machine shows, without a login. Raises Fault `cvm-unreachable` when it shows none.
-
-    Each key costs a connection, and OpenSSH punishes an address that makes many without a login: stop when the key is
-    found.
-    """
-    ensure_local_user()
-    kinds, cause, shown = list(_ALGORITHMS), "it showed no host key", 0
-    while kinds:
+async def scan_host_keys(address: str, port: int, *, timeout_s: float) -> tuple[HostKey, ...]:
+    """All host keys that the machine shows, without a login. Raises Fault `cvm-unreachable`."""
+    keys: dict[str, HostKey] = {}
+    cause = "it showed no host key"
+    for algorithm in _ALGORITHMS:
         try:
             async with asyncio.timeout(timeout_s):
-                # No certificates, which asyncssh would look for in a home that a container's user may lack.
-                options = asyncssh.SSHClientConnectionOptions(
-                    config=None, x509_trusted_certs=None, x509_trusted_cert_paths=[]
-                )
-                key = await asyncssh.get_server_host_key(
-                    address, port, options=options, server_host_key_algs=kinds, config=None
-                )
+                key = await asyncssh.get_server_host_key(address, port, server_host_key_algs=[algorithm], config=None)
         except (asyncssh.Error, ConnectionResetError) as without:
-            # OpenSSH closes the connection when it has no key of the kinds, before asyncssh can report it.
+            # OpenSSH closes the connection when it has no key of the kind, before asyncssh can report it.
             cause = str(without)
-            break
+            continue
         except (OSError, ValueError) as unreachable:
             cause = _sentence(unreachable, timeout_s)
             break
-        if key is None:
-            break
-        shown += 1
-        yield HostKey(key.get_algorithm(), key.get_fingerprint(), _line(address, port, key))
-        of_this_key = {key.get_algorithm(), *map(bytes.decode, key.sig_algorithms)}
-        kinds = [kind for kind in kinds if kind not in of_this_key]
-    if not shown:
+        if key is not None:
+            fingerprint = key.get_fingerprint()
+            keys[fingerprint] = HostKey(key.get_algorithm(), fingerprint, _line(address, port, key))
+    if not keys:
         raise Fault(FaultCode.CVM_UNREACHABLE, f"{address} port {port} cannot be asked for its host keys: {cause}.")
+    return tuple(keys.values())
 
 
 def pin(known_hosts: Path, key: HostKey) -> bool:
     """Adds the key's line to the file, and creates the file; False when the file already has it. Raises OSError."""
-    present = read_text_file(known_hosts) if known_hosts.exists() else ""
+    present = known_hosts.read_text(encoding="utf-8") if known_hosts.exists() else ""
     if key.line in present.splitlines():
         return False
     joint = "" if not present or present.endswith("\n") else "\n"

@@ -20,7 +20,7 @@ from psycopg.sql import SQL, Identifier
 from app.ngt.backoff import backoff
 from app.store.jobs.queries import JobFilter, JobQueries
 from app.store.jobs.updates import JOB_CHANNEL
-from app.store.postgres.url import plain_url
+from app.store.postgres.database import plain_url
 from app.store.records.jobs import JobRecord
 
 _log = structlog.get_logger(__name__)

@@ -1,19 +1,17 @@
 """All that is stored of a VM, its cluster and its last renewal, read at one time as the facts of a diagnosis."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import RowMapping, Select, and_, func, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertificateDates, LostCapability, VmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.errors import RULES, FaultCode
-from app.ngt.inventory import ends_too_late, why_foreign
 from app.ngt.renewal.progress import EntityStage, Progress, Sighting, WaitReason
-from app.ngt.vocabulary import Certificate, CertificateSource, CvmState, PowerState, VmUuid
+from app.ngt.vocabulary import CertificateSource, CvmState, PowerState, VmUuid
 from app.settings import split_address
-from app.store.inventory.known_certificates import known_certificates
 from app.store.inventory.search import WHERE_IT_IS
 from app.store.jobs.holds import PAUSE_STANDS
 from app.store.jobs.progress_json import load_progress, load_sighting
@@ -47,9 +45,8 @@ class DiagnosisFacts:
                 return None
             job = (await connection.execute(_last_job(vm_uuid, row["cluster"], caller))).mappings().first()
             pause = (await connection.execute(_PAUSE)).mappings().first()
-            vm = await _vm_facts(connection, row)
             facts = Facts(
-                vm=replace(vm, lost_capabilities=await _lost_capabilities(connection, vm)),
+                vm=await _vm_facts(connection, row),
                 cluster=await _cluster_facts(connection, row["cluster"], vm_uuid),
                 job=None if job is None else _job_facts(job),
                 service_paused_at=None if pause is None else pause["paused_at"],
@@ -60,11 +57,6 @@ class DiagnosisFacts:
             return StoredFacts(facts, read_at)
 
 
-# The columns of a VM, and of a job's results before and after it.
-_CAPABILITIES = (
-    ("vss_snapshot", "vss_before", "vss_after"),
-    ("file_level_restore", "file_level_restore_before", "file_level_restore_after"),
-)
 _PAUSE = select(PAUSE).where(text(PAUSE_STANDS))
 
 
@@ -84,7 +76,7 @@ def _last_job(vm_uuid: VmUuid, cluster: str, caller: Caller) -> Select[tuple[obj
 
 async def _vm_facts(connection: AsyncConnection, row: RowMapping) -> VmFacts:
     said = CERTIFICATE_OBSERVATION.c.vm_uuid == row["vm_uuid"], CERTIFICATE_OBSERVATION.c.cluster == row["cluster"]
-    observed = (await connection.execute(select(CERTIFICATE_OBSERVATION).where(*said))).mappings().all()
+    sources = (await connection.scalars(select(CERTIFICATE_OBSERVATION.c.source).where(*said))).all()
     certificate = None
     if row["not_after"] is not None:
         source = CertificateSource(row["certificate_source"])
@@ -96,43 +88,10 @@ async def _vm_facts(connection: AsyncConnection, row: RowMapping) -> VmFacts:
         power=PowerState(row["power"] or PowerState.UNKNOWN),
         addresses=tuple(row["addresses"]),
         certificate=certificate,
-        date_sources=frozenset(CertificateSource(one["source"]) for one in observed),
-        foreign=await _why_foreign(connection, row, observed),
-        lost_capabilities=(),
+        date_sources=frozenset(map(CertificateSource, sources)),
     )
     sighting = row["sighting"]
     return vm if sighting is None else _as_watched(vm, load_sighting(sighting))
-
-
-async def _lost_capabilities(connection: AsyncConnection, vm: VmFacts) -> tuple[LostCapability, ...]:
-    """The capabilities that were off after the last renewal that found them on, unless they were seen on since."""
-    lost: list[LostCapability] = []
-    for name, before, after in _CAPABILITIES:
-        on_before = select(JOB).where(
-            JOB.c.vm_uuid == vm.vm_uuid, JOB.c.cluster == vm.cluster, JOB.c.done, ~JOB.c.validate_only,
-            JOB.c.results[before].as_boolean(),
-        )  # fmt: skip
-        newest = on_before.order_by(JOB.c.created_at.desc(), JOB.c.id.desc()).limit(1)
-        job = (await connection.execute(newest)).mappings().first()
-        if job is None or job["results"].get(after) is not False:
-            continue
-        if not (getattr(vm, name) is True and vm.seen_at is not None and vm.seen_at > job["finished_at"]):
-            lost.append(LostCapability(name, job["id"], job["finished_at"], job["remaining_action"]))
-    return tuple(lost)
-
-
-async def _why_foreign(connection: AsyncConnection, row: RowMapping, observed: Sequence[RowMapping]) -> str | None:
-    """Of a handed-in certificate that counts, or of a date of the cluster. A foreign one of a guest is not stored."""
-    for one in observed:
-        if one["source"] == CertificateSource.PUSHED_CERTIFICATE == row["certificate_source"]:
-            vm_uuid = VmUuid(row["vm_uuid"])
-            certificate = Certificate(**{name: one[name] for name in Certificate.__slots__})
-            known = await known_certificates(connection, row["cluster"], [(vm_uuid, certificate)])
-            return why_foreign(certificate, known[vm_uuid], one["observed_at"])
-        of_cluster, not_after = one["source"] == CertificateSource.CVM_EXPIRY_DATE, one["not_after"]
-        if of_cluster and ends_too_late(not_after, one["observed_at"]) and not_after != row["not_after"]:
-            return f"its cluster says that it is valid until {not_after:%Y-%m-%d}, longer than what it issues"
-    return None
 
 
 def _as_watched(vm: VmFacts, sighting: Sighting) -> VmFacts:
@@ -144,7 +103,7 @@ def _as_watched(vm: VmFacts, sighting: Sighting) -> VmFacts:
     if entity is None:
         return replace(
             seen, has_entity=False, ngt_uuid=None, ngt_enabled=None, iso_mounted=None, link_active=None,
-            vss_snapshot=None, file_level_restore=None, communication_type=None,
+            communication_type=None,
         )  # fmt: skip
     return replace(
         seen,
@@ -154,8 +113,6 @@ def _as_watched(vm: VmFacts, sighting: Sighting) -> VmFacts:
         ngt_enabled=entity.enabled,
         iso_mounted=entity.iso_mounted,
         link_active=entity.link_active,
-        vss_snapshot=entity.vss_snapshot,
-        file_level_restore=entity.file_level_restore,
         communication_type=entity.communication_type,
     )
 

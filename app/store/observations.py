@@ -1,8 +1,7 @@
 """Observations of certificates: the last one of each source is stored, and the best one is shown with the VM.
 
 The best source that is fresh counts: an observation that is a week older than the newest one may be of a certificate
-that was replaced since. A computed date is not an observation and counts only where there is no other. A cluster's date
-that is later than the end of what it issues does not count, unless several VMs of the cluster have one.
+that was replaced since. A computed date is not an observation and counts only where there is no other.
 """
 
 import json
@@ -13,9 +12,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.inventory import LATEST_END, SEVERAL
 from app.ngt.vocabulary import CertificateSource
-from app.store.postgres.chunks import store_in_chunks
+from app.store.postgres.chunks import chunks
 from app.store.records.inventory import Observation
 
 _FRESH_DAYS = 7
@@ -45,7 +43,6 @@ ON CONFLICT (vm_uuid, cluster, source) DO UPDATE
 SET {_NEWER}
 WHERE o.observed_at <= excluded.observed_at
 """)  # noqa: S608 - constants of this module
-_TOO_LATE = f"(source = 'cvm_expiry_date' AND not_after > observed_at + interval '{LATEST_END.days} days')"
 _SELECT_BEST = text(f"""
 UPDATE vm SET certificate_source = best.source, certificate_observed_at = best.observed_at,
   {", ".join(f"{name} = best.{name}" for name in _FIELDS)}
@@ -53,8 +50,7 @@ FROM (
   SELECT DISTINCT ON (vm_uuid) o.*
   FROM (
     SELECT *, max(observed_at) FILTER (WHERE source <> 'computed') OVER (PARTITION BY vm_uuid) AS newest
-    FROM certificate_observation WHERE cluster = :cluster AND vm_uuid = ANY(:vms) AND (NOT {_TOO_LATE} OR :several <= (
-      SELECT count(*) FROM certificate_observation WHERE cluster = :cluster AND {_TOO_LATE}))
+    FROM certificate_observation WHERE cluster = :cluster AND vm_uuid = ANY(:vms)
   ) AS o
   WHERE newest IS NULL OR (source <> 'computed' AND observed_at >= newest - make_interval(days => :fresh_days))
   ORDER BY vm_uuid, array_position(CAST(:ranks AS text[]), source)
@@ -84,23 +80,17 @@ SET {_NEWER}
 """)  # noqa: S608 - as above
 
 
-async def store_observations(
-    connection: AsyncConnection, cluster: str, observed: Sequence[Observation]
-) -> list[Observation]:
+async def store_observations(connection: AsyncConnection, cluster: str, observed: Sequence[Observation]) -> None:
     """Stores observations of known VMs of the cluster, and selects the best one of each VM.
 
     An observation older than the stored one of its source changes nothing. For one VM at most one of each source.
-    Returns the observations with a value that cannot be stored.
     """
-
-    async def store(part: Sequence[Observation]) -> None:
+    for part in chunks(observed):
         rows = json.dumps([asdict(one) for one in part], default=datetime.isoformat)
         vms = sorted({one.vm_uuid for one in part})
         await connection.execute(_STORE, {"cluster": cluster, "observed": rows})
         await connection.execute(_PICKED_UP, {"cluster": cluster, "vms": vms})
         await _select_best(connection, cluster, vms)
-
-    return await store_in_chunks(connection, observed, store)
 
 
 async def store_renewed(connection: AsyncConnection, cluster: str, renewed: Observation) -> None:
@@ -114,6 +104,5 @@ async def store_renewed(connection: AsyncConnection, cluster: str, renewed: Obse
 
 async def _select_best(connection: AsyncConnection, cluster: str, vms: Sequence[str]) -> None:
     # The best source first: the order in which they are declared.
-    places = {"cluster": cluster, "vms": list(vms)}
-    rules = {"ranks": list(CertificateSource), "fresh_days": _FRESH_DAYS, "several": SEVERAL}
-    await connection.execute(_SELECT_BEST, {**places, **rules})
+    values = {"cluster": cluster, "vms": list(vms), "ranks": list(CertificateSource), "fresh_days": _FRESH_DAYS}
+    await connection.execute(_SELECT_BEST, values)

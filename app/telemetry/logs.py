@@ -25,8 +25,6 @@ _QUIET_LOGGERS = (
 )
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|authorization|api[_-]?key", re.IGNORECASE)
 _MASK = "***"
-# Of one text in a line, at its beginning and at its end, where a traceback has its cause.
-_LONGEST_END = 8 * 1024
 
 
 def configure_logging(
@@ -95,14 +93,7 @@ def _masked(value: object, *, is_secret: bool = False) -> object:
         case list() | tuple() | set() | frozenset():
             return [_masked(inner, is_secret=is_secret) for inner in value]
         case _:
-            return _MASK if is_secret else _bounded(mask(str(value)))
-
-
-def _bounded(text: str) -> str:
-    left_out = len(text) - 2 * _LONGEST_END
-    if left_out <= 0:
-        return text
-    return f"{text[:_LONGEST_END]} … {left_out} characters are left out … {text[-_LONGEST_END:]}"
+            return _MASK if is_secret else mask(str(value))
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

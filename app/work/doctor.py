@@ -3,20 +3,16 @@
 It changes nothing on a cluster.
 """
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import is_worth_asking
-from app.ngt.vocabulary import VmRecord, VmToolsEntity
-from app.settings import GuestSettings, Settings
+from app.ngt.vocabulary import VmToolsEntity
+from app.settings import Settings
 from app.ssh.cvm import unobserved
-from app.ssh.guest import check_restart, read_guest
-from app.ssh.host import GUEST_LIMITS, Host, PoolLimits
+from app.ssh.host import PoolLimits
 from app.ssh.pool import Pool
 from app.work.clusters.client import ClusterClient
-from app.work.clusters.rules import guest_host
 
 # The actions of these faults name the doctor, or cannot name the file and the table.
 _NEXT_STEPS = {
@@ -32,7 +28,6 @@ _FAILED_CHECK = {
     FaultCode.SSH_HOST_KEY_MISMATCH: "host key",
     FaultCode.SSH_AUTH_FAILED: "login",
     FaultCode.CVM_SHELL_DISABLED: "bash shell",
-    FaultCode.UNEXPECTED_OUTPUT: "bash shell",
     FaultCode.COMMAND_TIMEOUT: "bash shell",
     FaultCode.OUTPUT_TOO_LARGE: "bash shell",
     FaultCode.ANSWER_LOST: "bash shell",
@@ -44,9 +39,6 @@ _SUB_COMMANDS = {
     "create": "create_vm_tools_entity",
     "mount": "mount_guest_tools",
 }
-# As many guests of each table are looked at; a scan looks at all.
-_GUESTS_OF_TABLE = 3
-_LISTING_MAX_AGE_S = 60.0
 _OFFERED = "sub-commands: "
 _REFRESH = "refresh_vm_tools_entity"
 
@@ -65,7 +57,6 @@ async def examine(settings: Settings) -> AsyncIterator[CheckResult]:
     """Checks every cluster and CVM of the configuration, and yields each result when it is known."""
     limits = settings.limits
     pool = Pool(PoolLimits(connect_timeout_s=limits.connect_timeout_s, login_timeout_s=limits.login_timeout_s))
-    guests = Pool(GUEST_LIMITS)
     try:
         for name, cluster in settings.clusters.items():
             if (fault := cluster.auto_renew.fault_of_windows()) is not None:
@@ -79,14 +70,11 @@ async def examine(settings: Settings) -> AsyncIterator[CheckResult]:
                     yield result
             if any(result.what == _CHECKS[-1] and result.good for result in results):
                 yield await _check_listing(client)
-                async for result in _check_guests(client, guests):
-                    yield result
             if any(result.what.startswith(_OFFERED) for result in results):
                 for result in await _check_query(client):
                     yield result
     finally:
         await pool.close()
-        await guests.close()
 
 
 async def _check_cvm(cluster: ClusterClient, cvm: str) -> list[CheckResult]:
@@ -129,43 +117,6 @@ async def _check_listing(cluster: ClusterClient) -> CheckResult:
         return CheckResult(cluster.name, f"listing: {fault.message}", good=False, next_step=fault.rule.action)
     guests = sum(not record.controller_vm for record in listing.vms.values())
     return CheckResult(cluster.name, f"listing: {guests} guest VMs, by {listing.cvm}", good=True)
-
-
-async def _check_guests(cluster: ClusterClient, pool: Pool) -> AsyncIterator[CheckResult]:
-    """The login, the certificate and the restart of the first few guests of each `guests` table."""
-    try:
-        listing = await cluster.listing(max_age_s=_LISTING_MAX_AGE_S)
-    except Fault:
-        return
-    asked: Counter[int] = Counter()
-    for vm in listing.vms.values():
-        found = cluster.settings.guest_for(vm.name, vm.addresses)
-        if found is None or vm.controller_vm or not is_worth_asking(vm, has_entity=None):
-            continue
-        guest, address = found
-        table = cluster.settings.guests.index(guest)
-        if asked[table] < _GUESTS_OF_TABLE:
-            asked[table] += 1
-            yield await _check_guest(cluster, vm, guest, guest_host(guest, address), pool)
-
-
-async def _check_guest(
-    cluster: ClusterClient, vm: VmRecord, guest: GuestSettings, host: Host, pool: Pool
-) -> CheckResult:
-    where = f"{cluster.name} {vm.name}"
-    timeout_s = cluster.limits.guest_timeout_s
-    try:
-        reading = await read_guest(
-            pool, host, read_certificate=guest.read_certificate, read_config=guest.read_config, timeout_s=timeout_s
-        )
-        checked = await check_restart(pool, host, restart_command=guest.restart_command, timeout_s=timeout_s)
-    except Fault as fault:
-        return CheckResult(where, f"guest: {fault.message}", good=False, next_step=fault.rule.action)
-    restart_fault = None if checked is None else checked[2]
-    for found in filter(None, (reading.fault, restart_fault)):
-        return CheckResult(where, f"guest: {found.message}", good=False, next_step=found.rule.action)
-    restart = "its restart is not looked at" if checked is None else "its agent can be restarted"
-    return CheckResult(where, f"guest: its certificate is read, {restart}", good=True)
 
 
 async def _check_query(cluster: ClusterClient) -> list[CheckResult]:

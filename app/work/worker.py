@@ -201,7 +201,6 @@ class Worker:
     async def _sweep(self) -> None:
         if await self._store.pauses.end_if_over():
             log.info("the pause of the service is over")
-        await self._renewals.watch_unanswered()
         woken = await self._job_claims.sweep(self._store.slots)
         if woken:
             log.info("the sweep found due jobs", jobs=woken)

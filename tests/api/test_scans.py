@@ -51,23 +51,6 @@ async def posted(caller: httpx.AsyncClient, cluster: str = "c1") -> dict[str, An
     return scan
 
 
-@pytest.mark.field("D11")
-async def test_a_request_for_a_scan_waits_for_its_end(service: Service, caller: httpx.AsyncClient, end: End) -> None:
-    first = await caller.post("/clusters/c1/scan", params={"wait": 1})
-    assert (first.status_code, first.json()["done"]) == (202, False)
-    await end(first.json()["id"])
-    second = await caller.post("/clusters/c1/scan", headers={"Prefer": "wait=1"})
-    assert second.headers["preference-applied"] == "wait=1"
-    await end(second.json()["id"])
-    asked = asyncio.create_task(caller.post("/clusters/c1/scan", params={"wait": 20}))
-    while (newest := (await caller.get("/scans")).json()["items"][0])["done"]:
-        pass
-    await end(newest["id"])
-    answer = await asked
-    assert (answer.status_code, answer.json()["outcome"]) == (200, "complete")
-    assert "retry-after" not in answer.headers
-
-
 async def test_a_scan_is_accepted_with_the_way_to_follow_it(caller: httpx.AsyncClient) -> None:
     answer = await caller.post("/clusters/c1/scan")
     scan = answer.json()

@@ -14,7 +14,6 @@ from app.ngt.tools.command_lines import Tools, for_vm
 from app.ngt.tools.query_commands import query_entities
 from app.settings import ClusterSettings, split_address
 from tests.bench.site import running_bench_site
-from tests.uptime import uptime
 
 _FORKS = 8
 _VMS = 40
@@ -72,14 +71,14 @@ def _texts(tools: Tools, vm_uuid: str) -> list[str]:
     def call(name: str, line: str, *, needs_previous: bool = False) -> ToolCall:
         return ToolCall(name, for_vm(line, vm_uuid), 60, needs_previous)  # type: ignore[arg-type]  # A VM's UUID.
 
-    marker, not_after = "ngtr-0123456789abcdef0123", uptime().after(_LIMIT_S)
+    marker, not_after_s = "ngtr-0123456789abcdef0123", int(time.time()) + int(_LIMIT_S)
     recreate = (call("delete", tools.delete), call("create", tools.create, needs_previous=True))
     look = query_entities(tools, 90).text
     return [
         look,
-        build_change("recreate_entity", tools, recreate, marker=marker, not_after=not_after).text,
+        build_change("recreate_entity", tools, recreate, marker=marker, not_after_s=not_after_s).text,
         look,
-        build_change("mount_iso", tools, (call("mount", tools.mount),), marker=marker, not_after=not_after).text,
+        build_change("mount_iso", tools, (call("mount", tools.mount),), marker=marker, not_after_s=not_after_s).text,
         look,
     ]
 

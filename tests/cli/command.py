@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.limits import LIMIT_S
-from tests.processes import ENDS_WITH_US
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,7 +118,7 @@ class Commands:
         self, arguments: tuple[str, ...], environment: Mapping[str, str]
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
-            *(*ENDS_WITH_US, sys.executable, "-m", "app", *arguments),
+            *(sys.executable, "-m", "app", *arguments),
             cwd=self.folder,
             env={**_environment(), **self.environment, **environment},
             stdin=asyncio.subprocess.DEVNULL,

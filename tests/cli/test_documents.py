@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-from importlib.metadata import version
 
 import pytest
 
@@ -50,15 +49,6 @@ async def test_openapi_prints_the_document_that_is_kept(
     ended = await commands.run("openapi", *options)
     assert (ended.status, ended.stderr) == (0, "")
     assert ended.stdout == (ROOT / "openapi" / kept).read_text("utf-8")
-
-
-@pytest.mark.field("F")
-async def test_the_version_and_the_places_of_the_configuration_are_told(commands: Commands) -> None:
-    shown = await commands.run("--version")
-    assert (shown.status, shown.stdout) == (0, f"ngt-renewal {version('ngt-renewal')}\n")
-    told = "".join((await commands.run("serve", "--help")).stdout.split())
-    for place in ("NGT_RENEWAL_CONFIG", "./ngt-renewal.toml", "/etc/ngt-renewal/ngt-renewal.toml"):
-        assert place in told
 
 
 async def test_openapi_names_the_address_that_it_is_given(commands: Commands) -> None:

@@ -1,10 +1,7 @@
 """`serve` and `worker` as processes: what they refuse, that they renew, and how they stop."""
 
 import asyncio
-import json
-import os
 import shutil
-import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -15,7 +12,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import text
 
 from app.settings.callers.scopes import Scope
 from app.simulator.faults import Does, ToolFault
@@ -84,33 +80,6 @@ async def test_it_renews_a_vm_on_its_own_postgresql_and_stops(commands: Commands
     assert site.state_of(vm.uuid)["renewed"] is True
 
 
-@pytest.mark.field("E4")
-async def test_its_own_postgresql_is_started_again_when_it_was_killed(
-    commands: Commands, site: Site, data_dir: Path
-) -> None:
-    vm = site.vm_named("web01")
-    commands.environment["NGT_RENEWAL_DATA_DIR"] = str(data_dir)
-    made = await commands.run("keys", "create", "--scopes", "renew,jobs:read")
-    async with (
-        commands.running("serve", **FREE_PORT) as service,
-        _client(await service.url(), made.stdout.strip()) as client,
-    ):
-        pid_file = data_dir / "cluster" / "postmaster.pid"
-        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
-        await service.said("was started again")
-
-        async def is_ready() -> bool:
-            return (await client.get("/readyz")).status_code == 200
-
-        await _until(is_ready)
-        started = await client.post(f"/vms/{vm.uuid}/ngt/renew")
-        assert started.status_code == 202, started.text
-        assert (await _done(client, started.json()["id"]))["outcome"] == "renewed"
-        assert await service.stopped() == 0
-    listening = json.loads(await service.said('"msg": "listening"'))
-    assert listening["database"] == f"embedded in {data_dir}, since no DATABASE_URL is set"
-
-
 async def test_http_and_work_can_be_two_processes(on_database: Commands, site: Site, database: Database) -> None:
     vm = site.vm_named("web01")
     async with (
@@ -170,19 +139,6 @@ async def test_a_database_with_other_tables_is_refused(commands: Commands, datab
     ended = await commands.run(command, DATABASE_URL=database_url, **FREE_PORT)
     said = "The database does not have this version's tables. Run `ngt-renewal migrate`, then try again.\n"
     assert (ended.status, ended.stdout, ended.stderr) == (1, "", said)
-
-
-@pytest.mark.field("E7")
-@pytest.mark.parametrize("command", ["serve", "migrate"])
-async def test_the_tables_of_a_newer_version_are_refused(
-    on_database: Commands, database: Database, command: str
-) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(text("UPDATE alembic_version SET version_num = 'from_the_future'"))
-    ended = await on_database.run(command, **FREE_PORT)
-    assert (ended.status, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("The database has the tables of revision from_the_future, which this version does")
-    assert len(ended.stderr.splitlines()) == 1
 
 
 async def test_a_service_without_any_key_is_not_put_on_the_network(on_database: Commands) -> None:

@@ -17,7 +17,6 @@ import pytest
 
 from tests.clients.clients import Client, Command
 from tests.limits import LIMIT_S
-from tests.processes import ENDS_WITH_US
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "build" / "clients"
@@ -68,7 +67,7 @@ async def build(client: Client, document: Path, folder: Path = BUILT) -> Built:
 async def _run(command: Command, document: Path, folder: Path, environment: Mapping[str, str]) -> str:
     filled = [word.format(document=document, libraries=_java_libraries()) for word in command]
     process = await asyncio.create_subprocess_exec(
-        *(*ENDS_WITH_US, *filled),
+        *filled,
         cwd=folder,
         env={**_environment(), "OPENAPI_DOCUMENT": str(document), **environment},
         stdin=asyncio.subprocess.DEVNULL,

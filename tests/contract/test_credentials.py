@@ -167,7 +167,6 @@ def test_every_operation_says_what_a_key_of_another_cluster_is_told() -> None:
             assert any(each.startswith(named) for each in globals()), f"{name} has no test of its own: {named}_…"
 
 
-@pytest.mark.field("D4")
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_it_is_done_for_one_who_may_in_each_form_of_the_credential(service: Service, name: str) -> None:
     """Else a refusal would prove nothing: what the others send is good but for the credential."""

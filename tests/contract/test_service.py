@@ -17,7 +17,6 @@ from app.store.callers.api_keys import Keys
 from app.store.postgres.database import Database
 from tests.cli.command import Commands
 from tests.contract.documents import FOLDER, ROOT
-from tests.processes import ENDS_WITH_US
 from tests.work.service import write_configuration
 
 # `make fuzz` sets the number of requests for an operation and a phase, and takes another seed each time.
@@ -108,7 +107,7 @@ async def _schemathesis(url: str, folder: Path, known: Mapping[str, str]) -> tup
     configuration = folder / "schemathesis.toml"
     configuration.write_text(text, "utf-8")
     process = await asyncio.create_subprocess_exec(
-        *(*ENDS_WITH_US, sys.executable, "-m", "schemathesis.cli", "--config-file", configuration),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", configuration),
         *("run", f"{url}/openapi.json", "--max-examples", EXAMPLES, "--seed", SEED),
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from tests.crash.database_clock import clock
 from tests.crash.victims import Victims, running_nursery
 from tests.work.conftest import begin
 
-__all__ = ["begin", "clock", "victims"]
+__all__ = ["begin", "victims"]
 
 
 @pytest_asyncio.fixture

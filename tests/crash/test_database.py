@@ -1,17 +1,24 @@
 """PostgreSQL goes away and comes back in the middle of everything: the jobs go on."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from app.ngt.errors import Fault
 from app.simulator.journal import Effect
 from app.simulator.spec import uniform_site
+from app.store.embedded.owner import find_owner, find_programs
+from app.store.postgres.schema import migrate
 from app.store.records.jobs import JobRecord
-from tests.crash.own_database import own_database, start_database, stop_database
+from tests.conftest import _FOR_TESTS, _embedded_postgres
 from tests.crash.victims import Victims, nothing_at_work, until
+from tests.limits import LIMIT_S
 from tests.work.conftest import Begin
 from tests.work.service import Service, shown
 
@@ -20,8 +27,31 @@ _JOBS = 10
 
 @pytest.fixture
 def database_url() -> Iterator[str]:
-    with own_database() as url:
+    """A server of its own, which keeps what it has committed also when it is killed."""
+    with _embedded_postgres() as url:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("ALTER DATABASE postgres SET synchronous_commit = on")
+        migrate(url)
         yield url
+    # The connections that were dropped are collected here, and not in the middle of another test.
+    gc.collect()
+
+
+def _control(url: str, *command: str) -> None:
+    folder = Path(str(conninfo_to_dict(url)["host"]))
+    owner = find_owner()
+    programs = find_programs(folder, owner)
+    done = owner.run(programs / "pg_ctl", "-w", "-D", "cluster", "-l", "log", *command, cwd=folder, limit_s=LIMIT_S)
+    assert done.returncode == 0, done.stdout
+
+
+def _stop(url: str, mode: str) -> None:
+    _control(url, "-m", mode, "stop")
+
+
+def _start(url: str) -> None:
+    folder = conninfo_to_dict(url)["host"]
+    _control(url, "-o", f"-k {folder} -c listen_addresses='' {_FOR_TESTS}", "start")
 
 
 # The connections that a restart broke are dropped, as there is nobody left to say goodbye to.
@@ -34,10 +64,10 @@ async def test_jobs_go_on_when_the_database_comes_back(begin: Begin, victims: Vi
     url = service.database.url
     for mode, deletes in (("fast", 2), ("immediate", 5)):
         await until(partial(_has_deleted, service, deletes))
-        await asyncio.to_thread(stop_database, url, mode)
+        await asyncio.to_thread(_stop, url, mode)
         # What was under way ends meanwhile, and cannot be stored.
         await nothing_at_work(service)
-        await asyncio.to_thread(start_database, url)
+        await asyncio.to_thread(_start, url)
     for job in jobs:
         done = await _done(service, job)
         assert done.outcome == "renewed", shown(done)

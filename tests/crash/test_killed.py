@@ -6,11 +6,9 @@ The situations are made from the procedure's own table, so a new step is tested 
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
-import pytest
 
 from app.ngt.renewal.change import CHANGING_STEPS
 from app.ngt.renewal.machine import PROCEDURE
@@ -21,8 +19,6 @@ from app.simulator.journal import Effect, Kind, Record
 from app.simulator.model import SimulatedVm
 from app.simulator.spec import ClusterSpec, Refresh, SiteSpec, Traits, VmSpec
 from app.store.records.jobs import JobRecord
-from tests.crash.database_clock import DatabaseClock
-from tests.crash.history import broken_promises
 from tests.crash.victim import End, Point
 from tests.crash.victims import Victims, nothing_at_work, until
 from tests.work.conftest import Begin
@@ -85,16 +81,6 @@ async def test_a_killed_service_leaves_every_vm_renewed_by_another(begin: Begin,
     await _all_end_well(begin, victims, _killed_at_every_point())
 
 
-@pytest.mark.field("A2")
-@pytest.mark.parametrize("seconds", [3600, -3600])
-async def test_a_clock_that_is_set_while_the_service_is_down_does_not_let_two_texts_work(
-    begin: Begin, victims: Victims, clock: DatabaseClock, seconds: int
-) -> None:
-    hung = [_after_effect(step) for step in _CHANGES]
-    killed = [Situation(step, Point.AFTER_INTENT) for step in _CHANGES]
-    await _all_end_well(begin, victims, [*hung, *killed], lambda: clock.step(seconds))
-
-
 async def test_a_frozen_service_does_nothing_when_it_wakes_after_another_has_finished(
     begin: Begin, victims: Victims
 ) -> None:
@@ -112,46 +98,18 @@ def _texts_that_did_nothing(service: Service, vm: SimulatedVm) -> list[Record]:
     return [text for text in journal.changes(vm.uuid) if text.number not in began]
 
 
-@pytest.mark.field("A1")
-async def test_a_clock_that_is_set_during_every_change_leaves_every_vm_renewed(
-    begin: Begin, clock: DatabaseClock
-) -> None:
-    """The answers of half of the changes are lost, so their jobs wait while the clock is set again and again."""
-    tools = [_EFFECTS[step][1] for step in _CHANGES] + ["delete_vm_tools_entity"]
-    faults = [
-        (ToolFault(does=does, sub_command=tool, seconds=1.5), seconds)
-        for tool in tools
-        for does, steps_s in ((Does.SLOW, (3600, -3600)), (Does.DROP_AFTER, (120, -120)))
-        for seconds in steps_s
-    ]
-    service = await begin(_site(len(faults)), **_CLUSTERS)
-    jobs = [await _renew_with(service, number, fault) for number, (fault, _) in enumerate(faults, 1)]
-    ends = asyncio.gather(*(service.done(job) for job in jobs))
-    while not ends.done():
-        for fault, seconds in [pair for pair in faults if pair[0].times == 0]:
-            clock.step(seconds)
-            faults.remove((fault, seconds))
-        await asyncio.sleep(0.05)
-    await ends
-    assert faults == []
-    await _assert_all_well(service, jobs)
-
-
-async def _renew_with(service: Service, number: int, fault: ToolFault) -> JobRecord:
-    """Starts the renewal on the cluster of that number, on whose CVMs that fault happens once."""
-    for host in service.site.cvms[f"c{number}"]:
-        fault.host = host.name
-    service.site.order(fault)
-    mode = Mode.REFRESH if fault.sub_command.startswith("refresh") else Mode.RECREATE
-    return await service.renew(_vm(service, number), search=(f"c{number}",), mode=mode)
-
-
 async def test_a_cut_line_leaves_every_vm_renewed(begin: Begin) -> None:
     tools = ["delete_vm_tools_entity", "query_vm_tools_entities", "vm ls", *(tool for _, tool in _EFFECTS.values())]
     cuts = (Does.DROP_BEFORE, Does.DROP_AFTER, Does.DROP_THEN_EFFECT)
     faults = [ToolFault(does=does, sub_command=tool, seconds=1.5) for tool in tools if tool for does in cuts]
     service = await begin(_site(len(faults)), **_CLUSTERS)
-    jobs = [await _renew_with(service, number, fault) for number, fault in enumerate(faults, 1)]
+    jobs: list[JobRecord] = []
+    for number, fault in enumerate(faults, 1):
+        for host in service.site.cvms[f"c{number}"]:
+            fault.host = host.name
+        service.site.order(fault)
+        mode = Mode.REFRESH if fault.sub_command.startswith("refresh") else Mode.RECREATE
+        jobs.append(await service.renew(_vm(service, number), search=(f"c{number}",), mode=mode))
     for number, job in enumerate(jobs, 1):
         assert faults[number - 1].times == 0 or not job.done
         await service.done(job)
@@ -173,10 +131,7 @@ def _vm(service: Service, number: int) -> SimulatedVm:
     return service.site.clusters[f"c{number}"].vm_named("renewed")
 
 
-async def _all_end_well(
-    begin: Begin, victims: Victims, situations: list[Situation], before_the_next: Callable[[], None] = lambda: None
-) -> Service:
-    """`before_the_next` is called when the victims have ended and no other worker has begun."""
+async def _all_end_well(begin: Begin, victims: Victims, situations: list[Situation]) -> Service:
     service = await begin(_site(len(situations)), with_worker=False, **_CLUSTERS)
     bounded = asyncio.Semaphore(_AT_ONCE)
 
@@ -188,7 +143,6 @@ async def _all_end_well(
     jobs = [job for job, _ in met]
     for situation, job in zip(situations, jobs, strict=True):
         assert not (await service.find(job.id)).done, f"nothing happened at {situation}"
-    before_the_next()
     async with service.at_work():
         for job in jobs:
             await service.done(job)
@@ -248,6 +202,6 @@ async def _assert_all_well(service: Service, jobs: list[JobRecord]) -> None:
         assert set(succeeded.values()) == {1}, f"c{number}: {shown(done)}"
         assert journal.peak_without_entity(f"c{number}") <= 1
         assert journal.without_entity(f"c{number}") == frozenset()
-    assert broken_promises(service, [await service.find(job.id) for job in jobs]) == []
+    assert journal.overlapping_changes() == []
     assert (await service.jobs.counts()).stranded == {}
     assert (await service.jobs.counts()).awaiting_pickup == {}

@@ -24,7 +24,6 @@ from app.store.store import Store
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.work.worker import Worker
-from tests.processes import die_with_parent
 
 
 class Point(StrEnum):
@@ -111,8 +110,6 @@ async def _run_job(order: Order, settings: Settings) -> None:
         worker = Worker(settings, store, Metrics())
         _arm(worker, _Fate(order))
         job_id = UUID(order.job)
-        # As a worker does at its start.
-        await worker._renew_leases()
         while (job := await store.jobs.find(job_id)) is not None and not job.done:
             await worker._renewals.run(job_id)
             await asyncio.sleep(0.02)
@@ -121,7 +118,6 @@ async def _run_job(order: Order, settings: Settings) -> None:
 
 
 def _live(order: Order) -> None:
-    die_with_parent()
     log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)

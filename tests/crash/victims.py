@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tests.crash.victim import Order
 from tests.limits import LIMIT_S
-from tests.processes import ENDS_WITH_US
 from tests.work.service import Service
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +72,6 @@ class Victims:
 async def running_nursery(directory: Path) -> AsyncIterator[Victims]:
     """A nursery whose victims all end with it."""
     nursery = await asyncio.create_subprocess_exec(
-        *ENDS_WITH_US,
         sys.executable,
         "-m",
         "tests.crash.victim",

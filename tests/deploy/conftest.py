@@ -6,7 +6,6 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
-from app.settings.callers.scopes import Scope
 from app.work.worker import Worker
 from tests.api.conftest import serving, settings
 
@@ -20,7 +19,7 @@ async def scraped(settings: Settings, database_url: str) -> AsyncIterator[frozen
     """The names of all series, also of those that have no sample yet."""
     async with serving(settings, database_url) as service:
         Worker(settings, service.services.store, service.services.metrics)
-        async with service.client(await service.key(Scope.VMS_READ)) as client:
+        async with service.client(await service.key()) as client:
             text = (await client.get("/metrics")).raise_for_status().text
         families = list(text_string_to_metric_families(text))
         yield frozenset(f"{family.name}{ending}" for family in families for ending in _ENDINGS.get(family.type, ("",)))

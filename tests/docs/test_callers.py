@@ -25,7 +25,6 @@ from app.store.postgres.database import Database
 from tests.cli.command import Commands
 from tests.docs.pages import PAGES, blocks
 from tests.limits import LIMIT_S
-from tests.processes import ENDS_WITH_US
 from tests.work.service import write_configuration
 
 SITE = SiteSpec((ClusterSpec("c1", 1, (VmSpec("web01"), VmSpec("web02"))),))
@@ -78,7 +77,7 @@ class Tool:
     async def run(self, *command: str, given: str = "", status: int = 0, **environment: str) -> str:
         """What the tool prints, once it has ended so; `given` is its standard input."""
         process = await asyncio.create_subprocess_exec(
-            *(*ENDS_WITH_US, *command),
+            *command,
             cwd=self.folder,
             env={**os.environ, "URL": self.url, "KEY": self.key, **environment},
             stdin=asyncio.subprocess.PIPE,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ngt.diagnosis.diagnose import Finding, diagnose
-from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertificateDates, LostCapability, VmFacts
+from app.ngt.diagnosis.facts import ClusterFacts, Facts, JobFacts, KnownCertificateDates, VmFacts
 from app.ngt.diagnosis.findings import FINDINGS, CallKind, Severity
 from app.ngt.errors import FaultCode
 from app.ngt.renewal.progress import Failure, WaitReason
@@ -112,13 +112,6 @@ EXAMPLES: list[tuple[str, Facts, str | None, dict[str, Any]]] = [
         {},
     ),
     ("awaiting-pickup", facts(replace(OPEN, wait_reason=WaitReason.AGENT_RESTART), **_AWAITS), RESTARTED, {}),
-    ("certificate-not-of-this-cluster", facts(foreign="it is self-signed"), RENEW, {}),
-    (
-        "capability-not-restored",
-        facts(lost_capabilities=(LostCapability("file_level_restore", JOB, NOW, "switch it on"),)),
-        None,
-        {},
-    ),
     ("vm-not-running", facts(**_OFF), None, {}),
     ("certificate-expires-soon", facts(certificate=certificate(12)), RENEW, {}),
     ("renewal-not-ended-well", facts(FAILED, certificate=certificate(400, ago=3)), RETRY, {}),

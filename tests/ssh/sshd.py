@@ -21,7 +21,6 @@ import psutil
 
 from app.ssh.host import Host
 from tests.limits import LIMIT_S
-from tests.processes import ENDS_WITH_US
 
 # Where `tools/need` puts what it may not install.
 _UNPACKED = Path(__file__).resolve().parents[2] / ".tools" / "bin"
@@ -122,7 +121,7 @@ def _start(program: str, directory: Path, lines: Sequence[str]) -> tuple[subproc
         configuration = directory / "sshd_config"
         configuration.write_text("\n".join([*lines, *_configuration(directory, port), ""]))
         process = subprocess.Popen(
-            [*ENDS_WITH_US, *_view(), program, "-D", "-f", str(configuration), "-E", str(log)],
+            [*_view(), program, "-D", "-f", str(configuration), "-E", str(log)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

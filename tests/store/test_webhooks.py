@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from sqlalchemy import text
 
 from app.events import EVENTS, TEMPLATE_FACTS, CertificateEventType, RenewalEventType, RenewalFacts, ServiceEventType
 from app.ngt.errors import Fault, FaultCode
@@ -203,34 +202,6 @@ async def test_a_stranding_is_told_at_once_and_once(runner: Runner, database: Da
     await runner.running.record_answer(claim, state(claim))
     await runner.running.record_answer(claim, state(claim, stranded=True))
     assert await told(database) == [("all", "ngt.renewal.stranded")] * 2
-
-
-@pytest.mark.field("D14")
-async def test_a_vm_that_may_be_stranded_is_told_of_when_no_look_tells_for_a_minute(
-    runner: Runner, database: Database
-) -> None:
-    job = await runner.start()
-    claim = await runner.claim(job.id)
-    await runner.running.record_answer(claim, state(claim, stranded=True, missing=False))
-    await runner.running.sweep({})
-    assert await told(database) == []
-    async with database.transaction() as connection:
-        await connection.execute(text("UPDATE job SET stranded_since = stranded_since - interval '61 s'"))
-    for _ in range(2):
-        await runner.running.sweep({})
-        assert await told(database) == [("all", "ngt.renewal.stranded")]
-    await runner.running.record_answer(claim, state(claim, stranded=True))
-    assert await told(database) == [("all", "ngt.renewal.stranded")]
-
-
-@pytest.mark.field("D14")
-async def test_a_delete_that_took_no_effect_is_not_told_as_a_stranding(runner: Runner, database: Database) -> None:
-    job = await runner.start()
-    claim = await runner.claim(job.id)
-    await runner.running.record_answer(claim, state(claim, stranded=True, missing=False))
-    await runner.running.record_answer(claim, state(claim))
-    await runner.running.sweep({})
-    assert await told(database) == []
 
 
 async def test_the_facts_are_those_that_the_openapi_document_describes(runner: Runner, database: Database) -> None:

@@ -128,23 +128,3 @@ def test_text_is_a_line_for_people(stream: io.StringIO) -> None:
     (line,) = stream.getvalue().splitlines()
     assert "the job ended" in line
     assert "outcome=renewed" in line
-
-
-@pytest.mark.field("E1")
-def test_a_line_is_bounded_whatever_is_in_it(stream: io.StringIO) -> None:
-    configure_logging("info", "json", stream)
-
-    def fail(depth: int) -> None:
-        if depth:
-            fail(depth - 1)
-        raise ValueError("cause" * 100_000 + "last words")
-
-    try:
-        fail(100)
-    except ValueError:
-        logging.getLogger("uvicorn.error").exception("begin%s", "a" * 400_000, extra={"more": ["b" * 400_000]})
-    (line,) = stream.getvalue().splitlines()
-    assert len(line) < 100_000
-    event = json.loads(line)
-    assert event["msg"].startswith("begin")
-    assert event["exception"].endswith("last words")

@@ -7,11 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-import pytest
 import pytest_asyncio
 
 from app.settings.callers.scopes import Scope
-from app.simulator.faults import Does, ToolFault
 from app.simulator.model import SimulatedVm
 from app.simulator.spec import SiteSpec
 from app.store.records.jobs import JobRecord
@@ -120,28 +118,6 @@ async def test_a_cluster_that_falls_silent_is_told_with_what_was_known(ask: Ask)
     assert (body["looked"], body["look_failed"]) == (False, True)
     assert [finding["code"] for finding in body["findings"]] == ["certificate-expired", "cluster-not-reached"]
     assert "seen_at" in body
-
-
-@pytest.mark.field("A8")
-async def test_a_capability_that_was_not_restored_is_told_until_it_is_on_again(ask: Ask) -> None:
-    asking = await ask()
-    service = asking.service
-    await service.scanned()
-    service.site.order(ToolFault(does=Does.REFUSE, sub_command="ngt enable-applications", times=None))
-    job = await service.renewed("web01")
-    assert job.outcome == "renewed"
-    for look in ("false", "true"):
-        body = await asking.diagnosis("web01", look=look)
-        (finding,) = body["findings"]
-        assert (finding["code"], body["healthy"]) == ("capability-not-restored", False)
-        assert "ncli ngt enable-applications application-names=file_level_restore" in finding["next_step"]
-    # The next renewal finds it off, and that changes nothing.
-    service.site.faults.clear()
-    assert (await service.renewed("web01", force=True)).outcome == "renewed"
-    assert await asking.codes("web01") == ["capability-not-restored"]
-    service.site.clusters["c1"].set_capability(service.uuid_of("web01"), "file_level_restore", enabled=True)
-    await service.scanned()
-    assert await asking.codes("web01") == ["nothing-is-wrong"]
 
 
 async def test_a_vm_that_is_gone_is_told_as_such(ask: Ask) -> None:

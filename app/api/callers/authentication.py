@@ -18,7 +18,6 @@ from app.api.callers.oidc import Issuer
 from app.api.callers.rate_limits import CallLimits, RateLimited
 from app.ngt.errors import Fault, FaultCode
 from app.store.callers.api_keys import Keys
-from app.store.callers.key_format import PREFIX
 from app.store.records.callers import Caller
 from app.telemetry.metrics import Metrics
 
@@ -114,27 +113,10 @@ class Authenticator:
 
 
 def read_credential(request: Request) -> Credential:
-    """By `X-API-Key`, else `Authorization: Bearer`, else HTTP Basic with the key's id. Raises NoCredential.
-
-    Gateways add an `X-API-Key` of their own, or an empty one: what is not a key of this service does not decide where
-    `Authorization` has a credential.
-    """
-    given = [text.strip() for text in ",".join(request.headers.getlist("x-api-key")).split(",")]
-    own = [key for key in given if key.startswith(f"{PREFIX}_")]
-    if own:
-        # Of two keys nobody could say which was meant: together they are not a key.
-        return _api_key(",".join(own))
-    try:
-        return _read_authorization(request.headers.get("authorization", ""))
-    except NoCredential:
-        foreign = next(filter(None, given), None)
-        if foreign is None:
-            raise
-        return _api_key(foreign)
-
-
-def _read_authorization(header: str) -> Credential:
-    scheme, _, credential = header.strip().partition(" ")
+    """By `X-API-Key`, else `Authorization: Bearer`, else HTTP Basic with the key's id. Raises NoCredential."""
+    if (key := request.headers.get("x-api-key")) is not None:
+        return _api_key(key.strip())
+    scheme, _, credential = request.headers.get("authorization", "").strip().partition(" ")
     credential = credential.strip()
     match scheme.lower():
         case "bearer" if credential.count(".") == _JWT_DOTS:

@@ -46,7 +46,7 @@ SCOPES: dict[str, frozenset[Scope] | None] = {
     "replayDelivery": frozenset({Scope.ADMIN}),
     "getLiveness": None,
     "getReadiness": None,
-    "getMetrics": frozenset({Scope.VMS_READ}),
+    "getMetrics": ANY_KEY,
     "getMeta": ANY_KEY,
 }
 

@@ -1,6 +1,4 @@
-"""The public keys of an OIDC issuer, fetched when they are needed.
-
-The last copy counts until the next set of keys was read, also an empty one, and for a bounded time while none can be.
+"""The public keys of an OIDC issuer, fetched when they are needed; the last good copy counts until the next good one.
 
 Invalid tokens cannot make this service ask the issuer more often than the settings allow.
 """
@@ -54,7 +52,6 @@ class IssuerKeys:
         self._fetch_at = 0.0
         self._fetch_unknown_at = 0.0
         self._failed = False
-        self._read_at = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,8 +78,7 @@ class IssuerKeys:
                 await self._fetched()
             elif self._fetching is not None:
                 await self._fetched()
-        too_old = self._failed and time.monotonic() - self._read_at > self._settings.keys_kept_s
-        if self._keys is None or too_old or (kid not in self._keys and self._failed):
+        if self._keys is None or (kid not in self._keys and self._failed):
             raise Fault(FaultCode.ISSUER_UNAVAILABLE, "The keys of the token's issuer cannot be fetched at the moment.")
         return self._keys.get(kid)
 
@@ -106,7 +102,6 @@ class IssuerKeys:
             after_s = settings.keys_interval_s if kept else min(_FIRST_INTERVAL_S, settings.keys_interval_s)
         else:
             self._failed = False
-            self._read_at = time.monotonic()
             after_s = settings.keys_max_age_s
         finally:
             self._fetching = None
@@ -145,18 +140,18 @@ class IssuerKeys:
 def read_keys(document: Mapping[str, Any], algorithms: Iterable[str]) -> Keys:
     """The keys of a JWK Set (RFC 7517) that can prove a signature; what else it has is passed over.
 
-    An issuer that shows none of them has withdrawn all. Raises _Unusable when there is no set.
+    Raises _Unusable when there is none.
     """
     listed = document.get("keys")
-    if not isinstance(listed, list):
-        raise _Unusable("its key set has no list of keys")
     keys: dict[str, dict[str, jwt.PyJWK]] = {}
-    for jwk in listed:
+    for jwk in listed if isinstance(listed, list) else ():
         if not isinstance(jwk, dict) or not isinstance(kid := jwk.get("kid"), str) or not _is_for_signatures(jwk):
             continue
         for algorithm in algorithms:
             if (key := _key(jwk, algorithm)) is not None:
                 keys.setdefault(kid, {}).setdefault(algorithm, key)
+    if not keys:
+        raise _Unusable("its key set has no key that could be used")
     return keys
 
 

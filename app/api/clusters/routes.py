@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.callers.authorization import CallerDep
 from app.api.clusters.schemas import Cluster, ClusterList
@@ -11,7 +11,6 @@ from app.api.http.cluster_access import allowed_clusters, get_cluster
 from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import NOTE_PATTERN, ClusterName
 from app.api.http.problems import problem_responses
-from app.api.http.request_body import RequestBody
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
 from app.field_types import from_record
@@ -25,10 +24,12 @@ router = APIRouter(route_class=GuardedRoute, tags=["clusters"])
 _ONE_CLUSTER = problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED)
 
 
-class PauseRequest(RequestBody):
+class PauseRequest(BaseModel):
     """The reason of a pause, which waiting jobs show."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "AOS upgrade CHG0030200"}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, json_schema_extra={"examples": [{"reason": "AOS upgrade CHG0030200"}]}
+    )
 
     reason: Annotated[Annotated[str, Field(max_length=200, pattern=NOTE_PATTERN)] | None, Field()] = None
 
@@ -61,7 +62,7 @@ async def pause_cluster(
     """Holds the cluster, for example for an upgrade. Begun changes go on; other renewals wait for `resume`."""
     configured = get_cluster(services.settings, caller, cluster)
     await services.store.clusters.ensure([cluster])
-    record = await services.store.clusters.pause(cluster, body.reason, caller.name)
+    record = await services.store.clusters.pause(cluster, body.reason or None, caller.name)
     return json_answer(cluster_response(cluster, configured, record))
 
 

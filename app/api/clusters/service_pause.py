@@ -4,14 +4,13 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.callers.authorization import CallerDep
 from app.api.clusters.schemas import ServicePause
 from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import NOTE_PATTERN, Timestamp
 from app.api.http.problems import invalid, problem_responses
-from app.api.http.request_body import RequestBody
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
 from app.field_types import from_record
@@ -27,10 +26,13 @@ _LONGEST_PAUSE = timedelta(days=366)
 _OF_ADMIN = problem_responses(C.TARGET_NOT_ALLOWED, C.VALIDATION_FAILED)
 
 
-class ServicePauseRequest(RequestBody):
+class ServicePauseRequest(BaseModel):
     """The reason of the pause, which waiting jobs show, and its end."""
 
     model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
         json_schema_extra={"examples": [{"reason": "Maintenance of all clusters, CHG0030201"}]},
     )
 
@@ -65,7 +67,7 @@ async def pause_service(
             too_early = body.until <= now
             said = "not in the future" if too_early else f"more than {_LONGEST_PAUSE.days} days ahead"
             raise invalid(f"The time is {said}.", "body", "until")
-    return json_answer(pause_response(await services.store.pauses.pause(body.reason, body.until, caller.name)))
+    return json_answer(pause_response(await services.store.pauses.pause(body.reason or None, body.until, caller.name)))
 
 
 @router.post(

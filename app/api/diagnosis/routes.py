@@ -16,7 +16,7 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, public_path
+from app.api.http.responses import json_answer
 from app.api.scans.scan_first import RecentScan, ScanFirstDep
 from app.field_types import from_record
 from app.ngt.diagnosis.diagnose import Finding, diagnose
@@ -124,5 +124,4 @@ def _finding_response(finding: Finding) -> DiagnosisFinding:
     if call is None:
         return from_record(DiagnosisFinding, finding)
     body = json.dumps(dict(call.body)) if call.body else None
-    path = public_path(call.path)
-    return from_record(DiagnosisFinding, finding, call_method=call.method, call_path=path, call_body=body)
+    return from_record(DiagnosisFinding, finding, call_method=call.method, call_path=call.path, call_body=body)

@@ -79,8 +79,7 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("listJobs", "200"): ("Link",),
     ("listDeliveries", "200"): ("Link",),
     ("listScans", "200"): ("Link",),
-    ("scanCluster", "200"): ("Location", "ETag", "Preference-Applied"),
-    ("scanCluster", "202"): ("Location", *_JOB_HEADERS, "Preference-Applied"),
+    ("scanCluster", "202"): ("Location", *_JOB_HEADERS),
     ("getScan", "200"): (*_JOB_HEADERS, "Preference-Applied"),
     ("getScan", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("listVms", "200"): ("Link",),
@@ -92,11 +91,9 @@ ANSWER_HEADERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("getJobResult", "304"): (*_JOB_HEADERS, "Preference-Applied"),
     ("diagnoseVmNgt", "200"): ("Preference-Applied",),
     ("cancelJob", "202"): ("ETag",),
-    ("retryJob", "200"): ("ETag", "Preference-Applied"),
-    ("retryJob", "202"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("retryJob", "202"): _JOB_HEADERS,
     ("retryJob", "409"): ("Location",),
-    ("reportAgentRestarted", "200"): ("ETag", "Preference-Applied"),
-    ("reportAgentRestarted", "202"): (*_JOB_HEADERS, "Preference-Applied"),
+    ("reportAgentRestarted", "202"): _JOB_HEADERS,
 }
 OF_KEYS_HEADERS = ("RateLimit", "RateLimit-Policy")
 STATUS_HEADERS = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
@@ -134,9 +131,6 @@ REQUEST_HEADERS: dict[str, list[Json]] = {
     "getJob": [_IF_NONE_MATCH, _PREFER],
     "getJobResult": [_IF_NONE_MATCH, _PREFER],
     "listJobEvents": [_LAST_EVENT_ID],
-    "retryJob": [_PREFER],
-    "reportAgentRestarted": [_PREFER],
-    "scanCluster": [_PREFER],
     "getVmNgt": [_PREFER],
     "getScan": [_IF_NONE_MATCH, _PREFER],
     "diagnoseVmNgt": [_PREFER],

@@ -16,18 +16,13 @@ from app.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`scrapes` are the answers of metrics under way.
-
-    `draining` is set while the service stops. `worker_alive`: always true in a process without a worker.
-    """
+    """`draining` is set while the service stops. `worker_alive`: always true in a process without a worker."""
 
     settings: Settings
     store: Store
     logins: Authenticator
     waiters: WaitSlots
     metrics: Metrics
-    # The replicas of a Prometheus, and a person who looks.
-    scrapes: WaitSlots = field(default_factory=lambda: WaitSlots(most_of_caller=8, most=64))
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     worker_alive: Callable[[], bool] = lambda: True
 

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.http.dependencies import services_of
 from app.api.http.problems import answer_unknown_fault
-from app.api.http.responses import prefix_of, public_prefix
 
 _access = structlog.get_logger("app.access")
 _log = structlog.get_logger(__name__)
@@ -21,17 +20,11 @@ _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 # RFC 3986's `pchar` and the slash; all else of a path is written in percents, so that a log line stays one line.
 _IN_PATH = "/:@!$&'()*+,;="
-# Of an answer that is not a page, as OWASP has it for an API.
-_NOTHING_BUT_DATA = "default-src 'none'; frame-ancestors 'none'"
 # Nobody should read these once a second; a probe that fails is still worth a line.
 _QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 # Those that a metric names; all others are one, as OpenTelemetry has it.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FIRST_ERROR_STATUS = 400
-# A documented path is a tenth as long; anybody can send a longer one.
-_LONGEST_LOGGED_PATH = 1024
-# Of a body, as it is given to the server: a client that reads slowly holds so much of it in the server's memory.
-_PIECE_BYTES = 64 * 1024
 # The status that nginx logs for a client that went away; it is never sent.
 _CLIENT_WENT_AWAY = 499
 
@@ -46,17 +39,14 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        prefix = prefix_of(services_of(Request(scope)).settings.public_url)
-        # A reverse proxy may take the prefix away or leave it; for the framework it stands in every path (ASGI).
-        path = scope["path"] if scope["path"].startswith(f"{prefix}/") else prefix + scope["path"]
-        inner = {**scope, "root_path": prefix, "path": path, "state": dict(scope.get("state", {}))}
+        inner = {**scope, "state": dict(scope.get("state", {}))}
         if scope["method"] == "HEAD":
             inner["method"] = "GET"
         request = Request(inner)
         request.state.head_only = scope["method"] == "HEAD"
         request.state.request_id = _request_id(request)
-        request.state.path = quote(path, safe=_IN_PATH)
-        with structlog.contextvars.bound_contextvars(request_id=request.state.request_id), public_prefix(prefix):
+        request.state.path = quote(scope["path"], safe=_IN_PATH)
+        with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
             await self._answer(request, receive, send)
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
@@ -72,19 +62,8 @@ class RequestContext:
                 headers["X-Content-Type-Options"] = "nosniff"
                 if (quota := getattr(request.state, "quota", None)) is not None:
                     headers.update(quota.headers())
-                if getattr(request.state, "accept_decided", False):
-                    headers.add_vary_header("Accept")
-                # No answer is for a cache that others share, and none is the same for every credential.
-                headers.setdefault("Cache-Control", "private, no-cache")
-                headers.setdefault("Content-Security-Policy", _NOTHING_BUT_DATA)
-                headers["X-Frame-Options"] = "DENY"
-                await send(message)
-                return
-            body = memoryview(message.get("body", b""))
-            for begin in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
-                await send({**message, "body": bytes(body[begin : begin + _PIECE_BYTES]), "more_body": True})
-            last = max(0, (len(body) - 1) // _PIECE_BYTES) * _PIECE_BYTES
-            await send({**message, "body": bytes(body[last:])})
+                headers.setdefault("Cache-Control", "no-cache")
+            await send(message)
 
         try:
             await self._app(request.scope, receive, send_with_id)
@@ -119,13 +98,13 @@ def _observe(request: Request, status: int, duration_s: float) -> None:
 
 def _write_access_line(request: Request, status: int, duration_s: float) -> None:
     path = request.state.path
-    if path.removeprefix(request.scope["root_path"]) in _QUIET_PATHS and status < _FIRST_ERROR_STATUS:
+    if path in _QUIET_PATHS and status < _FIRST_ERROR_STATUS:
         return
     caller = getattr(request.state, "caller", None)
     _access.info(
         "request",
         method=request.method,
-        path=path[:_LONGEST_LOGGED_PATH],
+        path=path,
         status=int(status),
         duration_ms=round(duration_s * 1000, 1),
         caller=caller.id if caller is not None else None,

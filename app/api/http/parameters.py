@@ -3,12 +3,11 @@
 import re
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import Path
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
-from app.ngt.vocabulary import VmUuid, parse_vm_uuid
+from app.ngt.vocabulary import parse_vm_uuid
 
 CLUSTER_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 # Free text of a caller, without control characters: it is stored and shown, and never part of a command.
@@ -41,33 +40,14 @@ def _require_date_and_time(time: object) -> object:
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_require_date_and_time), Field(strict=False)]
 """A time with its offset from UTC; a blank may separate date and time, and the seconds may be absent."""
 
-# The forms in which other tools write the same UUID: Windows in braces or without hyphens, ncli after its cluster's id.
-_WRITTEN_UUID = re.compile(
-    r"(?:urn:uuid:|[0-9a-f-]{1,40}::)?(?P<open>\{)?"
-    r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})(?(open)\})",
-    re.IGNORECASE | re.ASCII,
-)
-
-
-def read_vm_uuid(text: str) -> VmUuid:
-    """The UUID in any form that cannot mean anything else. ValueError for the rest, with where to look a name up."""
-    if (written := _WRITTEN_UUID.fullmatch(text.strip(" \t\r\n\"'"))) is None:
-        name = quote(text[:100], safe="")
-        raise ValueError(
-            "This is not the UUID of a VM, which has 32 hexadecimal digits in the form 8-4-4-4-12; "
-            f"`GET /vms?name={name}` finds a VM by its name and shows its `vm_uuid`"
-        )
-    return parse_vm_uuid("-".join(written.groups()[1:]))
-
-
-VmUuidText = Annotated[str, AfterValidator(read_vm_uuid)]
 VmUuidInPath = Annotated[
-    VmUuidText,
+    str,
     Path(
-        description="In upper or lower case; also in braces, without hyphens, or as `urn:uuid:` and ncli write it",
+        description="In upper or lower case",
         json_schema_extra={"format": "uuid"},
         examples=["20edafba-1b5c-4a7e-8d1f-0b6f6a9d2c11"],
     ),
+    AfterValidator(parse_vm_uuid),
 ]
 
 ClusterName = Annotated[

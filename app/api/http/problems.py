@@ -12,16 +12,13 @@ from starlette.exceptions import HTTPException
 from app.api.callers.authentication import NoCredential
 from app.api.callers.authorization import InsufficientScope
 from app.api.callers.rate_limits import RateLimited
-from app.api.http.media_types import preferred_media_type
 from app.api.http.parameters import CHANGE_NUMBER_PATTERN, CLUSTER_PATTERN, JOB_IDS_PATTERN, MOST_IDS, NOTE_PATTERN
-from app.api.http.responses import public_path
 from app.api.http.schemas import FieldError, Problem
 from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.errors import FaultCode as C
 from app.store.jobs.start import VmBusy
 
 PROBLEM_JSON = "application/problem+json"
-_JSON = "application/json"
 _TYPE = "urn:problem:ngt-renewal:"
 _C = FaultCode
 
@@ -61,7 +58,6 @@ STATUS: dict[FaultCode, int] = {
     _C.INTERNAL_ERROR: 500,
     _C.QUEUE_FULL: 503,
     _C.TOO_MANY_WAITS: 503,
-    _C.TOO_MANY_CONNECTIONS: 503,
     _C.ISSUER_UNAVAILABLE: 503,
     _C.DATABASE_UNAVAILABLE: 503,
     _C.DRAINING: 503,
@@ -78,21 +74,6 @@ _FORMS = {
     NOTE_PATTERN: "Control characters, such as the end of a line, are not accepted",
     CHANGE_NUMBER_PATTERN: "Only visible ASCII characters are accepted, without blanks",
     JOB_IDS_PATTERN: f"The ids of 1 to {MOST_IDS} jobs are written with commas between, and without blanks",
-}
-
-# The sentences for errors of which pydantic's own words do not say what to send.
-_SENTENCES = {
-    "extra_forbidden": "There is no such member; `/docs` lists those that there are.",
-    "missing": "The value is missing, or is empty",
-    "string_type": "Send a text, in quotation marks",
-    **dict.fromkeys(("bool_type", "bool_parsing"), "Send true or false; in JSON without quotation marks"),
-    **dict.fromkeys(
-        ("int_type", "int_parsing", "int_from_float", "int_parsing_size"),
-        "Send a whole number; in JSON without quotation marks",
-    ),
-    **dict.fromkeys(
-        ("uuid_parsing", "uuid_type"), "Send the id as the service gave it: 32 hexadecimal digits, 8-4-4-4-12"
-    ),
 }
 
 # The refusals of the framework itself.
@@ -158,7 +139,7 @@ def problem_responses(*codes: FaultCode) -> dict[int | str, dict[str, Any]]:
     titles: dict[int, list[str]] = {}
     for code in codes:
         titles.setdefault(STATUS[code], []).append(f"`{code}`: {RULES[code].title}")
-    content = {name: {"schema": {"$ref": "#/components/schemas/Problem"}} for name in (PROBLEM_JSON, _JSON)}
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": "; ".join(said), "content": content} for status, said in sorted(titles.items())}
 
 
@@ -177,9 +158,7 @@ def _answer(request: Request, fault: Fault, status: int, errors: Sequence[FieldE
         job_id=str(fault.job.id) if isinstance(fault, VmBusy) else MISSING,
     )
     headers = _headers(fault, status)
-    # Its own name is for those who take any JSON, or name it; many tools take none but the plain one.
-    media_type = preferred_media_type(request, PROBLEM_JSON, _JSON)
-    return Response(problem.model_dump_json(), status, headers, media_type)
+    return Response(problem.model_dump_json(), status, headers, PROBLEM_JSON)
 
 
 def _headers(fault: Fault, status: int) -> Mapping[str, str]:
@@ -195,13 +174,16 @@ def _headers(fault: Fault, status: int) -> Mapping[str, str]:
         scope = " ".join(sorted(fault.missing))
         headers["WWW-Authenticate"] = f'Bearer realm="ngt-renewal", error="insufficient_scope", scope="{scope}"'
     if isinstance(fault, VmBusy):
-        headers["Location"] = public_path(f"/jobs/{fault.job.id}")
+        headers["Location"] = f"/jobs/{fault.job.id}"
     return headers
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
-    said = _SENTENCES.get(error["type"], error["msg"].removeprefix("Value error, "))
-    if error["type"] == "string_pattern_mismatch":
+    # Pydantic's own words for a misspelt member, "Extra inputs are not permitted", and a pattern help nobody.
+    said = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        said = "There is no such member; `/docs` lists those that there are."
+    elif error["type"] == "string_pattern_mismatch":
         said = _FORMS.get(error["ctx"]["pattern"], said)
     return FieldError(pointer=_pointer(error["loc"]), detail=said)
 

@@ -19,6 +19,7 @@ _MAX_INT32 = 2**31 - 1
 _KEY = re.compile(r"[!#-~]{1,255}")
 _KEY_HEADERS = ("idempotency-key", "ntnx-request-id")
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;.*)?", re.IGNORECASE)
+_QUALITY = re.compile(r"\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*", re.IGNORECASE)
 _EVENT_ID = re.compile(r"[0-9]{1,10}")
 
 
@@ -85,6 +86,31 @@ def names_tag(if_none_match: Sequence[str], current: str) -> bool:
     """True when `If-None-Match` names the ETag, compared weakly (RFC 9110): compressing proxies make it weak."""
     tags = {tag.strip().removeprefix("W/") for tag in ",".join(if_none_match).split(",")}
     return current in tags or "*" in tags
+
+
+def preferred_media_type(request: Request, *offered: str) -> str:
+    """The media type that `Accept` prefers; of two with the same quality, the one that it names more exactly.
+
+    The first one is the default.
+    """
+    given = ",".join(request.headers.getlist("accept")) or "*/*"
+    ranges = [_media_range(text) for text in given.split(",")]
+    return max(offered, key=lambda media_type: _quality(media_type, ranges))
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    name, *parameters = text.split(";")
+    qualities = [float(match[1]) for parameter in parameters if (match := _QUALITY.fullmatch(parameter))]
+    return name.strip().lower(), qualities[0] if qualities else 1.0
+
+
+def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int]:
+    """The quality of the most exact range that the media type falls in, and how exact that is."""
+    qualities = dict(ranges)
+    forms = ("*/*", media_type.partition("/")[0] + "/*", media_type)
+    exactness = max((number for number, form in enumerate(forms) if form in qualities), default=-1)
+    quality = qualities[forms[exactness]] if exactness >= 0 else 0.0
+    return (quality, exactness) if quality else (0.0, -1)
 
 
 def _unquoted(text: str) -> str:

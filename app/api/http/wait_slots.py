@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.ngt.errors import Fault, FaultCode
+from app.settings.callers.rate_limits import Callers
 
 
 class WaitSlots:
     """The places of one process."""
 
-    def __init__(self, most_of_caller: int, most: int) -> None:
-        self._most_of_caller = most_of_caller
-        self._most = most
+    def __init__(self, callers: Callers) -> None:
+        self._most_of_caller = callers.waiters_per_caller
+        self._most = callers.waiters
         self._of_caller: Counter[str] = Counter()
 
     @property

@@ -4,14 +4,13 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.callers.authorization import CallerDep
 from app.api.http.cluster_access import allowed_clusters, get_cluster
 from app.api.http.dependencies import ServicesDep
 from app.api.http.parameters import ClusterText, VmUuidInPath
 from app.api.http.problems import invalid, problem_responses
-from app.api.http.request_body import RequestBody
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.responses import json_answer
 from app.api.inventory.responses import ngt_response, no_such_vm
@@ -37,25 +36,16 @@ CHhyr2XiClts+Tkz
 """
 
 
-def _text_of_file(sent: object) -> object:
-    """The text of what PowerShell's `Get-Content` gives: an object with `value`, or one such for each line."""
-    lines = [_value(line) for line in sent] if isinstance(sent, list) else [_value(sent)]
-    return "\n".join(map(str, lines)) if lines and all(isinstance(line, str) for line in lines) else sent
-
-
-def _value(sent: object) -> object:
-    return sent.get("value") if isinstance(sent, dict) else sent
-
-
-class CertificateRequest(RequestBody):
+class CertificateRequest(BaseModel):
     """The certificate that is in the guest, and where the VM is."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"certificate_pem": _EXAMPLE}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, json_schema_extra={"examples": [{"certificate_pem": _EXAMPLE}]}
+    )
 
     # Its length is looked at later, since what is too large has an answer of its own.
     certificate_pem: Annotated[
         str,
-        BeforeValidator(_text_of_file),
         Field(
             description="The text of `client-cert.pem`, also with the certificates of its issuers; never a private key",
             json_schema_extra={"maxLength": MAX_PEM_BYTES},

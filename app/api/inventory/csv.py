@@ -4,10 +4,8 @@ The columns are the members of a VM in JSON, and their values are the same; what
 """
 
 import asyncio
-import codecs
 import csv
 import io
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 
@@ -27,28 +25,19 @@ _LONGEST_S = 300.0
 # A text that begins with one of these is a formula to a spreadsheet, and names are given by those who make VMs.
 _BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-# A text that Excel would read as a number or a date: a serial as 1.2E+15, the name 3-4 as a day in March or April.
-_READ_AS_NUMBER = re.compile(r"[0-9][0-9 .,:/eE+-]*")
-
 
 class CsvOfVms(StreamingResponse):
-    """All parts as one file. One that is cut off, by a fault or after `longest_s`, does not end as a whole one does.
-
-    `excel`: with the mark by which Excel knows UTF-8, and with texts that stay texts there.
-    """
+    """All parts as one file. One that is cut off, by a fault or after `longest_s`, does not end as a whole one does."""
 
     def __init__(
         self,
         first: tuple[KnownVm, ...],
         others: AsyncGenerator[tuple[KnownVm, ...]],
         *,
-        excel: bool = False,
         longest_s: float = _LONGEST_S,
     ) -> None:
         headers = {"Content-Disposition": 'attachment; filename="vms.csv"'}
-        super().__init__(
-            _file(first, others, excel=excel), headers=headers, media_type=f"{CSV}; charset=utf-8; header=present"
-        )
+        super().__init__(_file(first, others), headers=headers, media_type=f"{CSV}; charset=utf-8; header=present")
         self._others = others
         self._longest_s = longest_s
 
@@ -61,12 +50,10 @@ class CsvOfVms(StreamingResponse):
                 raise ClientDisconnect from None
 
 
-async def _file(
-    first: tuple[KnownVm, ...], others: AsyncIterable[tuple[KnownVm, ...]], *, excel: bool
-) -> AsyncGenerator[bytes]:
-    yield (codecs.BOM_UTF8 if excel else b"") + _lines([_COLUMNS, *(_cells(vm, excel=excel) for vm in first)])
+async def _file(first: tuple[KnownVm, ...], others: AsyncIterable[tuple[KnownVm, ...]]) -> AsyncGenerator[bytes]:
+    yield _lines([_COLUMNS, *map(_cells, first)])
     async for part in others:
-        yield _lines(_cells(vm, excel=excel) for vm in part)
+        yield _lines(map(_cells, part))
 
 
 def _lines(rows: Iterable[Iterable[str]]) -> bytes:
@@ -76,12 +63,12 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
     return written.getvalue().encode()
 
 
-def _cells(vm: KnownVm, *, excel: bool) -> tuple[str, ...]:
+def _cells(vm: KnownVm) -> tuple[str, ...]:
     shown: Mapping[str, object] = vm_response(vm).model_dump(mode="json")
-    return tuple(_cell(shown.get(name), excel=excel) for name in _COLUMNS)
+    return tuple(_cell(shown.get(name)) for name in _COLUMNS)
 
 
-def _cell(value: object, *, excel: bool) -> str:
+def _cell(value: object) -> str:
     match value:
         case None:
             return ""
@@ -90,9 +77,7 @@ def _cell(value: object, *, excel: bool) -> str:
         case int():
             return str(value)
         case list():
-            return _cell(" ".join(value), excel=excel)
+            return _cell(" ".join(value))
         case _:
             text = str(value)
-            if excel and _READ_AS_NUMBER.fullmatch(text):
-                return f'="{text}"'
             return f"'{text}" if text.startswith(_BEGINS_FORMULA) else text

@@ -48,10 +48,6 @@ class VmQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=_MOST_VMS, description="VMs on a page; not of CSV, which has all")] = 50
     cursor: Annotated[_Cursor | None, Field(description="`next_cursor` of the page before, of the same `sort`")] = None
 
-    excel: Annotated[bool, Field(description="true: a CSV file that Excel opens as it is, whatever `Accept` says")] = (
-        False
-    )
-
     def filter_on(self, allowed: tuple[str, ...]) -> VmFilter:
         """Only VMs on these clusters."""
         is_prefix = self.name is not None and self.name.endswith("*")

@@ -9,11 +9,11 @@ from app.api.callers.authorization import CallerDep, InsufficientScope
 from app.api.http.cluster_access import allowed_clusters, get_cluster
 from app.api.http.cursor import link_to_next
 from app.api.http.dependencies import Services, ServicesDep
-from app.api.http.media_types import preferred_media_type
 from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.responses import json_answer, or_missing, public_path
+from app.api.http.request_headers import preferred_media_type
+from app.api.http.responses import json_answer, or_missing
 from app.api.http.waiting import WaitForScan, wait_for_scan
 from app.api.inventory.csv import CSV, CsvOfVms
 from app.api.inventory.cursor import write_vm_cursor
@@ -52,14 +52,13 @@ async def list_vms(
     """VMs of the clusters that the key may use, as the last scans saw them; all filters must hold.
 
     As CSV (RFC 4180, with a line of names) the file has every VM that the filters leave, at one moment: `limit` and
-    `cursor` are refused. A text that a spreadsheet would take for a formula has an apostrophe before it. With `excel`
-    the file says that it is UTF-8, and a text that Excel would take for a number is `="…"`.
+    `cursor` are refused. A text that a spreadsheet would take for a formula has an apostrophe before it.
     """
     if query.cluster is not None:
         # An empty list of a cluster that there is not would read as if nothing expired there.
         get_cluster(services.settings, caller, query.cluster)
     wanted = query.filter_on(allowed_clusters(services.settings, caller))
-    if query.excel or preferred_media_type(request, _JSON, CSV) == CSV:
+    if preferred_media_type(request, _JSON, CSV) == CSV:
         query.check_for_csv()
         return await _csv_answer(request, services, wanted, query)
     found = await services.store.vms.list(wanted, query.sort, limit=query.limit + 1, after=query.after())
@@ -75,8 +74,8 @@ async def _csv_answer(request: Request, services: Services, wanted: VmFilter, qu
     first = await anext(rows)
     if request.state.head_only:
         await rows.aclose()
-        first = ()
-    return CsvOfVms(first, rows, excel=query.excel)
+        return Response(headers=CsvOfVms((), rows).headers)
+    return CsvOfVms(first, rows)
 
 
 @router.get(
@@ -139,5 +138,5 @@ async def get_vm_ngt(
     if wait.seconds:
         scan = await wait_for_scan(request, services, scan, wait)
         ngt = await services.store.vms.find_ngt(vm, clusters) or ngt
-    headers = {"Location": public_path(f"/scans/{scan.id}"), **ask_again(scan), **wait.applied}
+    headers = {"Location": f"/scans/{scan.id}", **ask_again(scan), **wait.applied}
     return json_answer(ngt_response(ngt, scan), headers=headers)

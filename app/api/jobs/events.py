@@ -16,10 +16,9 @@ from starlette.types import Send
 
 from app.api.callers.authorization import CallerDep
 from app.api.http.dependencies import Services, ServicesDep
-from app.api.http.media_types import preferred_media_type
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
-from app.api.http.request_headers import read_last_event_id
+from app.api.http.request_headers import preferred_media_type, read_last_event_id
 from app.api.http.responses import json_answer, or_missing
 from app.api.http.waiting import WaitSlotDep
 from app.api.jobs.responses import get_visible_job
@@ -85,7 +84,7 @@ async def list_job_events(
         events = await services.store.job_events.list(job_id, after=query.after, limit=query.limit)
         return json_answer(JobEventList(items=[_event_response(event) for event in events]))
     if request.state.head_only:
-        return _EventStream(_no_events())
+        return Response(media_type=_STREAM)
     take_place()
     return _EventStream(follow(services, job, query.after if last_seen is None else last_seen))
 
@@ -133,17 +132,12 @@ async def follow(
                     yield KEEPALIVE_COMMENT
 
 
-async def _no_events() -> AsyncGenerator[bytes]:
-    for none in tuple[bytes, ...]():
-        yield none
-
-
 class _EventStream(EventSourceResponse):
     """Ends its events at once when the client goes away, also in the middle of a write."""
 
     def __init__(self, events: AsyncGenerator[bytes]) -> None:
         # Without the last one nginx would keep the events until it has a buffer full of them.
-        super().__init__(events, headers={"X-Accel-Buffering": "no"})
+        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._events = events
 
     async def stream_response(self, send: Send) -> None:

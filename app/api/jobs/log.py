@@ -8,14 +8,13 @@ from app.store.records.jobs import Exchange, JobRecord
 _RULE = "-" * 78
 
 
-def write_log(job: JobRecord, exchanges: Sequence[Exchange], joined_notes: Sequence[tuple[str, str]] = ()) -> str:
+def write_log(job: JobRecord, exchanges: Sequence[Exchange]) -> str:
     """The sent texts and their answers, in order. The store has masked secrets already."""
-    return "\n".join(_lines(job, exchanges, joined_notes)) + "\n"
+    return "\n".join(_lines(job, exchanges)) + "\n"
 
 
-def _lines(job: JobRecord, exchanges: Sequence[Exchange], joined_notes: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _lines(job: JobRecord, exchanges: Sequence[Exchange]) -> Iterator[str]:
     yield f"job {job.id}: renewal of VM {job.vm_uuid}, {job.status.value}: {job.message}"
-    yield from (f"A request joined this job with {name} {value}" for name, value in joined_notes)
     if not exchanges:
         yield "Nothing was sent yet."
     for exchange in exchanges:

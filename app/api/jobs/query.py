@@ -3,25 +3,16 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.api.http.parameters import (
-    JOB_IDS_PATTERN,
-    MOST_IDS,
-    ChangeNumber,
-    ClusterText,
-    CursorInQuery,
-    Note,
-    Timestamp,
-    VmUuidText,
-)
-from app.ngt.vocabulary import VmUuid
+from app.api.http.parameters import JOB_IDS_PATTERN, MOST_IDS, ChangeNumber, ClusterText, CursorInQuery, Note, Timestamp
+from app.ngt.vocabulary import VmUuid, parse_vm_uuid
 from app.store.jobs.queries import JobFilter
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobStatus
 
 _MOST_JOBS = 200
-_VmUuid = Annotated[VmUuidText, Field(json_schema_extra={"format": "uuid"})]
+_VmUuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(parse_vm_uuid)]
 _Ids = Annotated[str, Field(pattern=JOB_IDS_PATTERN, max_length=37 * MOST_IDS)]
 
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from fastapi import Response
 
-from app.api.http.responses import etag, json_answer, public_path
+from app.api.http.responses import etag, json_answer
 from app.api.jobs.schemas import Job, Links, Plan, Step
 from app.field_types import from_record
-from app.ngt.errors import RULES, Fault, FaultCode, another_try_helps
+from app.ngt.errors import RULES, Fault, FaultCode
 from app.store.jobs.commands import Jobs
 from app.store.records.callers import Caller
 from app.store.records.jobs import JobRecord, JobStatus, Results, StepRecord
@@ -71,10 +71,8 @@ def job_response(job: JobRecord, *, joined: bool = False) -> Job:
         **found
         | {
             "joined": joined,
-            "error_action": None if rule is None else rule.addressed_action(begun=job.remaining_action is not None),
-            "error_retryable": (
-                None if rule is None else another_try_helps(job.error_code, issued=job.remaining_action is not None)
-            ),
+            "error_action": None if rule is None else rule.addressed_action(),
+            "error_retryable": None if rule is None else rule.retryable,
             "caller": job.caller or job.caller_id,
             "automatic": job.automatic_rule is not None,
             "plan": None if results.plan is None else from_record(Plan, results.plan),
@@ -85,7 +83,7 @@ def job_response(job: JobRecord, *, joined: bool = False) -> Job:
 
 
 def _links_of(job_id: UUID) -> Links:
-    own = public_path(f"/jobs/{job_id}")
+    own = f"/jobs/{job_id}"
     return Links(self=own, result=f"{own}/result", events=f"{own}/events", log=f"{own}/log")
 
 

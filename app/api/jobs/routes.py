@@ -1,6 +1,6 @@
 """Reading jobs, and telling an open or failed one what to do. Jobs of other callers are visible with `jobs:read`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -12,7 +12,7 @@ from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import WaitPreference, names_tag
 from app.api.http.responses import etag, json_answer, or_missing
-from app.api.http.waiting import WaitForChange, WaitForEnd, is_done, wait_until, wait_until_done
+from app.api.http.waiting import WaitForChange, WaitForEnd, is_done, wait_until
 from app.api.jobs.log import write_log
 from app.api.jobs.query import JobQuery
 from app.api.jobs.responses import accepted_answer, get_visible_job, job_answer, job_headers, job_response
@@ -24,7 +24,6 @@ router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The job's `id`", examples=["0199c1f2-7d10-7b52-a1ad-3a0f0c9a0b6e"])]
 _ONE_JOB = problem_responses(C.JOB_NOT_FOUND, C.VALIDATION_FAILED)
-_DONE: dict[int | str, dict[str, Any]] = {200: {"model": Job, "description": "The job is done"}}
 _ONE_JOB_IN_TIME = {**_ONE_JOB, **problem_responses(C.TOO_MANY_WAITS)}
 
 
@@ -123,9 +122,7 @@ def _unchanged(job: JobRecord, wait: WaitPreference) -> Response:
 async def get_job_log(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
     """Plain text for the ticket: each command with its time and CVM, and each answer."""
     job = await get_visible_job(services.store.jobs, job_id, caller)
-    jobs = services.store.jobs
-    log = write_log(job, await jobs.read_log(job_id), await jobs.joined_notes(job_id))
-    return Response(log, media_type="text/plain")
+    return Response(write_log(job, await services.store.jobs.read_log(job_id)), media_type="text/plain")
 
 
 @router.post(
@@ -150,15 +147,12 @@ async def cancel_job(caller: CallerDep, services: ServicesDep, job_id: JobId) ->
     status_code=202,
     response_model=Job,
     response_description="The job goes on where it stopped, as its next attempt",
-    responses={**_DONE, **_ONE_JOB_IN_TIME, **problem_responses(C.JOB_NOT_RETRYABLE, C.VM_BUSY)},
+    responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_RETRYABLE, C.VM_BUSY)},
 )
-async def retry_job(
-    request: Request, caller: CallerDep, services: ServicesDep, job_id: JobId, wait: WaitForEnd
-) -> Response:
-    """The same job with `attempt` + 1; steps that are done are not done again. With `wait` the end is waited for."""
+async def retry_job(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
+    """The same job with `attempt` + 1; steps that are done are not done again."""
     await get_visible_job(services.store.jobs, job_id, caller)
-    job = await services.store.jobs.retry(job_id)
-    return accepted_answer(await wait_until_done(request, services, job, wait), headers=wait.applied)
+    return job_answer(await services.store.jobs.retry(job_id), 202)
 
 
 @router.post(
@@ -168,15 +162,9 @@ async def retry_job(
     status_code=202,
     response_model=Job,
     response_description="The job looks at once",
-    responses={**_DONE, **_ONE_JOB_IN_TIME, **problem_responses(C.JOB_NOT_WAITING)},
+    responses={**_ONE_JOB, **problem_responses(C.JOB_NOT_WAITING)},
 )
-async def report_agent_restarted(
-    request: Request, caller: CallerDep, services: ServicesDep, job_id: JobId, wait: WaitForEnd
-) -> Response:
-    """The job looks for the new certificate now, instead of at its next turn; its `message` then says what it saw.
-
-    With `wait` the end is waited for.
-    """
+async def report_agent_restarted(caller: CallerDep, services: ServicesDep, job_id: JobId) -> Response:
+    """The job looks for the new certificate now, instead of at its next turn."""
     await get_visible_job(services.store.jobs, job_id, caller)
-    job = await services.store.jobs.report_agent_restarted(job_id)
-    return accepted_answer(await wait_until_done(request, services, job, wait), headers=wait.applied)
+    return job_answer(await services.store.jobs.report_agent_restarted(job_id), 202)

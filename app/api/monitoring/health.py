@@ -11,11 +11,11 @@ from app.api.http.dependencies import Services, ServicesDep
 from app.api.http.problems import OF_KEYS, answer_not_ready, problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import LONGEST_WAIT_S
-from app.api.http.responses import json_answer, or_missing, public_path
+from app.api.http.responses import json_answer, or_missing
 from app.api.monitoring.schemas import Check, Health, Meta
 from app.ngt.errors import Fault
 from app.ngt.errors import FaultCode as C
-from app.store.postgres.schema import current_revision, find_difference
+from app.store.postgres.schema import current_revision, is_at_head
 
 router = APIRouter(route_class=GuardedRoute, tags=["health"])
 
@@ -72,8 +72,8 @@ async def get_meta(services: ServicesDep) -> Response:
             name="ngt-renewal",
             version=version("ngt-renewal"),
             database_revision=or_missing(await current_revision(services.store.database)),
-            docs=public_path("/docs"),
-            openapi=public_path("/openapi.json"),
+            docs="/docs",
+            openapi="/openapi.json",
             server_time_at=state.now,
             max_wait_s=LONGEST_WAIT_S,
             max_queued_jobs=services.settings.callers.max_queued_jobs,
@@ -91,12 +91,13 @@ async def get_meta(services: ServicesDep) -> Response:
 
 async def _checks(services: Services) -> AsyncIterator[tuple[str, Fault | None]]:
     try:
-        difference = await find_difference(services.store.database)
+        at_head = await is_at_head(services.store.database)
     except Fault as unavailable:
         yield "database", unavailable
     else:
         yield "database", None
-        yield "migrations", None if difference is None else Fault(C.DATABASE_UNAVAILABLE, difference)
+        not_migrated = Fault(C.DATABASE_UNAVAILABLE, "The database has another schema: run `ngt-renewal migrate`.")
+        yield "migrations", None if at_head else not_migrated
     stopped = Fault(C.INTERNAL_ERROR, "The worker of this process has stopped.")
     yield "worker", None if services.worker_alive() else stopped
     yield "draining", Fault(C.DRAINING, "The service is stopping.") if services.draining.is_set() else None

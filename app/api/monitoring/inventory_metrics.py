@@ -86,19 +86,15 @@ class CompressedBeginning:
     def __init__(self) -> None:
         self._squeeze = zlib.compressobj(_LEVEL, wbits=GZIP_BITS)
         self._begun: list[bytes] = []
-        self.size = 0
-        """Of the plain text."""
 
     def add(self, piece: bytes) -> None:
         """Have it go on with the piece."""
-        self.size += len(piece)
-        if compressed := self._squeeze.compress(piece):
-            self._begun.append(compressed)
+        self._begun.append(self._squeeze.compress(piece))
 
-    def with_end(self, end: bytes) -> list[bytes]:
-        """The whole stream in pieces that all readers share but for the last; nothing may be added meanwhile."""
+    def with_end(self, end: bytes) -> bytes:
+        """The whole stream; nothing may be added while others read it."""
         rest = self._squeeze.copy()
-        return [*self._begun, rest.compress(end) + rest.flush()]
+        return b"".join((*self._begun, rest.compress(end), rest.flush()))
 
 
 class InventoryMetrics:

@@ -1,25 +1,19 @@
-"""The metrics for Prometheus. Stored counts are the same on all replicas; each replica adds its own.
-
-The answer is sent in pieces: what is the same for all readers is in memory once, however slowly they read.
-"""
+"""The metrics for Prometheus. Stored counts are the same on all replicas; each replica adds its own."""
 
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import cast
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from app.api.callers.authorization import CallerDep
 from app.api.http.dependencies import Services, ServicesDep
-from app.api.http.media_types import preferred_media_type
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.monitoring.inventory_metrics import GZIP_BITS, InventoryMetrics
@@ -33,17 +27,9 @@ from app.store.records.jobs import JobStatus
 router = APIRouter(route_class=GuardedRoute, tags=["health"])
 
 # The text format 0.0.4, which every Prometheus reads.
-_TEXT = "text/plain"
-_TEXT_TYPE = f"{_TEXT}; version=0.0.4; charset=utf-8"
-_OPENMETRICS = "application/openmetrics-text"
-_PIECE_BYTES = 64 * 1024
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_VARIES = {"Vary": "Accept-Encoding"}
 _TAKES_GZIP = re.compile(r"(?:x-)?gzip\s*(?:;\s*q\s*=\s*(?:1(?:\.0*)?|0?\.\d*[1-9]\d*)\s*)?", re.IGNORECASE)
-
-
-async def _acquire_slot(caller: CallerDep, services: ServicesDep) -> AsyncIterator[None]:
-    # FastAPI ends this when the answer was sent, or could not be.
-    with services.scrapes.acquire(caller.id):
-        yield
 
 
 @router.get(
@@ -51,13 +37,12 @@ async def _acquire_slot(caller: CallerDep, services: ServicesDep) -> AsyncIterat
     operation_id="getMetrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    dependencies=[Depends(_acquire_slot)],
     responses={
         200: {
-            "description": "The text format of Prometheus, or OpenMetrics where `Accept` prefers it",
-            "content": {_TEXT: {"schema": {"type": "string"}}, _OPENMETRICS: {"schema": {"type": "string"}}},
+            "description": "The text format of Prometheus",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
         },
-        **problem_responses(C.TARGET_NOT_ALLOWED, C.TOO_MANY_WAITS),
+        **problem_responses(C.TARGET_NOT_ALLOWED),
     },
 )
 async def get_metrics(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
@@ -70,43 +55,17 @@ async def get_metrics(request: Request, services: ServicesDep, caller: CallerDep
     """
     if caller.clusters is not None:
         raise Fault(C.TARGET_NOT_ALLOWED, "The metrics show all clusters, and this API key is limited to some of them.")
-    own = CollectorRegistry()
+    stored = CollectorRegistry()
     paused = (await services.store.pauses.state()).pause is not None
-    own.register(_StoredCounts(await services.store.jobs.counts(), services.settings.clusters, paused=paused))
-    own.register(_PendingDeliveries(*await services.store.deliveries.count_pending()))
-    own.register(cast("Collector", services.metrics.registry))
+    stored.register(_StoredCounts(await services.store.jobs.counts(), services.settings.clusters, paused=paused))
+    stored.register(_PendingDeliveries(*await services.store.deliveries.count_pending()))
     inventory = await _inventory_metrics(request, services).text()
-    # The lines of gauges, and there are no others in the inventory, are the same in both formats.
-    write, media_type = (
-        (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST)
-        if preferred_media_type(request, _TEXT, _OPENMETRICS) == _OPENMETRICS
-        else (generate_latest, _TEXT_TYPE)
-    )
-    end = write(own)
-    compressed = inventory.with_end(end)
-    headers = {"Vary": "Accept-Encoding"}
+    own = generate_latest(services.metrics.registry) + generate_latest(stored)
+    compressed = inventory.with_end(own)
     if _takes_gzip(request):
-        headers |= {"Content-Encoding": "gzip", "Content-Length": str(sum(map(len, compressed)))}
-        return StreamingResponse(_one_by_one(compressed), media_type=media_type, headers=headers)
-    headers["Content-Length"] = str(inventory.size + len(end))
-    return StreamingResponse(_decompressed(compressed), media_type=media_type, headers=headers)
-
-
-async def _one_by_one(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
-async def _decompressed(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
-    plain = zlib.decompressobj(GZIP_BITS)
-    for compressed in pieces:
-        left = compressed
-        while left:
-            yield plain.decompress(left, _PIECE_BYTES)
-            left = plain.unconsumed_tail
-            # Others have their turn, also while the client takes all at once.
-            await asyncio.sleep(0)
-    yield plain.flush()
+        return Response(compressed, media_type=_METRICS_TYPE, headers={**_VARIES, "Content-Encoding": "gzip"})
+    text = await asyncio.to_thread(zlib.decompress, compressed, GZIP_BITS)
+    return Response(text, media_type=_METRICS_TYPE, headers=_VARIES)
 
 
 def _inventory_metrics(request: Request, services: Services) -> InventoryMetrics:
@@ -137,7 +96,7 @@ class _StoredCounts(Collector):
         self._paused = paused
 
     def collect(self) -> Iterator[Metric]:
-        jobs = GaugeMetricFamily("ngt_renew_open_jobs", "Open jobs.", labels=["status"])
+        jobs = GaugeMetricFamily("ngt_renew_jobs", "Open jobs.", labels=["status"])
         for status in (JobStatus.QUEUED, JobStatus.WAITING, JobStatus.RUNNING):
             jobs.add_metric([status], self._counts.open_by_status.get(status, 0))
         yield jobs

@@ -10,7 +10,7 @@ from app.store.records.jobs import Callback
 
 def callback_of(settings: Settings, body: RenewRequest, candidates: Collection[str]) -> Callback | None:
     """The callback that the request names. Raises Fault `callback-not-allowed`; `candidates` are the VM's clusters."""
-    name, record = body.callback_target, body.callback_record
+    name, record = body.callback_target or None, body.callback_record or None
     if name is None:
         if record is not None:
             raise _not_allowed("`callback_record` needs a `callback_target`")

@@ -1,12 +1,11 @@
-"""The body of a renewal."""
+"""The body of a renewal. Unknown members are refused: a typo in a ticket must not be ignored."""
 
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.api.http.parameters import CHANGE_NUMBER_PATTERN, ChangeNumber, ClusterText, Note
-from app.api.http.request_body import RequestBody
 from app.ngt.renewal.request import Mode, RestartAgent, WhenPoweredOff
 
 # Of these members the job keeps a note; they do not say what is to be done to the VM.
@@ -40,10 +39,13 @@ _CallbackRecord = Annotated[str, Field(max_length=64, pattern=CHANGE_NUMBER_PATT
 _Days = Annotated[int, Field(ge=0, le=3650), BeforeValidator(_integral)]
 
 
-class RenewRequest(RequestBody):
+class RenewRequest(BaseModel):
     """The options of a renewal; every member may be omitted. A null or an empty text counts as omitted."""
 
     model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
         json_schema_extra={
             "examples": [{"skip_if_valid_days": 30, "correlation_id": "RITM0010042", "change_number": "CHG0030123"}]
         },

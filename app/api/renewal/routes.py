@@ -15,7 +15,6 @@ from app.api.http.parameters import VmUuidInPath
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import read_idempotency_key
-from app.api.http.responses import public_path
 from app.api.http.waiting import WaitForEnd, wait_until_done
 from app.api.jobs.responses import accepted_answer
 from app.api.jobs.schemas import Job
@@ -85,7 +84,7 @@ async def renew(
     )
     job = await wait_until_done(request, services, started.job, wait)
 
-    headers = {"Location": public_path(f"/jobs/{job.id}"), **wait.applied}
+    headers = {"Location": f"/jobs/{job.id}", **wait.applied}
     if started.replayed:
         headers["Idempotency-Replayed"] = "true"
     return accepted_answer(job, joined=started.joined, headers=headers)
@@ -112,10 +111,10 @@ def _new_renewal(vm: VmUuid, body: RenewRequest, caller: Caller, candidates: Seq
         validate_only=body.validate_only,
         fail_on_conflict=body.on_conflict == "fail",
         caller=caller,
-        correlation_id=body.correlation_id,
-        correlation_display=body.correlation_display,
-        change_number=body.change_number,
-        requested_by=body.requested_by,
+        correlation_id=body.correlation_id or None,
+        correlation_display=body.correlation_display or None,
+        change_number=body.change_number or None,
+        requested_by=body.requested_by or None,
     )
 
 

@@ -16,8 +16,8 @@ from app.api.http.parameters import ClusterName, ClusterText, CursorInQuery
 from app.api.http.problems import problem_responses
 from app.api.http.request_guard import GuardedRoute
 from app.api.http.request_headers import WaitPreference, names_tag
-from app.api.http.responses import etag, json_answer, or_missing, public_path
-from app.api.http.waiting import WaitForScan, is_done, wait_for_scan, wait_until
+from app.api.http.responses import etag, json_answer, or_missing
+from app.api.http.waiting import WaitForScan, is_done, wait_until
 from app.api.scans.responses import ask_again, scan_response
 from app.api.scans.schemas import Scan, ScanList
 from app.ngt.errors import Fault
@@ -48,24 +48,17 @@ class ScanQuery(BaseModel):
     status_code=202,
     response_model=Scan,
     response_description="The scan is open: poll it as `Retry-After` says",
-    responses={
-        200: {"model": Scan, "description": "The scan is done"},
-        **problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED, C.TOO_MANY_WAITS),
-    },
+    responses=problem_responses(C.TARGET_NOT_ALLOWED, C.CLUSTER_NOT_FOUND, C.VALIDATION_FAILED),
 )
-async def scan_cluster(
-    request: Request, caller: CallerDep, services: ServicesDep, cluster: ClusterName, wait: WaitForScan
-) -> Response:
+async def scan_cluster(caller: CallerDep, services: ServicesDep, cluster: ClusterName) -> Response:
     """One listing for all VMs, the dates that the cluster tells, and the guests that the service may log in to.
 
-    A cluster that is being scanned, or waits for it, is answered with that scan. With `wait` its end is waited for.
+    A cluster that is being scanned, or waits for it, is answered with that scan.
     """
     get_cluster(services.settings, caller, cluster)
     started = await services.store.scans.start(cluster, origin=ScanOrigin.REQUESTED, caller=caller)
-    scan = await wait_for_scan(request, services, started.scan, wait)
-    headers = {"Location": public_path(f"/scans/{scan.id}"), **_headers(scan, wait)}
-    status = HTTPStatus.OK if scan.done else HTTPStatus.ACCEPTED
-    return json_answer(scan_response(scan, joined=started.joined), status, headers)
+    headers = {"Location": f"/scans/{started.scan.id}", **_headers(started.scan)}
+    return json_answer(scan_response(started.scan, joined=started.joined), HTTPStatus.ACCEPTED, headers)
 
 
 @router.get(

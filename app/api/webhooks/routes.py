@@ -53,9 +53,7 @@ async def list_webhooks(caller: CallerDep, services: ServicesDep) -> Response:
     """The configured targets by name, without those that are only for clusters that the key may not use."""
     states = await services.store.deliveries.target_states()
     targets = [services.settings.webhooks[name] for name in sorted(services.settings.webhooks)]
-    items = [
-        _target_response(target, states.get(target.name), caller) for target in targets if _is_visible(target, caller)
-    ]
+    items = [_target_response(target, states.get(target.name)) for target in targets if _is_visible(target, caller)]
     return json_answer(WebhookList(items=items))
 
 
@@ -135,13 +133,12 @@ def _may_see(caller: Caller, delivery: DeliveryRecord) -> bool:
     return caller.clusters is None or (delivery.cluster is not None and caller.may_use(delivery.cluster))
 
 
-def _target_response(target: WebhookTarget, state: TargetState | None, caller: Caller) -> Webhook:
+def _target_response(target: WebhookTarget, state: TargetState | None) -> Webhook:
     return from_record(
         Webhook,
         target,
         host=urlsplit(target.url).hostname or "",
         events=target.events or ["*"],
-        clusters=[cluster for cluster in target.clusters if caller.may_use(cluster)],
         disabled=state is not None and state.disabled_at is not None,
         disabled_at=None if state is None else state.disabled_at,
         disabled_because=None if state is None else state.disabled_because,

@@ -13,7 +13,7 @@ from itertools import accumulate, groupby
 
 from app.ngt.auto_renew.leveling import fastest, level
 from app.ngt.backoff import backoff
-from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource, PowerState, VmUuid, is_garbled
+from app.ngt.vocabulary import CERTIFICATE_LIFETIME_DAYS, CertificateSource, PowerState, VmUuid
 from app.ngt.windows import Opening, Window, day_of, openings
 
 AHEAD_DAYS = CERTIFICATE_LIFETIME_DAYS
@@ -187,7 +187,7 @@ def due_from(rules: AutoRules, vm: Candidate) -> datetime:
 
 def name_fits(rules: AutoRules, name: str | None) -> bool:
     """Upper and lower case differ, as they do in the names of VMs; `exclude` wins."""
-    if name is None or is_garbled(name):
+    if name is None:
         return not rules.include and not rules.exclude
     fits = not rules.include or any(fnmatch.fnmatchcase(name, pattern) for pattern in rules.include)
     return fits and not any(fnmatch.fnmatchcase(name, pattern) for pattern in rules.exclude)
@@ -237,8 +237,6 @@ _RANKS = {reason: rank for rank, reason in enumerate([*list(SkipReason)[1:], Ski
 
 
 def _of_name(name: str | None) -> str:
-    if name is not None and is_garbled(name):
-        return "its name is printed with ? for letters, so it is not known, and the rules choose by name"
     return (
         "its name is not known, and the rules choose by name" if name is None else "its name is left out by the rules"
     )

@@ -5,19 +5,13 @@ from datetime import datetime, timedelta
 
 from app.ngt.diagnosis.facts import Facts, JobFacts, VmFacts
 from app.ngt.diagnosis.findings import CallKind
-from app.ngt.errors import FaultCode, another_try_helps
+from app.ngt.errors import RULES, FaultCode
 from app.ngt.renewal.progress import PICKUP_WAITS
 from app.ngt.renewal.request import Mode, RestartAgent
 from app.ngt.vocabulary import CertificateSource, PowerState
 
 # The guest was reached over SSH, although its certificate does not count or is missing.
-_REACHED = frozenset(
-    {
-        FaultCode.GUEST_NAMES_ANOTHER_ENTITY,
-        FaultCode.GUEST_CERTIFICATE_MISSING,
-        FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER,
-    }
-)
+_REACHED = frozenset({FaultCode.GUEST_NAMES_ANOTHER_ENTITY, FaultCode.GUEST_CERTIFICATE_MISSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ def call_for(kind: CallKind, facts: Facts, now: datetime) -> NextCall | None:
 
 
 def can_be_retried(job: JobFacts) -> bool:
-    again = another_try_helps(job.error_code, issued=job.remaining_action is not None)
+    again = job.error_code is not None and RULES[job.error_code].retryable
     return job.done and job.outcome in {"failed", "cancelled"} and again
 
 

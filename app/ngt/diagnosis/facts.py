@@ -23,21 +23,10 @@ class KnownCertificateDates:
 
 
 @dataclass(frozen=True, slots=True)
-class LostCapability:
-    """A capability that was on before a renewal and off after it. `remaining_action`: that of the job."""
-
-    name: str
-    job_id: UUID
-    lost_at: datetime
-    remaining_action: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class VmFacts:
     """The VM as it was last seen on its cluster. `seen_at` None: only a job has named it so far.
 
-    `date_sources`: all sources that have said a date. `has_entity` None: the query was not answered. `foreign`: why a
-    source's word is not of a certificate that the cluster issued for the VM.
+    `date_sources`: all sources that have said a date. `has_entity` None: the query was not answered.
     """
 
     vm_uuid: VmUuid
@@ -52,8 +41,6 @@ class VmFacts:
     ngt_enabled: bool | None = None
     iso_mounted: bool | None = None
     link_active: bool | None = None
-    vss_snapshot: bool | None = None
-    file_level_restore: bool | None = None
     communication_type: str | None = None
     guest_fault_code: str | None = None
     guest_fault: str | None = None
@@ -61,8 +48,6 @@ class VmFacts:
     date_sources: frozenset[CertificateSource] = frozenset()
     renewed_at: datetime | None = None
     awaiting_pickup_since: datetime | None = None
-    foreign: str | None = None
-    lost_capabilities: tuple[LostCapability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

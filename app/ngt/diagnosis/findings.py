@@ -278,36 +278,6 @@ def _awaiting_pickup(s: Situation) -> str | None:
 
 
 @finding(
-    "certificate-not-of-this-cluster",
-    _WARNING,
-    "the certificate that was shown is not one that the cluster issued for the VM",
-    RULES[FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER].action,
-    _RENEW,
-)
-def _certificate_not_of_this_cluster(s: Situation) -> str | None:
-    if not s.here or s.foreign is None:
-        return None
-    return f"What was shown as the certificate of {s.name} proves nothing of its validity: {full_stop(s.foreign)}"
-
-
-@finding(
-    "capability-not-restored",
-    _WARNING,
-    "a capability was on before a renewal, and is off since",
-    "Switch it on on a CVM: `ncli ngt enable-applications application-names=… vm_id={vm_uuid}`, then scan the VM.",
-)
-def _capability_not_restored(s: Situation) -> FindingMessage | None:
-    if not s.usable or not s.vm.lost_capabilities:
-        return None
-    lost = "; ".join(
-        f"{one.name} was on before job {one.job_id}, which ended on {day(one.lost_at)}, and was not switched on again"
-        for one in s.vm.lost_capabilities
-    )
-    todo = next((one.remaining_action for one in s.vm.lost_capabilities if one.remaining_action), None)
-    return FindingMessage(f"Of {s.name}, {lost}.", None if todo is None else full_stop(todo[:1].upper() + todo[1:]))
-
-
-@finding(
     "vm-not-running",
     _WARNING,
     "the VM does not run",
@@ -405,7 +375,7 @@ def _link_over_serial_port(s: Situation) -> str | None:
     "Fix the fault that the message names; where the guest is not reached, a person has to restart its agent.",
 )
 def _guest_not_readable(s: Situation) -> FindingMessage | None:
-    if not (s.here and s.runs) or s.vm.guest_fault is None or s.names_another or s.foreign:
+    if not (s.here and s.runs) or s.vm.guest_fault is None or s.names_another:
         return None
     text = f"The certificate in the guest of {s.name} was not read over SSH: {full_stop(s.vm.guest_fault)}"
     if s.vm.guest_fault_code == FaultCode.SSH_AUTH_FAILED:

@@ -150,13 +150,6 @@ class Situation:
         return names_another_entity(job.guest_names, self.vm.ngt_uuid, *job.entities)
 
     @cached_property
-    def foreign(self) -> str | None:
-        """The reason why the certificate that was shown is not one that the cluster issued for the VM."""
-        if self.vm.guest_fault_code == FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER:
-            return self.vm.guest_fault
-        return self.vm.foreign
-
-    @cached_property
     def another(self) -> bool:
         return self.usable and not self.awaiting_pickup and self.names_another
 

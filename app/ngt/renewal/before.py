@@ -4,63 +4,31 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from app.ngt.errors import FaultCode
-from app.ngt.inventory import ends_too_late, names_another_entity
-from app.ngt.renewal.change import entity_gone
-from app.ngt.renewal.progress import Before, EntityStage, Failure, Progress, Sighting
+from app.ngt.inventory import names_another_entity
+from app.ngt.renewal.progress import Before, Failure, Progress, Sighting
 from app.ngt.renewal.request import Mode, RestartAgent, Rules, WhenPoweredOff
-from app.ngt.renewal.steps import Action, BeforeRead, FindVm, Finish, MakeChange, Transition, Verdict, VmFound
+from app.ngt.renewal.steps import BeforeRead, Finish, Transition, Verdict, VmFound
 from app.ngt.vocabulary import Certificate
-
-# The power, the place and the number of records of a VM are not older than this when a change of it is sent.
-_LISTING_MAX_AGE = timedelta(seconds=30)
 
 
 def found(p: Progress, answer: VmFound) -> Transition:
     known = replace(p.without_trouble(), cluster=answer.cluster, vm=answer.vm)
-    if p.vm is not None and not p.delete_begun and _was_another(p, answer):
-        # A VM that was moved, started, stopped or given another address is read anew.
-        known = replace(known, before=None, seen=None, uptime=None)
     return Transition(known, Verdict.DONE, f"found {answer.vm.name!r} on {answer.cluster}")
 
 
-def _was_another(p: Progress, answer: VmFound) -> bool:
-    assert p.vm is not None
-    old, new = p.vm, answer.vm
-    return (p.cluster, old.power, old.guest_address) != (answer.cluster, new.power, new.guest_address)
-
-
-def with_fresh_listing(p: Progress, action: Action, now: datetime) -> Action:
-    """The action, or a new search: neither a change nor a refusal rests on a listing that is older than its limit."""
-    rests_on_it = isinstance(action, MakeChange) or (isinstance(action, Finish) and action.outcome == "failed")
-    if p.vm is None or p.delete_begun or not rests_on_it:
-        return action
-    is_fresh = p.vm.seen_at is not None and now - p.vm.seen_at <= _LISTING_MAX_AGE
-    return action if is_fresh else FindVm()
-
-
-def resumed(p: Progress) -> Progress:
-    """The database's clock may have been set since the last claim, so the age of the listing is not known."""
-    if p.entity is not EntityStage.UNTOUCHED or p.vm is None:
-        return p
-    return replace(p, vm=replace(p.vm, seen_at=None))
-
-
-def read(p: Progress, answer: BeforeRead, now: datetime) -> Transition:
+def read(p: Progress, answer: BeforeRead) -> Transition:
     fault = answer.guest_failure
     before = Before(
         sighting=answer.sighting,
         guest=answer.guest,
         guest_fault=fault.message if fault is not None else None,
         guest_fault_code=fault.code if fault is not None else None,
-        restart_fault=answer.restart_failure.message if answer.restart_failure is not None else None,
     )
-    known = replace(p.without_trouble(), before=before, seen=answer.sighting, uptime=answer.uptime)
+    known = replace(p.without_trouble(), before=before, seen=answer.sighting, clock=answer.clock)
     old = known_not_after(known)
     said = f"the certificate is valid until {old:%Y-%m-%d}" if old is not None else "no certificate's date is known"
     if answer.sighting.entity is None:
         said = "the VM has no tools entity"
-        if p.vm is not None and p.vm.entity_owed and not p.request.validate_only:
-            return Transition(entity_gone(known, now), Verdict.DONE, f"{said}: an earlier renewal deleted it")
     return Transition(known, Verdict.DONE, f"{said}; {fault.message}" if fault is not None else said)
 
 
@@ -97,7 +65,7 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
     off = vm.is_off
     accept = p.accepts_unverified(rules)
     refresh = p.mode(rules) is Mode.REFRESH
-    no_refresh = refresh and p.uptime is not None and p.uptime.refresh_offered is False
+    no_refresh = refresh and p.clock is not None and p.clock.refresh_offered is False
     name = f"VM {vm.name!r}"
     nothing, why = "nothing was changed.", p.before.guest_fault or ""
     code = FaultCode
@@ -136,11 +104,6 @@ def refuse(p: Progress, rules: Rules) -> tuple[Failure, ...]:
             not manual and vm.has_readable_guest and p.before.guest is None,
             p.before.guest_fault_code or code.GUEST_NOT_REACHED,
             f"the guest of {name} cannot be reached, so its agent could not be restarted; {nothing} {why}",
-        ),
-        (
-            not manual and vm.has_readable_guest and p.before.restart_fault is not None,
-            code.AGENT_RESTART_NOT_POSSIBLE,
-            f"the agent of {name} could not be restarted; {nothing} {p.before.restart_fault}",
         ),
         (
             not accept and not can_be_proved(p) and not (off and vm.guest_address is not None),
@@ -184,25 +147,16 @@ def _good_until(p: Progress) -> datetime | None:
     if p.before is None:
         return None
     guest = p.before.guest
-    in_guest = guest is not None and guest.own_certificate is not None
-    if _names_another(p.before) or (guest is not None and guest.foreign is not None):
+    in_guest = guest is not None and guest.certificate is not None
+    if _names_another(p.before) or (p.vm.awaiting_pickup and not in_guest):
         return None
-    if p.vm.awaiting_pickup and not in_guest:
-        return None
-    seen = _seen_not_after(p.before)
-    if seen is not None and not in_guest and ends_too_late(seen, p.before.sighting.at):
-        return None
-    return seen
-
-
-def guest_certificate_of(before: Before) -> Certificate | None:
-    """The VM's own certificate, as its guest showed it before the change."""
-    return before.guest.own_certificate if before.guest is not None and not _names_another(before) else None
+    return _seen_not_after(p.before)
 
 
 def _seen_not_after(before: Before) -> datetime | None:
-    own = guest_certificate_of(before)
-    return expiry_date(before.sighting) if own is None else own.not_after
+    if before.guest is not None and before.guest.certificate is not None and not _names_another(before):
+        return before.guest.certificate.not_after
+    return expiry_date(before.sighting)
 
 
 def _names_another(before: Before) -> bool:

@@ -10,25 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from app.ngt.errors import RULES, FaultCode
-from app.ngt.host_words import tell
-from app.ngt.renewal.progress import (
-    EntityStage,
-    Failure,
-    Intent,
-    Progress,
-    Sighting,
-    StepName,
-    ToolWords,
-    WaitReason,
-)
+from app.ngt.renewal.progress import EntityStage, Failure, Intent, Progress, Sighting, StepName, WaitReason
 from app.ngt.renewal.request import Mode, Rules
 from app.ngt.renewal.steps import Action, Finish, LookAtEntity, Looked, MakeChange, Transition, Verdict, Wait
-from app.ngt.sentences import full_stop
 from app.ngt.tools.change_command import ChangeAnswer, ToolAnswer, ToolCall
 from app.ngt.tools.command_lines import for_vm
 from app.ngt.tools.ncli_format import read_ncli_error
 from app.ngt.tools.result_vec import is_success, read_results
-from app.ngt.tools.text import answer_lines
 from app.ngt.vocabulary import NO_FREE_CD_ROM_SLOT
 
 CHANGING_STEPS = frozenset(
@@ -37,8 +25,6 @@ CHANGING_STEPS = frozenset(
 # A change whose answer is lost repeatedly is given up after so many times, unless a delete was begun.
 _MOST_LOST_ANSWERS = 5
 
-
-_CODES_OF_TOOLS = {"delete": FaultCode.ENTITY_DELETE_FAILED, "refresh": FaultCode.ENTITY_REFRESH_FAILED}
 
 # The next change.
 
@@ -51,12 +37,7 @@ def look_after_own_delete(p: Progress, rules: Rules, now: datetime) -> LookAtEnt
 def issue(p: Progress, rules: Rules, now: datetime) -> Action:
     step = issuing_step(p, rules)
     if p.lost_answers >= _MOST_LOST_ANSWERS:
-        keeps = "the VM still has its tools entity."
-        if p.unclear is not None:
-            code = _CODES_OF_TOOLS.get(p.unclear.tool, FaultCode.ENTITY_CREATE_FAILED)
-            message = f"{p.unclear.said} It was tried {p.lost_answers} times; {keeps}"
-            return Finish("failed", message, Failure(code, message))
-        message = f"the answer to {step} was lost {p.lost_answers} times; {keeps}"
+        message = f"the answer to {step} was lost {p.lost_answers} times; the VM still has its tools entity."
         return Finish("failed", message, Failure(FaultCode.ANSWER_LOST, message))
     return make(p, rules, now, step)
 
@@ -68,8 +49,6 @@ def issuing_step(p: Progress, rules: Rules) -> StepName:
 def mount(p: Progress, rules: Rules, now: datetime) -> Action:
     if p.verify_by is not None and now >= p.verify_by:
         unanswered = "the new certificate is issued, but mounting its ISO was never answered in time."
-        if p.unclear is not None:
-            unanswered = f"the new certificate is issued, but its ISO is not mounted: {p.unclear.said}"
         trouble = p.trouble or Failure(FaultCode.ISO_MOUNT_FAILED, unanswered)
         return finish(p, rules, now, Finish("failed", trouble.message, trouble))
     if p.between is None:
@@ -84,15 +63,8 @@ def finish(p: Progress, rules: Rules, now: datetime, end: Finish) -> Action:
     return end
 
 
-def with_restore_lines(p: Progress, rules: Rules) -> Progress:
-    """The progress with the commands for the capabilities that are not as they were before, should the job end here."""
-    lost = p.entity is EntityStage.ISSUED and p.lost_capabilities
-    lines = tuple(call.line for call in calls_of(p, rules, StepName.RESTORE_CAPABILITIES)) if lost else ()
-    return p if lines == p.restore_lines else replace(p, restore_lines=lines)
-
-
 def make(p: Progress, rules: Rules, now: datetime, step: StepName) -> LookAtEntity | MakeChange:
-    """The change, after a look that is fresh enough for the CVM's uptime and the entity."""
+    """The change, after a look that is fresh enough for the CVM's clock and the entity."""
     if not _is_fresh(p, rules, now):
         return LookAtEntity(step)
     calls = calls_of(p, rules, step)
@@ -100,9 +72,9 @@ def make(p: Progress, rules: Rules, now: datetime, step: StepName) -> LookAtEnti
 
 
 def _is_fresh(p: Progress, rules: Rules, now: datetime) -> bool:
-    if p.uptime is None or p.seen is None:
+    if p.clock is None or p.seen is None:
         return False
-    return now - p.uptime.read_at <= timedelta(seconds=rules.clock_max_age_s) and p.seen.at >= p.uptime.read_at
+    return now - p.clock.read_at <= timedelta(seconds=rules.clock_max_age_s) and p.seen.at >= p.clock.read_at
 
 
 def calls_of(p: Progress, rules: Rules, step: StepName) -> tuple[ToolCall, ...]:
@@ -130,20 +102,19 @@ def calls_of(p: Progress, rules: Rules, step: StepName) -> tuple[ToolCall, ...]:
 
 def begin(p: Progress, action: MakeChange, rules: Rules, now: datetime, marker: str) -> Progress:
     """The progress with the intent to change; it must be committed before anything is sent."""
-    assert p.uptime is not None
+    assert p.clock is not None
     assert action.step in CHANGING_STEPS
     limit_s = sum(call.limit_s for call in action.calls)
-    bound_s = rules.start_window_s + limit_s + rules.change_margin_s
+    not_after = now + timedelta(seconds=rules.start_window_s)
     intent = Intent(
         step=action.step,
         marker=marker,
-        cvm=p.uptime.cvm,
-        not_after=p.uptime.uptime.after((now - p.uptime.read_at).total_seconds() + rules.start_window_s),
-        bound_s=bound_s,
-        remote_until_at=now + timedelta(seconds=bound_s),
+        cvm=p.clock.cvm,
+        not_after_s=int(not_after.timestamp() + p.clock.offset_s),
+        remote_until_at=not_after + timedelta(seconds=limit_s + rules.change_margin_s),
         deletes=action.deletes or (p.delete_begun and p.entity is not EntityStage.ISSUED),
     )
-    return replace(p, intent=intent, delete_begun=p.delete_begun or action.deletes, seen=None, unclear=None)
+    return replace(p, intent=intent, delete_begun=p.delete_begun or action.deletes, seen=None)
 
 
 # The answer.
@@ -155,11 +126,9 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
         late = Failure(FaultCode.COMMAND_TIMEOUT, f"the text reached {intent.cvm} too late and refused to begin")
         return failed(done, intent.step, late, rules, now)
     if intent.step is StepName.RESTORE_CAPABILITIES:
-        refusals = [refusal for tool in answer.tools if (refusal := _refusal_of_ncli(tool)) is not None]
-        tried = replace(done.without_trouble(), capabilities_tried=True, after=None)
-        if refusals or not answer.tools:
-            return Transition(tried, Verdict.REFUSED, "; ".join(refusals) or "no tool answered")
-        return Transition(tried, Verdict.DONE, ", ".join(tool.name for tool in answer.tools))
+        errors = "; ".join(filter(None, (read_ncli_error(tool.output) for tool in answer.tools)))
+        names = ", ".join(tool.name for tool in answer.tools)
+        return Transition(replace(done, capabilities_tried=True, after=None), Verdict.DONE, errors or names)
     if not answer.tools:
         return lost(p, intent)
     last = answer.tools[-1]
@@ -167,10 +136,8 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
     if verdict is Verdict.LOST and last.name == "mount" and "ncli" in rules.tools.mount.split()[0]:
         verdict, words = _verdict_of_ncli_mount(last)
     match verdict, last.name:
-        case Verdict.LOST, _:
-            return lost(replace(p, unclear=ToolWords(last.name, _words_of(last))), intent)
-        case Verdict.DONE, "delete":
-            # The delete was done alone: the text was cut off before the create.
+        case (Verdict.LOST, _) | (Verdict.DONE, "delete"):
+            # After a delete that was done alone, the text was cut off before the create.
             return lost(p, intent)
         case Verdict.DONE, "mount":
             return Transition(_mounted(done.without_trouble(), rules, now), Verdict.DONE, "the ISO is mounted", words)
@@ -183,11 +150,6 @@ def answered(p: Progress, intent: Intent, answer: ChangeAnswer, rules: Rules, no
             return Transition(refused, Verdict.REFUSED, said.message if said is not None else "", words)
 
 
-def _words_of(answer: ToolAnswer) -> str:
-    said = tell("\n".join(answer_lines(answer.output)), nothing="it printed nothing else")
-    return full_stop(f"{answer.name} ended with status {answer.exit_status} and no clear result; {said}")
-
-
 def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
     """The verdict on one tool, and its result words."""
     results = read_results(answer.output)
@@ -196,13 +158,6 @@ def _verdict_of(answer: ToolAnswer) -> tuple[Verdict, str | None]:
         # A tool that prints `kNoError` and fails contradicts itself: only a look can tell.
         return (Verdict.DONE if answer.exit_status == 0 else Verdict.LOST), words
     return (Verdict.REFUSED, words) if results else (Verdict.LOST, None)
-
-
-def _refusal_of_ncli(answer: ToolAnswer) -> str | None:
-    error = read_ncli_error(answer.output)
-    if error is None and answer.exit_status == 0:
-        return None
-    return f"{answer.name}: {error or f'status {answer.exit_status}'}"
 
 
 def _verdict_of_ncli_mount(answer: ToolAnswer) -> tuple[Verdict, str | None]:
@@ -243,9 +198,7 @@ def failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: dat
     """A look, or the sending of a change, failed: nothing was changed by it."""
     said = Transition(p, Verdict.NOT_YET, failure.message)
     if step is StepName.RESTORE_CAPABILITIES:
-        given_up = p.tries >= rules.unreachable_retries
-        again = replace(p, intent=None, capabilities_tried=given_up).back_off(failure, rules, now)
-        return replace(said, progress=again, verdict=Verdict.REFUSED if given_up else Verdict.NOT_YET)
+        return replace(said, progress=replace(p, intent=None, capabilities_tried=True), verdict=Verdict.REFUSED)
     sent_nothing = replace(p, intent=None) if p.intent is not None and not p.intent.lost else p
     # After a refusal the state is unknown until a look succeeds, however long that takes.
     untouched = p.entity is EntityStage.UNTOUCHED and sent_nothing.intent is None and p.refused is None
@@ -258,31 +211,21 @@ def failed(p: Progress, step: StepName, failure: Failure, rules: Rules, now: dat
 # A lost answer.
 
 
-def wait_on(p: Progress, intent: Intent, watched_s: float, rules: Rules, now: datetime) -> Progress:
-    """The worker that sent the change has stored no answer: the change may still be running.
-
-    No stored time tells for how long: the clock that gave it may have been set. A wait is over when one process has
-    watched all of it on its own monotonic clock.
-    """
-    wait_s = rules.settle_s if intent.looks else intent.bound_s
-    until = now + timedelta(seconds=max(0.0, wait_s - watched_s))
-    return replace(p, intent=replace(intent, lost=True, remote_until_at=until))
+def sender_gone(p: Progress, intent: Intent) -> Progress:
+    """The worker that sent the change has stored no answer: the change may still be running."""
+    return replace(p, intent=replace(intent, lost=True))
 
 
 def lost(p: Progress, intent: Intent) -> Transition:
-    told = p.unclear.said if p.unclear is not None else "the answer was lost."
-    message = f"{told} The VM is not touched again before {intent.remote_until_at:%H:%M:%S}Z"
-    return Transition(replace(p, intent=replace(intent, lost=True)), Verdict.LOST, message)
+    message = f"the answer was lost; the VM is not touched again before {intent.remote_until_at:%H:%M:%S}Z"
+    return Transition(sender_gone(p, intent), Verdict.LOST, message)
 
 
-def wait_for_lost_answer(p: Progress, intent: Intent, now: datetime) -> Wait | LookAtEntity:
-    due = intent.remote_until_at if p.retry_at is None else max(intent.remote_until_at, p.retry_at)
-    if now < due and now >= intent.remote_until_at and p.trouble is not None and p.trouble_since is not None:
-        message = (
-            f"the answer to {intent.step} on {intent.cvm} was lost, and since {p.trouble_since:%Y-%m-%d %H:%M:%S}Z no "
-            f"CVM has shown what became of it: {p.trouble.message}"
-        )
-        return Wait(WaitReason.UNANSWERED_CHANGE, message, due)
+def wait_for_lost_answer(p: Progress, intent: Intent, rules: Rules, now: datetime) -> Wait | LookAtEntity:
+    settle = timedelta(seconds=rules.settle_s)
+    due = intent.remote_until_at if not intent.looks else intent.looks[-1].at + settle
+    if p.retry_at is not None:
+        due = max(due, p.retry_at)
     if now < due:
         message = (
             f"the answer to {intent.step} on {intent.cvm} was lost; the command may run until "
@@ -297,18 +240,16 @@ def _look_after_lost_answer(p: Progress, intent: Intent, sighting: Sighting, rul
     looks = (*intent.looks, sighting)
     settled = len(looks) > 1 and _agree(looks[-2], looks[-1])
     if not settled:
-        until = now + timedelta(seconds=rules.settle_s)
-        looking = replace(intent, lost=True, looks=looks[-2:], remote_until_at=until)
+        looking = replace(intent, lost=True, looks=looks[-2:])
         return Transition(replace(p, intent=looking), Verdict.NOT_YET, "looking again")
     p = replace(p, intent=None, lost_answers=p.lost_answers + 1, retry_at=None)
     if sighting.entity is None and p.delete_begun:
         missing = replace(_missing(p, now), mounted_at=None, between=None)
         return Transition(missing, Verdict.LOST, "the VM has no tools entity")
     if intent.step is StepName.MOUNT_ISO:
-        # The flag can be years old; only where it was seen to change it is of this mount. A second mount does no harm.
-        if sighting.iso_mounted and not p.was_mounted and p.between is not None and not p.between.iso_mounted:
+        if sighting.iso_mounted:
             return Transition(_mounted(p, rules, now), Verdict.DONE, "mounted")
-        return Transition(p, Verdict.LOST, "nothing shows that the ISO was mounted now; it will be mounted again")
+        return Transition(p, Verdict.LOST, "the ISO is not mounted; it will be mounted again")
     if intent.step is StepName.RESTORE_CAPABILITIES:
         p = replace(p, after=sighting if p.proof is not None else p.after)
         if not p.lost_capabilities:
@@ -348,22 +289,21 @@ def _is_new_entity(p: Progress, sighting: Sighting) -> bool:
 
 def looked(p: Progress, answer: Looked, rules: Rules, now: datetime) -> Transition:
     sighting = answer.sighting
-    p = replace(p, uptime=answer.uptime, seen=sighting, retry_at=None, trouble_since=None)
+    p = replace(p, clock=answer.clock, seen=sighting, retry_at=None)
     if p.intent is not None:
         return _look_after_lost_answer(p, p.intent, sighting, rules, now)
     if p.entity is EntityStage.MISSING and sighting.entity is not None:
         return Transition(_issued(p, rules, now).without_trouble(), Verdict.DONE, "the VM has its tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.delete_begun and sighting.entity is None:
         return Transition(replace(_missing(p, now), refused=None), Verdict.DONE, "the VM has no tools entity")
-    if p.entity is EntityStage.UNTOUCHED and p.delete_begun and _is_new_entity(p, sighting):
-        # A person recreated it, or this job itself did, after the backup from which the database was restored.
-        return Transition(_issued(p, rules, now).without_trouble(), Verdict.DONE, "the VM has a new tools entity")
     if p.entity is EntityStage.UNTOUCHED and p.refused is not None:
         p = replace(p, failed=p.refused)
     if p.entity is EntityStage.ISSUED and sighting.entity is None:
         return Transition(entity_gone(p, now), Verdict.DONE, "the VM's tools entity is gone")
     if p.entity is EntityStage.ISSUED and p.between is None:
         p = replace(p, between=sighting)
+    if p.entity is EntityStage.ISSUED and p.mounted_at is None and p.was_mounted and sighting.iso_mounted:
+        p = _mounted(p, rules, now)
     if p.proof is not None and p.after is None:
         p = replace(p, after=sighting)
     return Transition(p, Verdict.DONE)
@@ -376,9 +316,7 @@ def entity_gone(p: Progress, now: datetime) -> Progress:
 
 def _missing(p: Progress, now: datetime) -> Progress:
     """The VM has no entity: the job cannot end before a create succeeds."""
-    return replace(
-        p, entity=EntityStage.MISSING, missing_since=p.missing_since or now, failed=None, listing_checked=False
-    )
+    return replace(p, entity=EntityStage.MISSING, missing_since=p.missing_since or now, failed=None)
 
 
 def _mounted(p: Progress, rules: Rules, now: datetime) -> Progress:
@@ -391,8 +329,7 @@ def _issued(p: Progress, rules: Rules, now: datetime) -> Progress:
     A mount, a restart or a proof of an earlier entity does not count for this one.
     """
     return replace(
-        p, entity=EntityStage.ISSUED, issued_at=now, missing_since=None, unlisted_since=None, vanished_at=None,
-        between=None, mounted_at=None,
+        p, entity=EntityStage.ISSUED, issued_at=now, missing_since=None, between=None, mounted_at=None,
         was_mounted=False, refused=None, verify_by=p.verify_deadline(rules, now), restarted_at=None, guest_reads=0,
-        guest_read_at=None, proof=None, foreign=None, after=None, capabilities_tried=False,
+        guest_read_at=None, proof=None, after=None, capabilities_tried=False,
     )  # fmt: skip

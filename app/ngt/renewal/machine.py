@@ -3,12 +3,11 @@
 `before`, `change` and `proof` hold the rules of the three phases.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
 from app.ngt.errors import FaultCode
-from app.ngt.renewal import before, change, proof, vanished
+from app.ngt.renewal import before, change, proof
 from app.ngt.renewal.progress import EntityStage, Progress, StepName, WaitReason
 from app.ngt.renewal.request import Rules
 from app.ngt.renewal.steps import (
@@ -29,7 +28,6 @@ from app.ngt.renewal.steps import (
     Verdict,
     Verified,
     VmFound,
-    VmListed,
     Wait,
 )
 
@@ -49,7 +47,7 @@ PROCEDURE = {
 def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
     """The whole order of the procedure."""
     if p.intent is not None:
-        return change.wait_for_lost_answer(p, p.intent, now)
+        return change.wait_for_lost_answer(p, p.intent, rules, now)
     if p.failed is not None:
         return change.finish(p, rules, now, Finish("failed", p.failed.message, p.failed))
     if p.retry_at is not None and now < p.retry_at:
@@ -60,10 +58,9 @@ def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
         return ReadBefore()
     if p.entity is EntityStage.UNTOUCHED:
         look = change.look_after_own_delete(p, rules, now)
-        action = look or before.end_before_change(p, rules, now) or change.issue(p, rules, now)
-        return before.with_fresh_listing(p, action, now)
+        return look or before.end_before_change(p, rules, now) or change.issue(p, rules, now)
     if p.entity is EntityStage.MISSING:
-        return vanished.before_create(p, rules, now) or change.make(p, rules, now, StepName.RECREATE_ENTITY)
+        return change.make(p, rules, now, StepName.RECREATE_ENTITY)
     if p.mounted_at is None:
         return change.mount(p, rules, now)
     if p.proof is None:
@@ -75,26 +72,17 @@ def next_action(p: Progress, rules: Rules, now: datetime) -> Action:
 
 def advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Transition:
     """The only function that changes the progress of a running renewal."""
-    transition = _advance(p, answer, rules, now)
-    return replace(transition, progress=change.with_restore_lines(transition.progress, rules))
-
-
-def _advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Transition:
     match answer:
         case Resumed():
-            # The database's clock may have been set since the last claim.
-            p = replace(p, uptime=None)
             if p.intent is not None:
-                return Transition(change.wait_on(p, p.intent, answer.watched_s, rules, now), Verdict.DONE)
-            return Transition(proof.resumed(vanished.resumed(before.resumed(p)), answer, rules, now), Verdict.DONE)
+                return Transition(change.sender_gone(p, p.intent), Verdict.DONE)
+            return Transition(proof.resumed(p, answer, rules, now), Verdict.DONE)
         case VmFound():
             return before.found(p, answer)
-        case VmListed():
-            return vanished.listed(p, answer, rules)
         case BeforeRead():
-            return before.read(p, answer, now)
+            return before.read(p, answer)
         case Looked():
-            return proof.recheck(change.looked(p, answer, rules, now))
+            return change.looked(p, answer, rules, now)
         case Changed():
             assert p.intent is not None
             return change.answered(p, p.intent, answer.answer, rules, now)
@@ -113,8 +101,6 @@ def _advance(p: Progress, answer: Answer, rules: Rules, now: datetime) -> Transi
 
 def _failed(p: Progress, answer: Failed, rules: Rules, now: datetime) -> Transition:
     match answer.step:
-        case StepName.FIND_VM if p.entity is EntityStage.MISSING:
-            return vanished.not_listed(p, answer)
         case StepName.VERIFY:
             return proof.verify_failed(p, answer.failure, now)
         case StepName.RESTART_AGENT:
@@ -134,6 +120,6 @@ def _wait_to_retry(p: Progress) -> Wait:
     reason = WaitReason.CVM_UNREACHABLE
     if p.trouble is not None and p.trouble.code is FaultCode.NO_FREE_CDROM:
         reason = WaitReason.NO_FREE_CDROM_SLOT
-    elif p.mounted_at is not None and p.proof is None:
+    elif p.mounted_at is not None:
         reason = WaitReason.GUEST_UNREACHABLE
     return Wait(reason, said, p.retry_at, p.verify_by)

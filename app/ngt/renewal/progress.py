@@ -12,7 +12,6 @@ from typing import Self
 from app.ngt.backoff import backoff
 from app.ngt.errors import FaultCode
 from app.ngt.renewal.request import Mode, RenewalRequest, RestartAgent, Rules
-from app.ngt.tools.query_commands import CvmUptime
 from app.ngt.vocabulary import Certificate, PowerState, VmToolsEntity, VmUuid
 
 
@@ -41,7 +40,6 @@ class WaitReason(StrEnum):
     CLUSTER_NOT_PROVEN = "cluster_not_proven"
     CVM_UNREACHABLE = "cvm_unreachable"
     NO_FREE_CDROM_SLOT = "no_free_cdrom_slot"
-    VM_VANISHED = "vm_vanished"
     AGENT_RESTART = "agent_restart"
     VM_POWERED_OFF = "vm_powered_off"
     GUEST_UNREACHABLE = "guest_unreachable"
@@ -49,9 +47,7 @@ class WaitReason(StrEnum):
 
 
 # A job that waits for a person may be cancelled although the certificate was issued.
-PERSON_WAITS = frozenset(
-    {WaitReason.AGENT_RESTART, WaitReason.NO_FREE_CDROM_SLOT, WaitReason.VM_POWERED_OFF, WaitReason.VM_VANISHED}
-)
+PERSON_WAITS = frozenset({WaitReason.AGENT_RESTART, WaitReason.NO_FREE_CDROM_SLOT, WaitReason.VM_POWERED_OFF})
 # While a job waits for the guest to pick up its certificate, the poller looks for it.
 PICKUP_WAITS = frozenset(
     {WaitReason.AGENT_RESTART, WaitReason.VM_POWERED_OFF, WaitReason.GUEST_UNREACHABLE, WaitReason.PICKUP}
@@ -72,10 +68,6 @@ class FoundVm:
     awaiting_pickup: bool = False
     # The certificate that a caller handed in last.
     handed_in: Certificate | None = None
-    # The time of the listing that showed it.
-    seen_at: datetime | None = None
-    # A job that has ended deleted its entity, and it was not created again.
-    entity_owed: bool = False
 
     @property
     def is_off(self) -> bool:
@@ -100,32 +92,24 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class UptimeReading:
-    """The uptime of the CVM that answered the last look. `read_at` is a time of the claim in which it was read."""
+class CvmClock:
+    """The clock of the CVM that answered the last look: its Unix time is the database's plus `offset_s`."""
 
     cvm: str
-    uptime: CvmUptime
+    offset_s: float
     read_at: datetime
     refresh_offered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSighting:
-    """A reading of the guest; `certificate` None: the guest was reached and has none.
-
-    `foreign`: why the certificate is not one that the cluster issued for this VM.
-    """
+    """A reading of the guest; `certificate` None: the guest was reached and has none."""
 
     at: datetime
     certificate: Certificate | None
     ngt_uuid: str | None
     address: str
     host_key: str
-    foreign: str | None = None
-
-    @property
-    def own_certificate(self) -> Certificate | None:
-        return None if self.foreign is not None else self.certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +129,6 @@ class Before:
     guest: GuestSighting | None
     guest_fault: str | None = None
     guest_fault_code: FaultCode | None = None
-    # The reason why a restart of the agent over SSH would fail, as far as a look can tell.
-    restart_fault: str | None = None
 
 
 class EntityStage(StrEnum):
@@ -159,27 +141,16 @@ class EntityStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A change that was sent, or will be. Until its answer is stored it may be running on the CVM.
-
-    It does not begin after the CVM's uptime `not_after`, and has ended `bound_s` after the intent was stored.
-    `remote_until_at` is the end of the present wait: for the end of the tools, then between two looks.
-    """
+    """A change that was sent, or will be. Until its answer is stored it may be running on the CVM."""
 
     step: StepName
     marker: str
     cvm: str
+    not_after_s: int
     remote_until_at: datetime
     deletes: bool
     lost: bool = False
     looks: tuple[Sighting, ...] = ()
-    # Intents that an earlier version stored have neither.
-    not_after: CvmUptime = CvmUptime("", 0.0)  # noqa: RUF009 - frozen, so one instance may serve all
-    bound_s: float = 600.0
-
-    @property
-    def wait_key(self) -> str:
-        """The name of the present wait; each look begins another one."""
-        return f"{self.marker} {self.looks[-1].at.isoformat()}" if self.looks else self.marker
 
 
 class ProvedBy(StrEnum):
@@ -210,20 +181,6 @@ class Failure:
     message: str
 
 
-_TIMES = (
-    "missing_since", "issued_at", "mounted_at", "verify_by", "restarted_at", "guest_read_at", "retry_at",
-)  # fmt: skip
-_LOOKS = ("seen", "between", "after", "guest")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolWords:
-    """A tool ended without a result, and said this."""
-
-    tool: str
-    said: str
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Everything one renewal knows. The fields are in the order in which they are learnt."""
@@ -232,20 +189,15 @@ class Progress:
     request: RenewalRequest
     cluster: str | None = None
     vm: FoundVm | None = None
-    # The last look at the entity, and the uptime of the CVM that showed it.
+    # The last look at the entity, and the clock of the CVM that showed it.
     seen: Sighting | None = None
-    uptime: UptimeReading | None = None
+    clock: CvmClock | None = None
     before: Before | None = None
     # The change that was begun and has no stored answer.
     intent: Intent | None = None
     entity: EntityStage = EntityStage.UNTOUCHED
     delete_begun: bool = False
     missing_since: datetime | None = None
-    # Before a create of the missing entity: the listing was read, and the time since which it does not have the VM.
-    # `vanished_at`: two listings in a row did not have it.
-    listing_checked: bool = False
-    unlisted_since: datetime | None = None
-    vanished_at: datetime | None = None
     # A definite refusal of a change, until a look has confirmed it.
     refused: Failure | None = None
     issued_at: datetime | None = None
@@ -264,22 +216,14 @@ class Progress:
     guest_read_at: datetime | None = None
     pushed: PushedCertificate | None = None
     proof: Proof | None = None
-    # The later certificate that was shown is not of this cluster, for this reason: the job ends as `unverified`.
-    foreign: str | None = None
     after: Sighting | None = None
     capabilities_tried: bool = False
-    # The commands that put back the capabilities that the new entity has lost.
-    restore_lines: tuple[str, ...] = ()
     last_check: bool = False
     # The back-off of the present step.
     tries: int = 0
     retry_at: datetime | None = None
     trouble: Failure | None = None
-    # The first failed try since something succeeded.
-    trouble_since: datetime | None = None
     lost_answers: int = 0
-    # The words of the tool whose result is not known, and its name.
-    unclear: ToolWords | None = None
     # The job ends with this failure.
     failed: Failure | None = None
 
@@ -300,7 +244,7 @@ class Progress:
 
     @property
     def is_stranded(self) -> bool:
-        """A delete of ours may have happened, and no create has confirmed a new entity of a VM that is still there.
+        """A delete of ours may have happened, and no create has confirmed a new entity.
 
         The VM stays stranded while another create runs, until its answer or a look shows an entity.
         """
@@ -308,7 +252,7 @@ class Progress:
             return self.intent.deletes
         if self.refused is not None and self.seen is None:
             return self.delete_begun
-        return self.entity is EntityStage.MISSING and self.delete_begun and self.vanished_at is None
+        return self.entity is EntityStage.MISSING and self.delete_begun
 
     @property
     def has_begun_to_change(self) -> bool:
@@ -352,66 +296,36 @@ class Progress:
             return f"restart the agent in {where}: {self.vm.restart_command}"
         return (
             f"restart the agent in {where}: on Linux `sudo systemctl restart ngt_guest_agent`, "
-            'on Windows `Restart-Service -Name "Nutanix Guest*Agent"`'
+            'on Windows `Restart-Service -Name "Nutanix Guest Tools Agent"`'
         )
 
     @property
     def remaining_action(self) -> str | None:
-        """The work that is left for a person when the job ends here; None when nothing was changed or is left."""
-        return "; ".join(filter(None, (self._remaining_pickup, self._remaining_capabilities))) or None
-
-    @property
-    def _remaining_capabilities(self) -> str | None:
-        if self.entity is not EntityStage.ISSUED or not self.lost_capabilities or self.vm is None:
+        """The work that is left for a person when the job ends here; None when nothing was changed."""
+        if self.entity is EntityStage.UNTOUCHED or self.vm is None:
             return None
-        lost = ", ".join(f"{name} {'on' if old else 'off'}" for name, old in self.lost_capabilities)
-        by = "; ".join(f"`{line}`" for line in self.restore_lines)
-        return f"switch {lost} again for VM {self.vm.name!r}" + (f" on a CVM: {by}" if by else "")
-
-    @property
-    def _remaining_pickup(self) -> str | None:
-        if self.entity is EntityStage.UNTOUCHED or self.vm is None or self.proof is not None:
-            return None
-        if self.entity is EntityStage.MISSING:
-            return f"none while VM {self.vm.name!r} is gone; when it is back, scan its cluster: that creates its entity"
         boot = f"start VM {self.vm.name!r}, its agent picks it up when it boots"
         pick_up = boot if self.vm.is_off else self.restart_by_hand
-        if self.foreign is not None:
-            return f"find out who put that certificate into VM {self.vm.name!r}, then {pick_up}"
         if self.mounted_at is None:
             return f"mount the NGT ISO in VM {self.vm.name!r} (a new certificate was issued), then {pick_up}"
         return f"the new certificate is mounted: {pick_up}"
 
-    def shifted(self, by: timedelta) -> Self:
-        """The same progress for a clock that was set by so much. The dates of certificates are not shifted."""
-        if not by:
-            return self
-        return replace(
-            self,
-            **{name: at + by for name in _TIMES if (at := getattr(self, name)) is not None},
-            **{name: replace(look, at=look.at + by) for name in _LOOKS if (look := getattr(self, name)) is not None},
-        )
-
     def without_trouble(self) -> Self:
         """The last try succeeded, so the next step begins without back-off."""
-        return replace(self, tries=0, retry_at=None, trouble=None, trouble_since=None, unclear=None)
+        return replace(self, tries=0, retry_at=None, trouble=None)
 
     def back_off(self, failure: Failure, rules: Rules, now: datetime) -> Self:
         delay_s = backoff(rules.retry_first_s, rules.retry_last_s, self.tries)
-        retry_at, since = now + timedelta(seconds=delay_s), self.trouble_since or now
-        return replace(self, tries=self.tries + 1, retry_at=retry_at, trouble=failure, trouble_since=since)
+        return replace(self, tries=self.tries + 1, retry_at=now + timedelta(seconds=delay_s), trouble=failure)
 
     def begin_retry(self) -> Self:
         """The same job once more: it keeps its first reading and its changes, and reads everything else again."""
         fresh = replace(
             self, failed=None, trouble=None, refused=None, tries=0, retry_at=None, lost_answers=0,
-            trouble_since=None, unclear=None,
-            seen=None, uptime=None, last_check=False, news=False, reported=False,
+            seen=None, clock=None, last_check=False, news=False, reported=False,
             guest_reads=0, guest_read_at=None, restarted_at=None, verify_by=None, capabilities_tried=False,
-            listing_checked=False, unlisted_since=None, vanished_at=None,
-            foreign=None,
         )  # fmt: skip
         if self.entity is EntityStage.UNTOUCHED:
             return replace(fresh, vm=None, before=self.before if self.delete_begun else None)
-        # The ISO is mounted again: the flag may be that of an earlier mount.
+        # The ISO is mounted again only where a look shows that it is not mounted any more.
         return replace(fresh, mounted_at=None, was_mounted=self.was_mounted or self.mounted_at is not None)

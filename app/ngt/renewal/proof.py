@@ -6,8 +6,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.ngt.errors import FaultCode
-from app.ngt.inventory import CLOCK_TOLERANCE, ends_too_late
+from app.ngt.errors import RULES, FaultCode
 from app.ngt.renewal.before import can_be_proved, expiry_date, known_not_after
 from app.ngt.renewal.change import entity_gone, finish
 from app.ngt.renewal.progress import (
@@ -25,6 +24,11 @@ from app.ngt.renewal.request import RestartAgent, Rules
 from app.ngt.renewal.steps import Action, Finish, RestartTheAgent, Resumed, Transition, Verdict, Verified, Verify, Wait
 from app.ngt.vocabulary import Certificate, PowerState
 
+# The most that the clocks of a guest and of the cluster may differ.
+_CLOCK_TOLERANCE = timedelta(hours=24)
+_MOST_RESTART_TRIES = 3
+
+
 # The next step.
 
 
@@ -32,8 +36,6 @@ def prove(p: Progress, rules: Rules, now: datetime) -> Action:
     assert p.vm is not None
     assert p.verify_by is not None
     by_ssh = p.restart_agent(rules) is RestartAgent.SSH and not p.vm.is_off
-    if p.foreign is not None:
-        return finish(p, rules, now, Finish("unverified", _unverified(p.foreign)))
     if now >= p.verify_by and p.last_check:
         return finish(p, rules, now, _not_proved(p))
     handed_in = p.news and p.pushed is not None and proof_by_push(p, p.pushed) is not None
@@ -43,7 +45,6 @@ def prove(p: Progress, rules: Rules, now: datetime) -> Action:
     if p.news or p.reported or now >= p.verify_by or (read_due is not None and read_due <= now):
         return Verify(look=p.reported or now >= p.verify_by)
     reason, message = _waiting_for_pickup(p, by_ssh=by_ssh)
-    message += _last_look(p)
     until = p.verify_by if read_due is None else min(read_due, p.verify_by)
     return Wait(reason, message, until, p.verify_by)
 
@@ -70,42 +71,21 @@ def _waiting_for_pickup(p: Progress, *, by_ssh: bool) -> tuple[WaitReason, str]:
     return WaitReason.AGENT_RESTART, p.restart_by_hand
 
 
-def _last_look(p: Progress) -> str:
-    """The time of the last look at the cluster since the mount, and what it saw: also where that was nothing new."""
-    if p.seen is None or p.mounted_at is None or p.seen.at <= p.mounted_at:
-        return ""
-    found, link = _still_seen(p)
-    return f". The service looked at {p.seen.at:%H:%M:%S}Z: {found}; the link is {link}"
-
-
-def _still_seen(p: Progress) -> tuple[str, str]:
-    """The certificate that is still there, and the state of the link."""
+def _not_proved(p: Progress) -> Finish:
     entity = p.seen.entity if p.seen is not None else None
     link = entity.link_active if entity is not None else None
-    seen = "no new certificate was seen"
+    if p.trouble is not None and p.restarted_at is None and p.trouble.code is not FaultCode.NO_FREE_CDROM:
+        return Finish("failed", p.trouble.message, p.trouble)
+    seen = "no certificate was read in the guest"
     if p.guest is not None and p.guest.certificate is not None:
         old = p.guest.certificate
         seen = f"the guest still has the certificate {old.serial}, good until {old.not_after:%Y-%m-%d}"
     elif (date := expiry_date(p.seen)) is not None:
         seen = f"the cluster still shows the certificate of {date:%Y-%m-%d}"
-    return seen, {True: "active", False: "not active", None: "unknown"}[link]
-
-
-def _not_proved(p: Progress) -> Finish:
-    if p.guest is not None and p.guest.foreign is not None and _is_another_than_before(p, p.guest):
-        return Finish("unverified", _unverified(p.guest.foreign))
-    entity = p.seen.entity if p.seen is not None else None
-    link = entity.link_active if entity is not None else None
-    if p.trouble is not None and p.restarted_at is None and p.trouble.code is not FaultCode.NO_FREE_CDROM:
-        return Finish("failed", p.trouble.message, p.trouble)
-    seen, state = _still_seen(p)
+    state = {True: "active", False: "not active", None: "unknown"}[link]
     code = FaultCode.LINK_NOT_ACTIVE if link is False else FaultCode.CERTIFICATE_NOT_RENEWED
     message = f"the new certificate was issued, but was not seen in the VM in time: {seen}; the link is {state}."
     return Finish("failed", message, Failure(code, message))
-
-
-def _unverified(foreign: str) -> str:
-    return f"the later certificate that was shown is not one that the cluster issued for this VM: {foreign}"
 
 
 def success(p: Progress) -> Finish:
@@ -152,8 +132,11 @@ def restarted(p: Progress, now: datetime) -> Transition:
 
 
 def restart_failed(p: Progress, failure: Failure, rules: Rules, now: datetime) -> Transition:
-    """The certificate is issued, so every failure is retried until `verify_by`: a guest may boot, a person may act."""
-    return Transition(p.back_off(failure, rules, now), Verdict.NOT_YET, failure.message)
+    """A refused restart is given up after a few tries; an unreachable guest is retried until the deadline."""
+    refused = failure.code is FaultCode.AGENT_RESTART_FAILED
+    give_up = (refused and p.tries + 1 >= _MOST_RESTART_TRIES) or not RULES[failure.code].retryable
+    after = replace(p, failed=failure) if give_up else p.back_off(failure, rules, now)
+    return Transition(after, Verdict.NOT_YET, failure.message)
 
 
 def verify_failed(p: Progress, failure: Failure, now: datetime) -> Transition:
@@ -164,11 +147,10 @@ def verify_failed(p: Progress, failure: Failure, now: datetime) -> Transition:
 
 
 def verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Transition:
-    read_twice = _is_same_certificate(p.guest, answer.guest)
     p = replace(
         p,
         seen=answer.sighting or p.seen,
-        uptime=answer.uptime or p.uptime,
+        clock=answer.clock or p.clock,
         news=False,
         reported=False,
         last_check=p.verify_by is not None and now >= p.verify_by,
@@ -179,65 +161,15 @@ def verified(p: Progress, answer: Verified, rules: Rules, now: datetime) -> Tran
     if answer.sighting is not None and answer.sighting.entity is None:
         return Transition(entity_gone(p, now), Verdict.NOT_YET, "the VM's tools entity is gone")
     proof = proof_by_guest(p, answer.guest) if answer.guest is not None else None
-    if proof is None and p.pushed is not None and answer.pushed_foreign is None:
+    if proof is None and p.pushed is not None:
         proof = proof_by_push(p, p.pushed)
     if proof is None and p.seen is not None:
         proof = proof_by_expiry_date(p, p.seen)
-    if proof is None and (foreign := _foreign(p, answer, read_twice=read_twice)) is not None:
-        return Transition(replace(p.without_trouble(), foreign=foreign), Verdict.REFUSED, _unverified(foreign))
     if proof is None and p.seen is not None and _accepts_link_only(p, rules, now):
         proof = link_only(p, p.seen)
     if proof is None:
         return Transition(p, Verdict.NOT_YET, "the new certificate was not seen yet")
     return Transition(replace(p.without_trouble(), proof=proof, seen=None), Verdict.DONE, f"proved by {proof.by}")
-
-
-def _foreign(p: Progress, answer: Verified, *, read_twice: bool) -> str | None:
-    """The reason for which a later certificate proves nothing; a guest has to show it in two readings."""
-    guest = answer.guest
-    if guest is not None and guest.foreign is not None and read_twice and _is_another_than_before(p, guest):
-        return guest.foreign
-    if answer.pushed_foreign is not None and p.pushed is not None and proof_by_push(p, p.pushed) is not None:
-        return answer.pushed_foreign
-    shown = _moved_date(p, p.seen) if p.seen is not None else None
-    if shown is not None and p.issued_at is not None and ends_too_late(shown, p.issued_at):
-        return f"the cluster says that it is valid until {shown:%Y-%m-%d}, longer than what it issues"
-    return None
-
-
-def _is_another_than_before(p: Progress, guest: GuestSighting) -> bool:
-    """The guest was read before the change too, and showed another certificate or none."""
-    before = p.before.guest if p.before is not None else None
-    return before is not None and _is_this_vms_guest(p, guest) and not _is_same_certificate(before, guest)
-
-
-def _is_same_certificate(one: GuestSighting | None, other: GuestSighting | None) -> bool:
-    if one is None or other is None or one.certificate is None or other.certificate is None:
-        return False
-    return one.certificate.fingerprint == other.certificate.fingerprint
-
-
-def recheck(t: Transition) -> Transition:
-    """The last look at the cluster may contradict the certificate that proved the renewal."""
-    p = t.progress
-    if p.proof is None or p.proof.not_after is None or p.after is None:
-        return t
-    if (foreign := _contradiction(p, p.after, p.proof.not_after)) is None:
-        return t
-    return replace(t, progress=replace(p, proof=None, after=None, foreign=foreign))
-
-
-def _contradiction(p: Progress, sighting: Sighting, not_after: datetime) -> str | None:
-    """The cluster shows the end of the certificate that the agent reported last: of this one, or of the one before."""
-    shown = expiry_date(sighting)
-    before = p.before.guest.certificate if p.before is not None and p.before.guest is not None else None
-    old = (
-        expiry_date(p.before.sighting) if p.before is not None else None,
-        before.not_after if before is not None else None,
-    )
-    if shown is None or shown in old or abs(shown - not_after) <= CLOCK_TOLERANCE:
-        return None
-    return f"it is valid until {not_after:%Y-%m-%d}, and the cluster says {shown:%Y-%m-%d}"
 
 
 def _accepts_link_only(p: Progress, rules: Rules, now: datetime) -> bool:
@@ -250,8 +182,8 @@ def _accepts_link_only(p: Progress, rules: Rules, now: datetime) -> bool:
 
 
 def proof_by_guest(p: Progress, guest: GuestSighting) -> Proof | None:
-    """The guest's own certificate is later than before, another one, and of this cluster: the strongest proof."""
-    new = guest.own_certificate
+    """The guest's own certificate is later than before and another one: the strongest proof."""
+    new = guest.certificate
     if new is None or not _is_newer(p, new) or not _is_this_vms_guest(p, guest):
         return None
     return Proof(ProvedBy.GUEST_CERTIFICATE, guest.at, new.not_after, new.not_before, new.serial)
@@ -260,7 +192,7 @@ def proof_by_guest(p: Progress, guest: GuestSighting) -> Proof | None:
 def proof_by_push(p: Progress, pushed: PushedCertificate) -> Proof | None:
     """A certificate that was handed in and issued since the cluster issued, later than before, and another one.
 
-    Its giver vouches that it is this VM's. Where only the old date is known, the new date must be later.
+    Its giver vouches for the rest. Where only the old date is known, the new date must be later.
     """
     new = pushed.certificate
     if p.issued_at is None or pushed.at <= p.issued_at or not _is_newer(p, new):
@@ -275,22 +207,15 @@ def proof_by_push(p: Progress, pushed: PushedCertificate) -> Proof | None:
 
 def proof_by_expiry_date(p: Progress, sighting: Sighting) -> Proof | None:
     """The cluster's date moved forward after the mount; before the mount it may be that of the issued certificate."""
-    new = _moved_date(p, sighting)
-    if new is None or p.issued_at is None or ends_too_late(new, p.issued_at):
-        return None
-    if p.guest is not None and p.guest.foreign is not None:
-        return None
-    return Proof(ProvedBy.CVM_EXPIRY_DATE, sighting.at, new)
-
-
-def _moved_date(p: Progress, sighting: Sighting) -> datetime | None:
     new, old = expiry_date(sighting), known_not_after(p)
     if new is None or old is None or new <= old or p.between is None or p.mounted_at is None:
         return None
     between = expiry_date(p.between)
     if between is not None and between > old:
         return None
-    return new if sighting.at > p.between.at else None
+    if sighting.at <= p.between.at:
+        return None
+    return Proof(ProvedBy.CVM_EXPIRY_DATE, sighting.at, new)
 
 
 def link_only(p: Progress, sighting: Sighting) -> Proof | None:
@@ -311,13 +236,13 @@ def _is_newer(p: Progress, new: Certificate) -> bool:
         return False
     before = p.before.guest if p.before is not None else None
     old = before.certificate if before is not None else None
-    if before is None or old is None or before.foreign is not None:
-        return _issued_for_this(p, new) and (old is None or new.serial != old.serial)
+    if old is None:
+        return _issued_for_this(p, new)
     return new.not_after > old.not_after and new.serial != old.serial
 
 
 def _issued_for_this(p: Progress, new: Certificate) -> bool:
-    return p.issued_at is not None and new.not_before >= p.issued_at - CLOCK_TOLERANCE
+    return p.issued_at is not None and new.not_before >= p.issued_at - _CLOCK_TOLERANCE
 
 
 def _is_this_vms_guest(p: Progress, guest: GuestSighting) -> bool:

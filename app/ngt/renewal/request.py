@@ -66,4 +66,3 @@ class Rules:
     unreachable_retries: int = 3
     guest_read_delays_s: tuple[float, ...] = (5, 30, 60, 120, 300, 600)
     renewed_recently_s: float = 86400
-    vanished_timeout_s: float = 86400

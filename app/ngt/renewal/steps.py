@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.ngt.renewal.progress import (
+    CvmClock,
     Failure,
     FoundVm,
     GuestSighting,
@@ -12,7 +13,6 @@ from app.ngt.renewal.progress import (
     PushedCertificate,
     Sighting,
     StepName,
-    UptimeReading,
     WaitReason,
 )
 from app.ngt.tools.change_command import ChangeAnswer, ToolCall
@@ -26,13 +26,6 @@ class FindVm:
 
 
 @dataclass(frozen=True, slots=True)
-class LookForVm:
-    """Look for the VM of a missing entity in whole listings: of its cluster, and of the others that may have it now."""
-
-    step = StepName.FIND_VM
-
-
-@dataclass(frozen=True, slots=True)
 class ReadBefore:
     """Look at the entity and, where the guest can be reached, at its certificate."""
 
@@ -41,7 +34,7 @@ class ReadBefore:
 
 @dataclass(frozen=True, slots=True)
 class LookAtEntity:
-    """Look at the entity and at the CVM's uptime. `step` is the one that needs it."""
+    """Look at the entity and at the CVM's clock. `step` is the one that needs it."""
 
     step: StepName
 
@@ -89,21 +82,19 @@ class Finish:
     failure: Failure | None = None
 
 
-Action = FindVm | LookForVm | ReadBefore | LookAtEntity | MakeChange | RestartTheAgent | Verify | Wait | Finish
+Action = FindVm | ReadBefore | LookAtEntity | MakeChange | RestartTheAgent | Verify | Wait | Finish
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """A worker claimed the job; `sighting` is of the poller, `reported`: a caller asked for a look now.
 
-    `pushed` is the last certificate that was handed in for the VM, even before the job. `watched_s`: for so long this
-    process has seen the present wait of an unanswered change, by a clock that nothing steps.
+    `pushed` is the last certificate that was handed in for the VM, even before the job.
     """
 
     sighting: Sighting | None
     reported: bool
     pushed: PushedCertificate | None = None
-    watched_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +106,13 @@ class VmFound:
 
 
 @dataclass(frozen=True, slots=True)
-class VmListed:
-    """The cluster that lists the VM; None: its own cluster was read, and neither it nor another one lists the VM."""
-
-    cluster: str | None
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class BeforeRead:
     """The first reading: the entity, and the guest or the failure of reading it."""
 
     sighting: Sighting
-    uptime: UptimeReading
+    clock: CvmClock
     guest: GuestSighting | None
     guest_failure: Failure | None
-    restart_failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +120,7 @@ class Looked:
     """A CVM showed the entity, or its absence."""
 
     sighting: Sighting
-    uptime: UptimeReading
+    clock: CvmClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +150,15 @@ class AgentRestarted:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The readings of a verification; either may be missing. `pushed_foreign`: as that of a reading of the guest."""
+    """The readings of a verification; either may be missing."""
 
     sighting: Sighting | None
-    uptime: UptimeReading | None
+    clock: CvmClock | None
     guest: GuestSighting | None
     guest_asked: bool
-    pushed_foreign: str | None = None
 
 
-Answer = Resumed | VmFound | VmListed | BeforeRead | Looked | Failed | Changed | ChangeLost | AgentRestarted | Verified
+Answer = Resumed | VmFound | BeforeRead | Looked | Failed | Changed | ChangeLost | AgentRestarted | Verified
 
 
 class Verdict(StrEnum):

@@ -1,6 +1,5 @@
 """The facts of a guest's `client-cert.pem`. Text with a private key in it is refused unread."""
 
-import base64
 import re
 from collections.abc import Sequence
 from datetime import UTC
@@ -9,20 +8,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.printable import printable
+from app.ngt.tools.text import printable
 from app.ngt.vocabulary import Certificate
 
 MAX_PEM_BYTES = 64 * 1024
 """A chain of a few certificates takes less than 10 KiB."""
 
 _PRIVATE_KEY = re.compile(r"(?:BEGIN|END)[\sA-Z0-9]{0,40}PRIVATE\s{1,9}KEY", re.IGNORECASE)
-
-_CERTIFICATE = re.compile(r"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----([^-]*)-----END \1-----")
-_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
-# Escapes that a shell left in the text as they are: of JSON, and of PowerShell.
-_LITERAL_LINE_BREAK = re.compile(r"[\\`][rn]")
-
-_SHORT_HEAD = 2
 
 
 def parse_certificate(pem: str) -> Certificate:
@@ -39,7 +31,7 @@ def read_handed_in(pem: str) -> Certificate:
 
     A root certificate is valid for many years: taken for the client's, it would suppress every warning of expiry.
     """
-    certificate, chain = _read(_plain_pem(pem))
+    certificate, chain = _read(pem)
     if certificate.subject == certificate.issuer and all(map(_is_ca, chain)):
         raise Fault(FaultCode.VALIDATION_FAILED, "the text has the certificate of an authority, not that of a client")
     return certificate
@@ -52,55 +44,9 @@ def refuse_private_key(text: str) -> None:
         raise Fault(FaultCode.PRIVATE_KEY_REFUSED, message)
 
 
-def _plain_pem(text: str) -> str:
-    """The certificates of the text without what a tool put around or into them; VALIDATION_FAILED where there is none.
-
-    Line breaks may be blanks or escapes. A `TRUSTED CERTIFICATE` of OpenSSL has trust settings after the certificate.
-    """
-    _check_size(text)
-    text = _LITERAL_LINE_BREAK.sub("\n", text)
-    refuse_private_key(text)
-    found = _CERTIFICATE.findall(text)
-    if not found:
-        raise Fault(FaultCode.VALIDATION_FAILED, _why_no_certificate(text))
-    return "".join(_block(body, trusted=label.startswith("TRUSTED")) for label, body in found)
-
-
-def _check_size(text: str) -> None:
-    if len(text) > MAX_PEM_BYTES or len(text.encode(errors="replace")) > MAX_PEM_BYTES:
-        raise Fault(FaultCode.BODY_TOO_LARGE, f"a certificate has at most {MAX_PEM_BYTES} bytes")
-
-
-def _block(body: str, *, trusted: bool) -> str:
-    try:
-        der = base64.b64decode("".join(body.split()), validate=True)
-    except ValueError:
-        raise Fault(FaultCode.VALIDATION_FAILED, "the text is not a certificate in PEM form") from None
-    lines = base64.encodebytes(_first_element(der) if trusted else der).decode()
-    return f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n"
-
-
-def _first_element(der: bytes) -> bytes:
-    """The first element in DER, with its head, which is longer than two bytes where the element has 128 or more."""
-    if len(der) < _SHORT_HEAD:
-        return der
-    head, length = _SHORT_HEAD, der[1]
-    if length & 0x80:
-        head += length & 0x7F
-        length = int.from_bytes(der[_SHORT_HEAD:head])
-    return der[: head + length]
-
-
-def _why_no_certificate(text: str) -> str:
-    if (begin := _BEGIN.search(text)) is None:
-        return "the text has no line -----BEGIN CERTIFICATE-----: send what is in the file `client-cert.pem`"
-    if begin[1].endswith("CERTIFICATE"):
-        return "the text ends before its line -----END CERTIFICATE-----"
-    return f"the text is a {begin[1]}, not a CERTIFICATE: send what is in the file `client-cert.pem`"
-
-
 def _read(pem: str) -> tuple[Certificate, Sequence[x509.Certificate]]:
-    _check_size(pem)
+    if len(pem) > MAX_PEM_BYTES or len(pem.encode(errors="replace")) > MAX_PEM_BYTES:
+        raise Fault(FaultCode.BODY_TOO_LARGE, f"a certificate has at most {MAX_PEM_BYTES} bytes")
     refuse_private_key(pem)
     try:
         chain = x509.load_pem_x509_certificates(pem.encode(errors="replace"))
@@ -122,7 +68,7 @@ def _facts(certificate: x509.Certificate) -> Certificate:
     return Certificate(
         not_before=certificate.not_valid_before_utc.astimezone(UTC),
         not_after=certificate.not_valid_after_utc.astimezone(UTC),
-        serial=printable(format(certificate.serial_number, "x")),
+        serial=format(certificate.serial_number, "x"),
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
         subject=printable(certificate.subject.rfc4514_string()),
         issuer=printable(certificate.issuer.rfc4514_string()),

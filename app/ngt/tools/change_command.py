@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from string import Template
 
 from app.ngt.tools.command_lines import Tools
-from app.ngt.tools.query_commands import CvmUptime
-from app.ngt.tools.text import whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +38,10 @@ class ChangeCommand:
 _CHANGE_HEAD = Template("""\
 trap '' HUP INT TERM PIPE; exec </dev/null
 . $profile >/dev/null 2>&1
-uptime() { read -r up idle </proc/uptime; echo "$${up%%.*}"; }
-if [ "$$(tr -d - </proc/sys/kernel/random/boot_id)" != '$boot_id' ] || [ "$$(uptime)" -gt $not_after ]; then
-  printf '\\n%s\\n' '$marker late' '$marker end'; exit 0
-fi
+if [ "$$(date +%s)" -gt $not_after ]; then printf '\\n%s\\n' '$marker late' '$marker end'; exit 0; fi
 answers=
 go() {
-  if [ "$$(uptime)" -gt "$$4" ]; then answers="$${answers}$marker skipped $$1
+  if [ "$$(date +%s)" -gt "$$4" ]; then answers="$${answers}$marker skipped $$1
 "; return 1; fi
   out=$$(timeout -s KILL "$$2" sh -c "$$3" 2>&1); rc=$$?
   answers="$${answers}$marker begin $$1
@@ -63,17 +58,13 @@ def _quoted(line: str) -> str:
 
 
 def build_change(
-    name: str, tools: Tools, calls: tuple[ToolCall, ...], *, marker: str, not_after: CvmUptime
+    name: str, tools: Tools, calls: tuple[ToolCall, ...], *, marker: str, not_after_s: int
 ) -> ChangeCommand:
-    """The text refuses to begin after the CVM's uptime `not_after`, and after another boot.
-
-    The uptime cannot be set, unlike the CVM's clock.
-    """
-    latest_s = int(not_after.seconds)
-    head = _CHANGE_HEAD.substitute(profile=tools.profile, boot_id=not_after.boot_id, not_after=latest_s, marker=marker)
+    """The text refuses to begin after `not_after_s` (Unix seconds) of the CVM's clock."""
+    head = _CHANGE_HEAD.substitute(profile=tools.profile, not_after=not_after_s, marker=marker)
     body = ""
     # No tool begins later than the limits of the tools before it allow: the wait for the end of the text relies on it.
-    latest_s += 1
+    latest_s = not_after_s + 1
     for call in calls:
         joint = " && " if call.needs_previous else ("\n" if body else "")
         body += f"{joint}go {call.name} {call.limit_s} {_quoted(call.line)} {latest_s}"
@@ -113,8 +104,8 @@ def read_change(stdout: str, marker: str) -> ChangeAnswer | None:
                 return ChangeAnswer(late=True, tools=())
             case ["begin", _]:
                 begun = number + 1
-            case ["answer", name, status] if begun is not None and (ended := whole_number(status)) is not None:
-                answers.append(ToolAnswer(name, "\n".join(lines[begun:number]), ended))
+            case ["answer", name, status] if begun is not None and status.isdigit():
+                answers.append(ToolAnswer(name, "\n".join(lines[begun:number]), int(status)))
                 begun = None
             case ["end"]:
                 return ChangeAnswer(late=False, tools=tuple(answers))

@@ -7,11 +7,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from app.ngt.printable import printable
 from app.ngt.tools.ncli_format import read_ncli_error
-from app.ngt.tools.protobuf_text import SCALARS_BEFORE, Message, last_scalar, merged_message, read_message, skip_message
+from app.ngt.tools.protobuf_text import Message, last_scalar, merged_message, read_message, skip_message
 from app.ngt.tools.result_vec import read_results, results_of_line
-from app.ngt.tools.text import answer_lines, excerpt, unexpected
+from app.ngt.tools.text import answer_lines, excerpt, printable, unexpected
 from app.ngt.vocabulary import NO_ERROR, VmToolsEntity, VmUuid, parse_vm_uuid
 
 LAST_UNIX_SECOND = 253_402_300_799
@@ -19,27 +18,20 @@ LAST_UNIX_SECOND = 253_402_300_799
 
 _ENTITY = "vm_info_vec"
 _ENTITY_HEAD = re.compile(rf"{_ENTITY}(?<![\w.]{_ENTITY})\s*+:?\s*+[{{<]")
-# Deeper in the message, or in a text, it is not the VM's; a second string would continue it.
-_SPELT_UUID = re.compile(
-    rf'{SCALARS_BEFORE}vm_uuid\s*+:\s*+"([0-9A-Fa-f]{{8}}(?:-[0-9A-Fa-f]{{4}}){{3}}-[0-9A-Fa-f]{{12}})"(?!\s*["\'])'
-)
+_SPELT_UUID = re.compile(r'\bvm_uuid\s*+:\s*+"([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"')
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
 class EntitiesFound:
-    """The wanted entities of an answer, by VM, and how many others it lists.
-
-    `unnamed_count`: those of them that do not name their VM where it is known to stand; each may be any VM's.
-    """
+    """The wanted entities of an answer, by VM, and how many others it lists."""
 
     entities: Mapping[VmUuid, VmToolsEntity]
     other_count: int
-    unnamed_count: int
 
 
 def find_entities(text: str, wanted: Collection[VmUuid] | None) -> EntitiesFound:
-    """The entities of the `wanted` VMs (None: of all VMs); an entity without a VM's UUID is counted alone.
+    """The entities of the `wanted` VMs (None: of all VMs); an entity without a VM's UUID is left out.
 
     The other entities are counted and not read, because a renewal asks several times for one VM of thousands. An
     answer without any entity is accepted only where nothing but `result_vec: kNoError` was printed. Torn text, an error
@@ -47,16 +39,12 @@ def find_entities(text: str, wanted: Collection[VmUuid] | None) -> EntitiesFound
     """
     sought = None if wanted is None else frozenset(wanted)
     read, skipped = _read_query(text, sought)
-    named = [entity for entity in read if entity is not None]
-    found = {entity.vm_uuid: entity for entity in named if sought is None or entity.vm_uuid in sought}
-    return EntitiesFound(found, skipped + len(named) - len(found), len(read) - len(named))
+    found = {entity.vm_uuid: entity for entity in read if sought is None or entity.vm_uuid in sought}
+    return EntitiesFound(found, skipped + len(read) - len(found))
 
 
-def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmToolsEntity | None, ...], int]:
-    """The entities that may be wanted (None: all), and the number of skipped entities, which certainly are not.
-
-    An entity that does not name its VM is None.
-    """
+def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmToolsEntity, ...], int]:
+    """The entities that may be wanted (None: all), and the number of skipped entities, which certainly are not."""
     answer = "\n".join(answer_lines(text))
     messages: list[Message] = []
     skipped = 0
@@ -77,15 +65,15 @@ def _read_query(text: str, wanted: frozenset[VmUuid] | None) -> tuple[tuple[VmTo
         messages.append(message)
     outside.append(answer[position:])
     _refuse_outside("\n".join(outside), entities_found=bool(messages or skipped))
-    entities = tuple(map(_entity, messages))
-    if messages and not any(entities) and not skipped:
+    entities = tuple(entity for entity in map(_entity, messages) if entity is not None)
+    if messages and not entities and not skipped:
         raise unexpected("none of the VM tools entities has the UUID of a VM")
     return entities, skipped
 
 
 def _is_of_another(message: str, wanted: frozenset[VmUuid]) -> bool:
     """Its only VM UUID is written in full and not wanted; any other message must be read."""
-    if message.count("vm_uuid") != 1 or (spelt := _SPELT_UUID.match(message)) is None:
+    if message.count("vm_uuid") != 1 or (spelt := _SPELT_UUID.search(message)) is None:
         return False
     return spelt[1].lower() not in wanted
 

@@ -2,7 +2,7 @@
 
 import json
 
-from app.ngt.printable import printable
+from app.ngt.tools.text import printable
 
 
 def parse_guest_config(text: str) -> str | None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.printable import LONGEST_MESSAGE, printable
 from app.ngt.tools.text import answer_lines, excerpt, unexpected
 
 _GATEWAY_DOWN = "could not connect to nutanix gateway"
@@ -56,7 +55,7 @@ def read_ncli_error(text: str) -> str | None:
     lines = answer_lines(text)
     for line in lines:
         if error := _ERROR_LINE.fullmatch(line):
-            return printable(error["message"], LONGEST_MESSAGE)
+            return error["message"]
     last = next((line for line in reversed(lines) if line.lstrip().startswith("{")), "")
     try:
         answer = json.loads(last)
@@ -65,7 +64,7 @@ def read_ncli_error(text: str) -> str | None:
     if not isinstance(answer, dict) or "data" not in answer or type(answer.get("status")) is not int:
         return None
     message = answer["data"] if isinstance(answer["data"], str) else json.dumps(answer["data"])
-    return None if answer["status"] == 0 else printable(message, LONGEST_MESSAGE)
+    return None if answer["status"] == 0 else message
 
 
 def is_gateway_down(text: str) -> bool:

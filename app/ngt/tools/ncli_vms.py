@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.ngt.printable import printable
 from app.ngt.tools.ncli_format import (
     EXCERPT_CHARACTERS,
     Json,
@@ -13,7 +12,7 @@ from app.ngt.tools.ncli_format import (
     read_json_records,
     read_text_records,
 )
-from app.ngt.tools.text import excerpt, unexpected
+from app.ngt.tools.text import excerpt, printable, unexpected
 from app.ngt.vocabulary import NgtState, PowerState, VmRecord, VmUuid, parse_vm_uuid
 
 # The default name of a controller VM, for listings without that flag.
@@ -27,8 +26,6 @@ _POWER_STATES = {
     "unknown": PowerState.UNKNOWN,
 }
 _FLAGS = {"true": True, "false": False}
-_MOST_ADDRESSES = 100
-_LONGEST_ADDRESS = 64
 
 
 def read_vm_listing(text: str, begin: int = 0, end: int | None = None) -> tuple[VmRecord, ...]:
@@ -142,14 +139,10 @@ def _is_controller_vm(value: object, name: str) -> bool:
 
 
 def _addresses(words: list[Any]) -> tuple[str, ...]:
-    shown = [word.strip() for word in words[:_MOST_ADDRESSES] if isinstance(word, str)]
-    return tuple(word for word in shown if _is_address(word))
+    return tuple(word.strip() for word in words if isinstance(word, str) and _is_address(word.strip()))
 
 
 def _is_address(word: str) -> bool:
-    # The scope of a link-local address may hold any character.
-    if printable(word, _LONGEST_ADDRESS) != word:
-        return False
     try:
         ipaddress.ip_address(word)
     except ValueError:

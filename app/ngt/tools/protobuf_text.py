@@ -33,10 +33,6 @@ _PLAIN_NAME = r"(?:[A-Za-z0-9_.]++|\[[A-Za-z0-9_./]++\])\s*+"
 _PLAIN_VALUE = rf""":\s*+(?:(?:{_STRING}\s*+)++|[A-Za-z0-9_.+-]++|\[(?:[^\[\]{{}}<>"'\#]|{_STRING})*+\])"""
 
 
-SCALARS_BEFORE = rf"(?:{_PLAIN_SEPARATORS}{_PLAIN_NAME}{_PLAIN_VALUE})*?{_PLAIN_SEPARATORS}"
-"""A pattern of the beginning of a message: fields without messages inside, so what follows is a field of its own."""
-
-
 def _plain_message(depth: int) -> str:
     inner = rf"|:?\s*+\{{{_plain_message(depth - 1)}" if depth else ""
     return rf"(?:{_PLAIN_SEPARATORS}{_PLAIN_NAME}(?:{_PLAIN_VALUE}{inner}))*+{_PLAIN_SEPARATORS}\}}"

@@ -4,12 +4,10 @@ They may be repeated at will. A cluster's configuration replaces the command lin
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from string import Template
-from typing import Self
 
 from app.ngt.tools.command_lines import Tools
-from app.ngt.tools.text import whole_number
 from app.ngt.tools.usage import read_usage
 
 KILLED = 137
@@ -37,22 +35,17 @@ timeout -s KILL 30 $cli 2>&1
 printf '\\nngtr-probe end\\n'
 """)
 
-# ncli prints ? for each letter that the locale lacks. Older CVMs have no C.UTF-8.
-_UTF_8 = "export LC_ALL=\"$$(locale -a 2>/dev/null | grep -iE '^(C|en_US)\\.utf-?8$$' | head -n 1)\"\n"
-_QUERY = Template(f"""\
+_QUERY = Template("""\
 exec </dev/null
 . $profile >/dev/null 2>&1
-{_UTF_8}timeout -s KILL $limit $query
-status=$$? boot=$$(tr -d - </proc/sys/kernel/random/boot_id)
-printf '\\nngtr-look end %s %s %s\\n' "$$status" "$$boot" "$$(cut -d' ' -f1 /proc/uptime)"
+timeout -s KILL $limit $query
+printf '\\nngtr-look end %s %s\\n' "$$?" "$$(date +%s)"
 """)
 
-_LISTING = Template(f"""\
+_LISTING = Template("""\
 exec </dev/null
 . $profile >/dev/null 2>&1
-{_UTF_8}timeout -s KILL $limit $list_vms || {{
-  printf '\\nngtr-listing text\\n'; timeout -s KILL $limit $list_vms_text
-}}
+timeout -s KILL $limit $list_vms || { printf '\\nngtr-listing text\\n'; timeout -s KILL $limit $list_vms_text; }
 printf '\\nngtr-listing end %s\\n' "$$?"
 """)
 
@@ -87,7 +80,7 @@ def read_probe(stdout: str) -> ProbeFacts:
 
 
 def query_entities(tools: Tools, limit_s: int) -> QueryCommand:
-    """Lists all VM tools entities of the cluster and reads the CVM's uptime. `tools.query` must be known."""
+    """Lists all VM tools entities of the cluster and reads the CVM's clock. `tools.query` must be known."""
     if tools.query is None:
         message = "the CLI's query is not known"
         raise ValueError(message)
@@ -124,37 +117,21 @@ def read_listing(stdout: str) -> ListingAnswer:
     begin = text_form + len(_LISTING_TEXT) if text_form >= 0 else 0
     end = max(begin, end)
     is_blank = _NOT_BLANK.search(stdout, begin, end) is None
-    return ListingAnswer(begin, end, whole_number(status), is_blank)
-
-
-@dataclass(frozen=True, slots=True)
-class CvmUptime:
-    """The seconds since a CVM was booted, and the id of that boot. Setting the CVM's clock changes neither.
-
-    The id has no hyphens, so that nobody takes it for the UUID of a VM.
-    """
-
-    boot_id: str
-    seconds: float
-
-    def after(self, seconds: float) -> Self:
-        return replace(self, seconds=self.seconds + seconds)
+    return ListingAnswer(begin, end, int(status) if status.isdigit() else None, is_blank)
 
 
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """A query's own output, its exit status and the CVM's uptime; both are None when the answer is torn."""
+    """A query's own output, its exit status and the CVM's clock; `clock_s` is None when the answer is torn."""
 
     body: str
     exit_status: int | None
-    uptime: CvmUptime | None
-
-
-_QUERY_END = re.compile(r"\nngtr-look end (\d{1,3}) ([0-9a-f]{32}) (\d{1,12}(?:\.\d{1,9})?)\s*\Z", re.ASCII)
+    clock_s: int | None
 
 
 def read_query(stdout: str) -> QueryAnswer:
-    end = _QUERY_END.search(stdout, max(0, stdout.rfind("\nngtr-look end ")))
-    if end is None:
+    body, found, end = stdout.rpartition("\nngtr-look end ")
+    words = end.split()
+    if not found or len(words) != 2 or not all(word.isdigit() for word in words):  # noqa: PLR2004 - status and clock
         return QueryAnswer(stdout, None, None)
-    return QueryAnswer(stdout[: end.start()], int(end[1]), CvmUptime(end[2], float(end[3])))
+    return QueryAnswer(body, int(words[0]), int(words[1]))

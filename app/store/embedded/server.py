@@ -2,26 +2,22 @@
 
 It listens on a Unix socket in a folder that only its user (and root) may enter, never on the network. Processes on one
 machine share it: the first starts it, the last stops it, and one that was killed leaves it running for the next.
-While any of them runs, a server that was killed is started again.
 """
 
 import fcntl
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_ISDIR
 from urllib.parse import quote
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from app.store.embedded.guard import Guard
 from app.store.embedded.owner import EmbeddedPostgresError, Owner, claim_folder, find_owner, find_programs
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "start_embedded"]
@@ -62,7 +58,6 @@ class EmbeddedPostgres:
         self.url = url
         self._server = server
         self._in_use: int | None = in_use
-        self._guard = Guard(server.is_gone, server.restart)
 
     def close(self) -> None:
         """Stop the server when no other process uses it. Blocks, for a minute at most; twice is harmless.
@@ -72,7 +67,6 @@ class EmbeddedPostgres:
         if self._in_use is None:
             return
         in_use, self._in_use = self._in_use, None
-        self._guard.stop()
         try:
             with self._server.start_lock():
                 if _try_lock(in_use):
@@ -97,9 +91,9 @@ def start_embedded(data_dir: Path) -> EmbeddedPostgres:
             fcntl.flock(in_use, fcntl.LOCK_SH)
         except BaseException as failed:
             os.close(in_use)
-            if isinstance(failed, OSError):
+            if isinstance(failed, psycopg.Error):
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL in {folder} cannot be started: {failed.strerror} ({failed.filename})."
+                    f"PostgreSQL in {folder} refuses to work: {_reason(str(failed))}."
                 ) from failed
             raise
     return EmbeddedPostgres(server, url, in_use)
@@ -146,43 +140,17 @@ class _PostgresServer:
         if not self._cluster.exists():
             self._make_cluster(programs)
         self._refuse_another_major()
-        if is_alone or self.is_gone():
+        if is_alone:
             self._forget_dead_server()
         if not (self._runs(programs) and self._answers()):
             self._start(programs)
         if not self._answers():
             raise EmbeddedPostgresError(f"PostgreSQL was started and does not answer: its log is {self._log}.")
         socket_folder = self._socket_folder()
-        try:
-            with psycopg.connect(_url(socket_folder, "postgres"), autocommit=True) as connection:
-                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
-                    connection.execute(SQL("CREATE DATABASE {}").format(Identifier(_DATABASE)))
-        except psycopg.Error as failed:
-            raise EmbeddedPostgresError(
-                f"PostgreSQL in {self._folder} refuses to work: {_reason(str(failed))}."
-            ) from failed
+        with psycopg.connect(_url(socket_folder, "postgres"), autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
+                connection.execute(SQL("CREATE DATABASE {}").format(Identifier(_DATABASE)))
         return _url(socket_folder, _DATABASE)
-
-    def is_gone(self) -> bool:
-        """True if nobody listens on the server's socket. A process that only has the server's number does not count."""
-        with socket.socket(socket.AF_UNIX) as asking:
-            # A server that is stopped by a signal, or has too many to answer, is there.
-            asking.setblocking(False)
-            try:
-                asking.connect(os.fspath(self._socket_folder() / f".s.PGSQL.{_PORT}"))
-            except BlockingIOError:
-                return False
-            except (OSError, IndexError):
-                return True
-        return False
-
-    def restart(self) -> bool:
-        """Start a server that was killed; False when another process has done so. Raises EmbeddedPostgresError."""
-        with self.start_lock():
-            if not self.is_gone():
-                return False
-            self.start(is_alone=False)
-            return True
 
     def stop(self) -> None:
         """Stop the server; sessions that are still open are ended and rolled back."""
@@ -199,7 +167,6 @@ class _PostgresServer:
             raise EmbeddedPostgresError(f"PostgreSQL in {self._folder} did not stop: {_reason(stopped.stdout)}.")
         if socket_folder.parent != self._folder:
             shutil.rmtree(socket_folder, ignore_errors=True)
-            self._socket_link().unlink(missing_ok=True)
 
     def _make_cluster(self, programs: Path) -> None:
         # A killed initdb leaves files like those of a complete cluster, so a cluster gets its name when it is complete.
@@ -228,24 +195,23 @@ class _PostgresServer:
             )
 
     def _forget_dead_server(self) -> None:
-        """Remove the pid file, and the lock of the socket, of a server that is gone.
+        """Remove the pid file of a server that is gone.
 
         After a restart of the machine or of a container another process may have its number, and PostgreSQL would take
         that one for a running server.
         """
-        if not Path("/proc/self").exists():
+        pid_file = self._cluster / "postmaster.pid"
+        processes = Path("/proc")
+        if not pid_file.exists() or not (processes / "self").exists():
             return
-        for file in (self._cluster / "postmaster.pid", self._socket_link() / f".s.PGSQL.{_PORT}.lock"):
-            if file.exists() and not self._is_of_our_server(file):
-                file.unlink(missing_ok=True)
-
-    def _is_of_our_server(self, pid_file: Path) -> bool:
-        pid = pid_file.read_bytes().partition(b"\n")[0].decode("ascii", "replace").strip()
+        pid = pid_file.read_text(encoding="utf-8").partition("\n")[0]
         try:
-            # A PostgreSQL works in the folder of its data. One that has ended works nowhere, also as a zombie.
-            return pid.isdecimal() and Path("/proc", pid, "cwd").readlink() == self._cluster
+            # A PostgreSQL works in the folder of its data.
+            is_ours = (processes / pid / "cwd").readlink() == self._cluster
         except OSError:
-            return False
+            is_ours = False
+        if not is_ours:
+            pid_file.unlink()
 
     def _runs(self, programs: Path) -> bool:
         status = self._owner.run(programs / "pg_ctl", "-D", self._cluster.name, "status", cwd=self._folder, limit_s=30)
@@ -273,30 +239,15 @@ class _PostgresServer:
         return self._log.read_bytes()[old_bytes:].decode(errors="replace") if self._log.exists() else ""
 
     def _make_socket_folder(self) -> Path:
-        folder = self._socket_link()
+        folder = self._folder / "socket"
         # Other characters would mean something in a list of folders or to the shell that pg_ctl asks.
         is_plain = re.fullmatch(r"[\w./+-]+", str(folder), re.ASCII)
         if is_plain and len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _MAX_SOCKET_PATH_BYTES:
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._owner.give(folder)
-            return folder
-        if not self._is_ours(folder):
-            folder.unlink(missing_ok=True)
-            folder.symlink_to(tempfile.mkdtemp(prefix="ngt-pg-", dir="/tmp"))
-            self._owner.give(folder.readlink())
-        # The same folder after each restart, since the URLs of other processes name it.
-        return folder.readlink()
-
-    def _socket_link(self) -> Path:
-        """The folder of the socket, or a link to it."""
-        return self._folder / "socket"
-
-    def _is_ours(self, link: Path) -> bool:
-        try:
-            found = link.readlink().lstat()
-        except OSError:
-            return False
-        return S_ISDIR(found.st_mode) and found.st_uid == self._owner.uid
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="ngt-pg-", dir="/tmp"))
+        self._owner.give(folder)
+        return folder
 
     def _socket_folder(self) -> Path:
         """Where the running server listens, as it says itself: line 5 of its pid file."""

@@ -11,13 +11,10 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import KnownCertificates
-from app.ngt.vocabulary import Certificate, VmUuid
-from app.store.inventory.known_certificates import known_certificates
-from app.store.jobs.owed import go_on
+from app.ngt.errors import Fault
+from app.ngt.vocabulary import VmUuid
 from app.store.observations import store_observations
-from app.store.postgres.chunks import store_in_chunks
+from app.store.postgres.chunks import chunks
 from app.store.postgres.database import Database
 from app.store.records.inventory import Observation
 from app.store.records.scans import ScanOutcome
@@ -59,11 +56,10 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The numbers of new and of vanished VMs. `refused`: the VMs of which a value cannot be stored."""
+    """The numbers of new and of vanished VMs."""
 
     new: int
     vanished: int
-    refused: tuple[VmUuid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +105,6 @@ SELECT count(*) FILTER (WHERE first_seen_at = :at) FROM stored
 _VANISH = text("""
 UPDATE vm SET vanished_at = :at
 WHERE cluster = :cluster AND vanished_at IS NULL AND (:all_others OR vm_uuid = ANY(:absent))
-  AND vm_uuid <> ALL(:refused)
   AND coalesce(greatest(last_seen_at, observed_at, awaiting_pickup_since, renewed_at), '-infinity') < :at
 """)
 _KNOWN_ENTITIES = text("""
@@ -157,26 +152,15 @@ class Inventory:
             rows = (await connection.execute(_KNOWN_ENTITIES, {"cluster": cluster})).all()
             return {VmUuid(vm_uuid): ngt_uuid for vm_uuid, ngt_uuid in rows}
 
-    async def known_certificates(
-        self, cluster: str, asked: Sequence[tuple[VmUuid, Certificate]]
-    ) -> dict[VmUuid, KnownCertificates]:
-        """As `app.store.inventory.known_certificates`."""
-        async with self._database.transaction() as connection:
-            return await known_certificates(connection, cluster, asked)
-
     async def store(self, claim: ScanClaim, seen: ScanResult) -> Stored:
-        """Stores all of the result in one transaction, except VMs of which a value cannot be stored."""
+        """Stores all of the result or nothing."""
         async with self._database.transaction() as connection:
             await lock_scan(connection, claim)
             if seen.absent is None:
                 await connection.execute(_LOCK_ALL, {"cluster": claim.cluster})
             new = 0
-
-            async def store_some(vms: Sequence[ScannedVm]) -> None:
-                nonlocal new
-                new += await _store_some(connection, claim.cluster, seen, vms)
-
-            refused = [vm.vm_uuid for vm in await store_in_chunks(connection, seen.vms, store_some)]
+            for part in chunks(seen.vms):
+                new += await _store_some(connection, claim.cluster, seen, part)
             vanished = await connection.execute(
                 _VANISH,
                 {
@@ -184,39 +168,26 @@ class Inventory:
                     "at": seen.at,
                     "all_others": seen.absent is None,
                     "absent": list(seen.absent or ()),
-                    "refused": refused,
                 },
             )
             await store_observations(connection, claim.cluster, seen.dates)
-            await go_on(
-                connection,
-                claim.cluster,
-                without_entity=[vm.vm_uuid for vm in seen.vms if vm.has_entity is False],
-                with_entity=[vm.vm_uuid for vm in seen.vms if vm.has_entity],
-            )
-        return Stored(new, vanished.rowcount, tuple(refused))
+        return Stored(new, vanished.rowcount)
 
-    async def store_guests(
-        self, claim: ScanClaim, read: Sequence[Observation], failed: Sequence[GuestFault]
-    ) -> Sequence[GuestFault]:
-        """Stores the certificates that guests returned, and the faults of the others; returns all faults.
-
-        A certificate of which a value cannot be stored is a fault of its guest.
-        """
-        every_vm = [*(one.vm_uuid for one in read), *(fault.vm_uuid for fault in failed)]
+    async def store_guests(self, claim: ScanClaim, read: Sequence[Observation], failed: Sequence[GuestFault]) -> None:
+        """Stores the certificates that guests returned, and the faults of the others."""
+        read_vms = [one.vm_uuid for one in read]
+        every_vm = [*read_vms, *(fault.vm_uuid for fault in failed)]
+        values: Mapping[str, object] = {
+            "cluster": claim.cluster,
+            "vms": read_vms,
+            "faults": json.dumps([asdict(fault) for fault in failed], default=datetime.isoformat),
+        }
         async with self._database.transaction() as connection:
             await lock_scan(connection, claim)
             await connection.execute(_LOCK_SOME, {"cluster": claim.cluster, "vms": every_vm})
-            refused = await store_observations(connection, claim.cluster, read)
-            faults = [*failed, *map(_cannot_be_stored, refused)]
-            values: Mapping[str, object] = {
-                "cluster": claim.cluster,
-                "vms": [one.vm_uuid for one in read if one not in refused],
-                "faults": json.dumps([asdict(fault) for fault in faults], default=datetime.isoformat),
-            }
+            await store_observations(connection, claim.cluster, read)
             await connection.execute(_GUESTS_READ, values)
             await connection.execute(_GUESTS_FAILED, values)
-        return faults
 
     async def finish(self, claim: ScanClaim, end: ScanEnd, looked_at: datetime | None = None) -> None:
         """Ends the scan; for a whole cluster it stores the time of the scan, or the reason why it was incomplete."""
@@ -228,11 +199,6 @@ class Inventory:
                 await connection.execute(_WHOLE, {"cluster": claim.cluster, "at": looked_at})
             else:
                 await connection.execute(_NOT_WHOLE, {"cluster": claim.cluster, **_of(end.fault)})
-
-
-def _cannot_be_stored(read: Observation) -> GuestFault:
-    message = "a value of the guest's certificate cannot be stored; the log of this service has its cause"
-    return GuestFault(read.vm_uuid, FaultCode.INTERNAL_ERROR, message, read.observed_at)
 
 
 async def _store_some(connection: AsyncConnection, cluster: str, seen: ScanResult, vms: Sequence[ScannedVm]) -> int:

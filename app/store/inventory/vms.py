@@ -1,16 +1,13 @@
 """VMs as the inventory has them: their clusters, their certificates and their last renewal."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 
 from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import KnownCertificates
-from app.ngt.vocabulary import Certificate, CertificateSource, VmUuid
-from app.store.inventory.known_certificates import known_certificates
+from app.ngt.vocabulary import CertificateSource, VmUuid
 from app.store.inventory.search import IS_GONE, WHERE_IT_IS, VmFilter, VmPlace, VmSort, find_vms
-from app.store.jobs.owed import is_owed
 from app.store.jobs.progress_json import load_pushed
 from app.store.postgres.chunks import ROWS_AT_ONCE
 from app.store.postgres.database import Database
@@ -71,20 +68,11 @@ class Vms:
         async with self._database.transaction() as connection:
             row = (await connection.execute(known)).first()
             said = (await connection.execute(pushed)).mappings().first()
-            owed = await is_owed(connection, vm_uuid)
         return BeforeRenewal(
             renewed_at=None if row is None else row.renewed_at,
             awaiting_pickup=row is not None and row.awaiting_pickup_since is not None,
             handed_in=None if said is None else load_pushed(dict(said)).certificate,
-            entity_owed=owed,
         )
-
-    async def known_certificates(
-        self, cluster: str, asked: Sequence[tuple[VmUuid, Certificate]]
-    ) -> dict[VmUuid, KnownCertificates]:
-        """As `app.store.inventory.known_certificates`."""
-        async with self._database.transaction() as connection:
-            return await known_certificates(connection, cluster, asked)
 
     async def list(
         self, wanted: VmFilter, sort: VmSort, *, limit: int, after: VmPlace | None = None

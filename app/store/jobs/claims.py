@@ -1,12 +1,11 @@
 """Jobs for workers: claim, record the intent and the answer of a step, release, finish.
 
 Every write is fenced: the database refuses the writes of a frozen worker whose job another one has claimed since.
-All stored times are the database's; no lease is over because of them.
+All times are the database's.
 """
 
 import json
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,15 +13,12 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ngt.renewal.holds import SlotRules
-from app.ngt.renewal.progress import Intent
 from app.ngt.vocabulary import VmUuid
 from app.store.jobs.exchanges import store_answers, store_text
-from app.store.jobs.leases import WatchedLeases
 from app.store.jobs.outcomes import record_outcome
 from app.store.jobs.progress_json import dump_progress, load_progress, load_pushed, load_sighting
 from app.store.jobs.slots import acquire_slot, find_hold_before_change, release_orphans, wake_held
 from app.store.jobs.updates import JOB_CHANNEL
-from app.store.postgres.clock_steps import ClockReading, ClockSteps
 from app.store.postgres.database import Database
 from app.store.postgres.queue import WakeUps
 from app.store.records.claims import AutoStop, Claim, FenceLost, Held, Outcome, ProgressColumns, Release, StepIntent
@@ -37,10 +33,9 @@ UPDATE job SET status = 'running', wait_reason = NULL, deadline_at = NULL, messa
   runner = :runner, lease_until = clock_timestamp() + make_interval(secs => :lease_s),
   started_at = coalesce(started_at, clock_timestamp()), look_now = false, version = version + 1, updated_at = now()
 FROM (SELECT look_now AS looked FROM job WHERE id = :id) AS earlier
-WHERE id = :id AND NOT done AND cluster IS NOT DISTINCT FROM :cluster
-  AND (lease_until IS NULL AND due_at <= clock_timestamp() OR lease_until = CAST(:expired AS timestamptz))
-RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at,
-  (SELECT coalesce(sum(seconds), 0) FROM clock_step WHERE number <= job.clock_step),
+WHERE id = :id AND NOT done AND due_at <= clock_timestamp() AND cluster IS NOT DISTINCT FROM :cluster
+  AND (lease_until IS NULL OR lease_until < clock_timestamp())
+RETURNING vm_uuid, cluster, fence, attempt, progress, earlier.looked, created_at, clock_timestamp(),
   (SELECT sighting FROM vm WHERE vm.vm_uuid = job.vm_uuid AND vm.cluster = job.cluster),
   (SELECT to_jsonb(o) FROM certificate_observation o
     WHERE o.vm_uuid = job.vm_uuid AND o.cluster = job.cluster AND o.source = 'pushed_certificate'),
@@ -74,16 +69,15 @@ ON CONFLICT (vm_uuid, cluster) DO UPDATE SET
 def _update_job(assignments: str) -> TextClause:
     """Stores the progress and the assignments, if the job is still its runner's, and announces the change."""
     return text(
-        "UPDATE job SET progress = CAST(:progress AS jsonb), clock_step = :clock_step,"  # noqa: S608 - constants of this module
+        "UPDATE job SET progress = CAST(:progress AS jsonb),"  # noqa: S608 - constants of this module
         " results = CAST(:results AS jsonb),"
         " vm_name = coalesce(:vm_name, vm_name), takes_slot = :takes_slot, remote_until_at = :remote_until_at,"
         " stranded_since = CASE WHEN :stranded THEN coalesce(stranded_since, clock_timestamp()) END,"
-        " stranding_told = :stranded AND (stranding_told OR :missing),"
         " changing_since = CASE WHEN :changing THEN coalesce(changing_since, clock_timestamp()) END,"
         f" version = version + 1, updated_at = clock_timestamp(), {assignments}"
-        " FROM (SELECT stranding_told AS was_told FROM job WHERE id = :id) AS earlier"
+        " FROM (SELECT stranded_since IS NOT NULL AS was_stranded FROM job WHERE id = :id) AS earlier"
         " WHERE id = :id AND fence = :fence AND NOT done"
-        " RETURNING stranding_told AND NOT was_told, pg_notify(:channel, CAST(id AS text))"
+        " RETURNING stranded_since IS NOT NULL AND NOT was_stranded, pg_notify(:channel, CAST(id AS text))"
     )
 
 
@@ -94,15 +88,8 @@ _RELEASE = _update_job(
     "status = :status, wait_reason = :reason, message = :message, due_at = :until, deadline_at = :deadline,"
     " lease_until = NULL, cluster = coalesce(:cluster, cluster)"
 )
-# The times of a claim are of the clock as it was then. The row is locked already, so a step that is made good meanwhile
-# is either known here or will shift the row. A change that was reported while the job ran makes it due at once.
-_SHIFT_RELEASE = text("""
-UPDATE job SET due_at = CASE WHEN look_now THEN clock_timestamp() ELSE due_at + steps.since END,
-  deadline_at = deadline_at + steps.since
-FROM (SELECT make_interval(secs => coalesce(sum(seconds), 0)) AS since
-      FROM clock_step WHERE number > :clock_step) AS steps
-WHERE id = :id RETURNING look_now
-""")
+# A change was reported while the job ran, and the job does not know of it yet.
+_DUE_AT_ONCE = text("UPDATE job SET due_at = clock_timestamp() WHERE id = :id AND look_now RETURNING id")
 _FINISH = _update_job(
     "done = true, status = :status, outcome = :outcome, message = :message, error_code = :error_code,"
     " error_message = :error_message, remaining_action = :remaining_action, wait_reason = NULL,"
@@ -115,31 +102,15 @@ _RENEW_LEASES = text(
     " WHERE id = ANY(:ids) AND runner = :runner AND NOT done AND lease_until IS NOT NULL"
     " AND status = 'running'"
 )
-# `statement_timestamp` is stable: with `clock_timestamp` PostgreSQL uses no index, and reads the queue for each job.
 _DUE = text(
-    "SELECT id, stranded_since IS NOT NULL FROM job WHERE NOT done"
-    " AND (lease_until IS NULL AND due_at <= statement_timestamp() OR id = ANY(:expired))"
-    # A job that is in the queue already is not queued twice. NOT IN reads the queue once, whatever the statistics say.
-    " AND id::text NOT IN (SELECT q.args->>'job_id' FROM procrastinate_jobs q WHERE q.status = 'todo'"
-    " AND q.args->>'job_id' IS NOT NULL AND (q.scheduled_at IS NULL OR q.scheduled_at <= statement_timestamp()))"
+    "SELECT id, stranded_since IS NOT NULL FROM job WHERE NOT done AND due_at <= clock_timestamp()"
+    " AND (lease_until IS NULL OR lease_until < clock_timestamp())"
+    # A job that is in the queue already is not queued twice.
+    " AND NOT EXISTS (SELECT FROM procrastinate_jobs q WHERE q.status = 'todo'"
+    " AND q.args->>'job_id' = job.id::text"
+    " AND (q.scheduled_at IS NULL OR q.scheduled_at <= clock_timestamp()))"
     " ORDER BY stranded_since NULLS LAST, created_at LIMIT 500"
 )
-_LEASES = text("SELECT id, lease_until FROM job WHERE NOT done AND lease_until IS NOT NULL")
-_UNANSWERED = text("SELECT progress FROM job WHERE NOT done AND remote_until_at IS NOT NULL")
-
-# The next look mostly says within a minute that a refused or lost delete took no effect: nobody need hear of that.
-_UNTOLD_STRANDINGS = text(
-    "UPDATE job SET stranding_told = true WHERE NOT done AND NOT stranding_told"
-    " AND stranded_since < clock_timestamp() - interval '1 minute' RETURNING id"
-)
-
-
-class _ClockWasSetError(Exception):
-    """The job would be judged by a clock that was set since its times were stored."""
-
-    def __init__(self, reading: ClockReading) -> None:
-        super().__init__()
-        self.reading = reading
 
 
 class JobClaims:
@@ -153,8 +124,6 @@ class JobClaims:
         self._outbox = outbox
         self._runner = runner
         self._lease_s = lease_s
-        self._leases = WatchedLeases(lease_s)
-        self._clock_steps = ClockSteps(database)
         # The fence of each job that runs here: only these leases are renewed.
         self._fences: dict[UUID, int] = {}
 
@@ -163,12 +132,7 @@ class JobClaims:
 
         From now on `renew_leases` renews its lease, until `stop_heartbeat`.
         """
-        try:
-            claim = await self._claim(job_id, slots)
-        except _ClockWasSetError as found:
-            # The sweep wakes the job again, by the shifted times.
-            await self._clock_steps.check(found.reading)
-            return None
+        claim = await self._claim(job_id, slots)
         if claim is not None:
             self._fences[job_id] = claim.fence
         return claim
@@ -185,26 +149,19 @@ class JobClaims:
                 return None
             cluster, takes_slot = found
             rules = slots.get(cluster) if cluster is not None else None
-            expired = self._leases.expired(job_id)
-            if takes_slot and rules is not None and not await acquire_slot(connection, job_id, cluster, rules, expired):
+            if takes_slot and rules is not None and not await acquire_slot(connection, job_id, cluster, rules):
                 await connection.execute(_NOTIFY, {"channel": JOB_CHANNEL, "id": str(job_id)})
                 return None
-            return await self._take(connection, job_id, cluster, expired)
+            return await self._take(connection, job_id, cluster)
 
-    async def _take(
-        self, connection: AsyncConnection, job_id: UUID, cluster: str | None, expired: datetime | None
-    ) -> Claim | None:
+    async def _take(self, connection: AsyncConnection, job_id: UUID, cluster: str | None) -> Claim | None:
         values = {
-            "id": job_id, "runner": self._runner, "lease_s": self._lease_s, "cluster": cluster, "expired": expired,
-            "channel": JOB_CHANNEL,
+            "id": job_id, "runner": self._runner, "lease_s": self._lease_s, "cluster": cluster, "channel": JOB_CHANNEL,
         }  # fmt: skip
         row = (await connection.execute(_CLAIM, values)).one_or_none()
         if row is None:
             return None
-        reading = await self._clock_steps.read(connection)
-        if self._clock_steps.step(reading):
-            raise _ClockWasSetError(reading)
-        vm_uuid, cluster, fence, attempt, progress, looked, created_at, then_s, sighting, pushed, last_step, _ = row
+        vm_uuid, cluster, fence, attempt, progress, looked, created_at, now, sighting, pushed, last_step, _ = row
         if last_step is not None and last_step[2] == "running":
             await connection.execute(_ORPHANED_STEPS, {"id": job_id})
             last_step = [last_step[0], last_step[1], "lost"]
@@ -215,9 +172,8 @@ class JobClaims:
             fence=fence,
             attempt=attempt,
             created_at=created_at,
-            now=reading.at,
-            clock_step=reading.number,
-            progress=load_progress(progress).shifted(timedelta(seconds=reading.known_s - then_s)),
+            now=now,
+            progress=load_progress(progress),
             look_now=looked,
             sighting=load_sighting(sighting) if sighting is not None else None,
             pushed=load_pushed(pushed) if pushed is not None else None,
@@ -277,7 +233,7 @@ class JobClaims:
             await self._store_answer(connection, claim, state)
             await self._update(connection, claim, state, _RELEASE, {**asdict(release), "cluster": cluster})
             await self._outbox.write_wait(connection, claim.job_id, release.reason)
-            if await connection.scalar(_SHIFT_RELEASE, {"id": claim.job_id, "clock_step": claim.clock_step}):
+            if await connection.scalar(_DUE_AT_ONCE, {"id": claim.job_id}) is not None:
                 await self._wakeups.wake(connection, claim.job_id, stranded=state.stranded)
             elif release.until is not None:
                 await self._wakeups.wake(connection, claim.job_id, at=release.until, stranded=state.stranded)
@@ -328,7 +284,6 @@ class JobClaims:
                 **values,
                 "id": claim.job_id,
                 "fence": claim.fence,
-                "clock_step": claim.clock_step,
                 "channel": JOB_CHANNEL,
                 "progress": _json(dump_progress(progress)),
                 "results": _json(state.results),
@@ -336,14 +291,13 @@ class JobClaims:
                 "takes_slot": state.takes_slot,
                 "remote_until_at": progress.intent.remote_until_at if progress.intent is not None else None,
                 "stranded": state.stranded,
-                "missing": state.missing,
                 "changing": state.changing,
             },
         )
         if (row := done.one_or_none()) is None:
             raise FenceLost
-        must_tell, _ = row
-        if must_tell:
+        became_stranded, _ = row
+        if became_stranded:
             await self._outbox.write_stranding(connection, claim.job_id)
 
     async def _wake_next(self, connection: AsyncConnection, claim: Claim, slots: SlotRules | None) -> None:
@@ -351,32 +305,16 @@ class JobClaims:
             await wake_held(connection, self._wakeups, claim.cluster, slots)
 
     async def renew_leases(self) -> None:
-        """Renews the lease of every job that runs here, and checks the database's clock; well within the lease."""
+        """Renews the lease of every job that runs here; to be called well within the lease."""
         if self._fences:
             values = {"ids": list(self._fences), "runner": self._runner, "lease_s": self._lease_s}
             async with self._database.transaction() as connection:
                 await connection.execute(_RENEW_LEASES, values)
-        await self._clock_steps.beat()
-
-    async def unanswered_changes(self) -> list[Intent]:
-        """The intents of all open jobs that have no stored answer."""
-        async with self._database.transaction() as connection:
-            stored = (await connection.scalars(_UNANSWERED)).all()
-        intents = (load_progress(progress).intent for progress in stored)
-        return [intent for intent in intents if intent is not None]
 
     async def sweep(self, slots: dict[str, SlotRules]) -> int:
-        """Wakes every due open job that has no live lease, and held jobs that nothing holds any more.
-
-        Writes the events of strandings of which no look has told in time.
-        """
+        """Wakes every due open job that has no live lease, and held jobs that nothing holds any more."""
         async with self._database.transaction() as connection:
-            for job_id in (await connection.scalars(_UNTOLD_STRANDINGS)).all():
-                await self._outbox.write_stranding(connection, job_id)
-            leases = (await connection.execute(_LEASES)).all()
-            self._leases.watch((job_id, mark) for job_id, mark in leases)
-            expired = [job_id for job_id, _ in leases if self._leases.expired(job_id) is not None]
-            due = (await connection.execute(_DUE, {"expired": expired})).all()
+            due = (await connection.execute(_DUE)).all()
             for job_id, stranded in due:
                 await self._wakeups.wake(connection, job_id, stranded=stranded)
             for job_id in await release_orphans(connection, list(slots)):

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.ngt.errors import Fault, FaultCode, another_try_helps
+from app.ngt.errors import RULES, Fault, FaultCode
 from app.ngt.renewal.progress import PERSON_WAITS, PICKUP_WAITS
 from app.store.jobs.holds import find_hold
 from app.store.jobs.progress_json import dump_progress, load_progress
@@ -155,8 +155,7 @@ def _why_not_retryable(job: RowMapping) -> str | None:
     if job["status"] not in _RETRYABLE:
         return f"it is {job['status']}"
     code = job["error_code"]
-    # An action remains as soon as a certificate was issued.
-    if not another_try_helps(code, issued=job["remaining_action"] is not None):
+    if code not in RULES or not RULES[FaultCode(code)].retryable:
         return f"another try cannot help against {code}"
     return None
 

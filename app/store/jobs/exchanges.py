@@ -52,7 +52,10 @@ def _answer(sent: NewExchange) -> dict[str, Any]:
 
 
 def _shown(shown: str | None) -> str | None:
-    """Nobody reads megabytes in a ticket."""
-    if shown is None or len(shown) <= _MOST_SHOWN_CHARACTERS:
-        return shown
-    return f"{shown[:_MOST_SHOWN_CHARACTERS]}\n[… {len(shown) - _MOST_SHOWN_CHARACTERS} characters left out]"
+    """PostgreSQL's text has no NUL, and nobody reads megabytes in a ticket."""
+    if shown is None:
+        return None
+    clean = shown.replace("\x00", "�")
+    if len(clean) <= _MOST_SHOWN_CHARACTERS:
+        return clean
+    return f"{clean[:_MOST_SHOWN_CHARACTERS]}\n[… {len(clean) - _MOST_SHOWN_CHARACTERS} characters left out]"

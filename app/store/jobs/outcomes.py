@@ -3,22 +3,12 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ngt.errors import FaultCode
-from app.store.observations import store_observations, store_renewed
+from app.store.observations import store_renewed
 from app.store.records.claims import AutoStop, Claim, Outcome
 
 _PICKED_UP = text("""
 INSERT INTO vm (vm_uuid, cluster, last_job_id) VALUES (:vm_uuid, :cluster, :id)
 ON CONFLICT (vm_uuid, cluster) DO UPDATE SET awaiting_pickup_since = NULL, last_job_id = :id
-""")
-_FOREIGN = text("""
-UPDATE vm SET guest_fault_code = :code, guest_fault = :foreign, guest_fault_at = clock_timestamp()
-WHERE vm_uuid = :vm_uuid AND cluster = :cluster
-""")
-# The guest showed a certificate of its cluster, whatever it showed before.
-_FOREIGN_NO_MORE = text("""
-UPDATE vm SET guest_fault_code = NULL, guest_fault = NULL, guest_fault_at = NULL
-WHERE vm_uuid = :vm_uuid AND cluster = :cluster AND guest_fault_code = :code
 """)
 _RENEWED = text("UPDATE vm SET renewed_at = clock_timestamp() WHERE vm_uuid = :vm_uuid AND cluster = :cluster")
 _COUNT_FOR_CLUSTER = text("""
@@ -58,14 +48,8 @@ async def record_outcome(connection: AsyncConnection, claim: Claim, ended: Outco
         await connection.execute(_PICKED_UP, ids)
     if ended.proven is True:
         await connection.execute(_RENEWED, ids)
-    if ended.foreign is not None or ended.proven is True:
-        said = {"code": FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER, "foreign": ended.foreign}
-        await connection.execute(_FOREIGN_NO_MORE if ended.foreign is None else _FOREIGN, {**ids, **said})
     if ended.certificate is not None and claim.cluster is not None:
-        if ended.foreign is None:
-            await store_renewed(connection, claim.cluster, ended.certificate)
-        else:
-            await store_observations(connection, claim.cluster, [ended.certificate])
+        await store_renewed(connection, claim.cluster, ended.certificate)
     if ended.proven is not None:
         await connection.execute(_COUNT_FOR_CLUSTER, {"cluster": claim.cluster, "proven": ended.proven})
     if ended.proven is False:

@@ -14,7 +14,7 @@ from app.ngt.renewal.progress import WaitReason
 from app.ngt.vocabulary import VmUuid
 from app.store.postgres.database import Database
 from app.store.postgres.pages import PageCursor, newest_first
-from app.store.postgres.tables import CORRELATION, EXCHANGE, JOB, JOINED_NOTE, STEP, VM
+from app.store.postgres.tables import CORRELATION, EXCHANGE, JOB, STEP, VM
 from app.store.records.callers import Caller
 from app.store.records.jobs import Exchange, JobRecord, JobStatus, StepRecord
 from app.store.records.rows import job_record, record_of
@@ -26,8 +26,8 @@ _PAUSED = (WaitReason.SERVICE_PAUSED, WaitReason.CLUSTER_PAUSED)
 class JobFilter:
     """The filter of a list of jobs; None means any.
 
-    `created_after` is included, `created_before` is not. `correlation_id` and `change_number` find joined requests
-    too. `caller` limits the list to the jobs that this caller may see (`JobRecord.visible_to`).
+    `created_after` is included, `created_before` is not. `correlation_id` finds joined requests too. `caller` limits
+    the list to the jobs that this caller may see (`JobRecord.visible_to`).
     """
 
     status: JobStatus | None = None
@@ -81,13 +81,6 @@ class JobQueries:
         async with self._database.transaction() as connection:
             return tuple(record_of(Exchange, row) for row in (await connection.execute(logged)).mappings())
 
-    async def joined_notes(self, job_id: UUID) -> tuple[tuple[str, str], ...]:
-        """The notes of the requests that joined the job, as names and values."""
-        notes = select(JOINED_NOTE.c.name, JOINED_NOTE.c.value).where(JOINED_NOTE.c.job_id == job_id)
-        async with self._database.transaction() as connection:
-            rows = await connection.execute(notes.order_by(JOINED_NOTE.c.name, JOINED_NOTE.c.value))
-            return tuple((name, value) for name, value in rows)
-
     async def counts(self) -> JobCounts:
         held_by_pause = func.coalesce(JOB.c.wait_reason.in_(_PAUSED), False)
         oldest = func.min(JOB.c.created_at).filter(~held_by_pause)
@@ -138,14 +131,12 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         JOB.c.done: wanted.done,
         JOB.c.vm_uuid: wanted.vm_uuid,
         JOB.c.cluster: wanted.cluster,
+        JOB.c.change_number: wanted.change_number,
     }
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
     if wanted.correlation_id is not None:
         asked = select(CORRELATION.c.job_id).where(CORRELATION.c.correlation_id == wanted.correlation_id)
         conditions.append(JOB.c.id.in_(asked))
-    if wanted.change_number is not None:
-        joined = select(JOINED_NOTE.c.job_id).filter_by(name="change_number", value=wanted.change_number)
-        conditions.append(or_(JOB.c.change_number == wanted.change_number, JOB.c.id.in_(joined)))
     if wanted.automatic is not None:
         by_rule = JOB.c.automatic_rule.is_not(None)
         conditions.append(by_rule if wanted.automatic else ~by_rule)

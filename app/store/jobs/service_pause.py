@@ -39,7 +39,7 @@ _TELL = text("""
 UPDATE job SET wait_reason = :reason, message = :message, version = version + 1, updated_at = now()
 WHERE id IN (
   SELECT id FROM job WHERE NOT done AND takes_slot AND changing_since IS NULL
-    AND lease_until IS NULL AND (status = 'queued' OR wait_reason = ANY(:held))
+    AND (lease_until IS NULL OR lease_until < clock_timestamp()) AND (status = 'queued' OR wait_reason = ANY(:held))
   ORDER BY id FOR UPDATE SKIP LOCKED)
 RETURNING pg_notify(:channel, CAST(id AS text))
 """)

@@ -4,7 +4,6 @@ A stranded VM goes before everything; while a cluster has one, nothing that dele
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
@@ -36,15 +35,15 @@ FROM (SELECT
   coalesce((SELECT paused_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS paused,
   coalesce((SELECT proven_at IS NOT NULL FROM cluster WHERE name = :cluster), false) AS proven,
   count(*) FILTER (WHERE stranded_since IS NOT NULL) AS stranded_others,
-  count(*) FILTER (WHERE takes_slot AND (lease_until IS NOT NULL OR remote_until_at IS NOT NULL
+  count(*) FILTER (WHERE takes_slot AND (lease_until >= clock_timestamp() OR remote_until_at IS NOT NULL
                                          OR stranded_since IS NOT NULL)) AS running_others,
-  count(*) FILTER (WHERE changing_since IS NOT NULL AND wait_reason IS DISTINCT FROM 'vm_vanished') AS changing_others
+  count(*) FILTER (WHERE changing_since IS NOT NULL) AS changing_others
 FROM job WHERE cluster = :cluster AND NOT done AND id <> :id) AS gate LEFT JOIN pause ON {PAUSE_STANDS}
 """)  # noqa: S608 - the only part put in is a constant
 _MINE = text("""
 SELECT stranded_since IS NOT NULL OR remote_until_at IS NOT NULL AS holds_slot
-FROM job WHERE id = :id AND NOT done
-  AND (lease_until IS NULL AND due_at <= clock_timestamp() OR lease_until = CAST(:expired AS timestamptz))
+FROM job WHERE id = :id AND NOT done AND due_at <= clock_timestamp()
+  AND (lease_until IS NULL OR lease_until < clock_timestamp())
 """)
 _HOLD = text("""
 UPDATE job SET due_at = NULL, wait_reason = :reason, message = :message, version = version + 1, updated_at = now(),
@@ -89,16 +88,13 @@ async def release_orphans(connection: AsyncConnection, clusters: list[str]) -> l
     return [job_id for (job_id,) in rows.all()]
 
 
-async def acquire_slot(
-    connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules, expired: datetime | None = None
-) -> bool:
+async def acquire_slot(connection: AsyncConnection, job_id: UUID, cluster: str, rules: SlotRules) -> bool:
     """True when the job has, or now gets, one of the cluster's slots until this transaction ends.
 
-    Otherwise the job is held: it loses its due time, and its message gives the reason. `expired` is the mark of its
-    expired lease.
+    Otherwise the job is held: it loses its due time, and its message gives the reason.
     """
     await _lock(connection, cluster)
-    mine = (await connection.execute(_MINE, {"id": job_id, "expired": expired})).one_or_none()
+    mine = (await connection.execute(_MINE, {"id": job_id})).one_or_none()
     if mine is None:
         return False
     if mine.holds_slot:

@@ -16,15 +16,13 @@ from app.store.jobs.progress_json import dump_progress, new_progress
 from app.store.jobs.queries import get_job, with_steps
 from app.store.jobs.updates import returning_with_notify
 from app.store.postgres.queue import WakeUps
-from app.store.postgres.tables import CORRELATION, IDEMPOTENCY, JOB, JOINED_NOTE
+from app.store.postgres.tables import CORRELATION, IDEMPOTENCY, JOB
 from app.store.records.callers import Caller
 from app.store.records.jobs import IdempotencyKey, JobRecord, JobStatus, NewRenewal, StartedRenewal
 from app.store.records.rows import job_record
 from app.store.webhooks.outbox import add_callback, stored_callback
 
 _OPEN = text("NOT done AND NOT validate_only")
-# The notes of a request that joins an open job, beside its correlation id: the job has those of the first request.
-_JOINED_NOTES = ("correlation_display", "change_number", "requested_by")
 
 
 class VmBusy(Fault):
@@ -147,7 +145,6 @@ async def _join(
         message = f"VM {new.vm_uuid} is being renewed by job {job.id}{but}."
         raise VmBusy(message, job)
     await _add_correlation(connection, job.id, new.correlation_id)
-    await _add_notes(connection, job, new)
     await add_callback(connection, open_job, new)
     if idempotency is not None:
         names = {"caller_id": new.caller.id, "route": idempotency.route, "key": idempotency.key}
@@ -159,13 +156,3 @@ async def _add_correlation(connection: AsyncConnection, job_id: UUID, correlatio
     if correlation_id is not None:
         row = insert(CORRELATION).values(job_id=job_id, correlation_id=correlation_id)
         await connection.execute(row.on_conflict_do_nothing())
-
-
-async def _add_notes(connection: AsyncConnection, job: JobRecord, new: NewRenewal) -> None:
-    rows = [
-        {"job_id": job.id, "name": name, "value": value}
-        for name in _JOINED_NOTES
-        if (value := getattr(new, name)) is not None and value != getattr(job, name)
-    ]
-    if rows:
-        await connection.execute(insert(JOINED_NOTE).values(rows).on_conflict_do_nothing())

@@ -10,8 +10,7 @@ from uuid import UUID
 import procrastinate
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.postgres.database import driver_connection
-from app.store.postgres.url import plain_url
+from app.store.postgres.database import driver_connection, plain_url
 
 QUEUE = "renewals"
 CLUSTER_SCAN_QUEUE = "cluster-scans"

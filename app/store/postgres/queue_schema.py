@@ -16,15 +16,15 @@ VERSION = text("SELECT version FROM queue_schema")
 _REMEMBER = text("UPDATE queue_schema SET version = :version")
 
 
-class NewerDatabaseError(Exception):
-    """A newer version made the tables, or the queue's; the message says what to do."""
+class NewerQueueError(Exception):
+    """The queue's tables were made by a newer procrastinate; the message is one sentence that says what to do."""
 
 
 def upgrade_queue(connection: Connection) -> None:
-    """Apply procrastinate's migrations up to the installed version, and remember it. Raises NewerDatabaseError."""
+    """Apply procrastinate's migrations up to the installed version, and remember it. Raises NewerQueueError."""
     remembered = connection.execute(VERSION).scalar_one()
     if is_newer(remembered):
-        raise NewerDatabaseError(newer_queue(remembered))
+        raise NewerQueueError(newer_queue(remembered))
     folder = Path(SchemaManager.get_migrations_path())
     # Only the driver's own connection takes many statements at once.
     driver = connection.connection.driver_connection

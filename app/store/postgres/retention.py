@@ -6,7 +6,6 @@ from datetime import timedelta
 from sqlalchemy import TextClause, text
 
 from app.store.postgres.database import Database
-from app.store.postgres.tables import ENTITY_OWED
 
 _ROWS_AT_ONCE = 1000
 # Far longer than any worker is at work on one wake-up.
@@ -22,17 +21,15 @@ DELETE FROM delivery WHERE id IN (
   SELECT id FROM delivery WHERE due_at IS NULL AND finished_at < now() - :age
   LIMIT :rows FOR UPDATE SKIP LOCKED)
 """)
-# The condition on `created_at` uses its index. A job stays while an idempotency key or a pending delivery names it, or
-# while it owes its VM an entity.
-_JOBS = text(f"""
+# The condition on `created_at` uses its index. A job stays while an idempotency key or a pending delivery names it.
+_JOBS = text("""
 DELETE FROM job WHERE id IN (
   SELECT id FROM job WHERE done AND finished_at < now() - :age
     AND created_at < now() - :age
     AND NOT EXISTS (SELECT FROM idempotency WHERE job_id = job.id)
     AND NOT EXISTS (SELECT FROM delivery WHERE job_id = job.id AND due_at IS NOT NULL)
-    AND NOT coalesce({ENTITY_OWED}, false)
   ORDER BY created_at LIMIT :rows FOR UPDATE SKIP LOCKED)
-""")  # noqa: S608 - a constant of the tables
+""")
 _SCANS = text("""
 DELETE FROM scan WHERE id IN (
   SELECT id FROM scan WHERE done AND finished_at < now() - :age AND created_at < now() - :age

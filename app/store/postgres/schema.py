@@ -4,26 +4,16 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from app.ngt.errors import Fault, FaultCode
-from app.store.postgres.database import Database
-from app.store.postgres.queue_schema import (
-    VERSION,
-    NewerDatabaseError,
-    is_newer,
-    newer_queue,
-    pending_migrations,
-    upgrade_queue,
-)
-from app.store.postgres.url import plain_url
+from app.store.postgres.database import Database, plain_url
+from app.store.postgres.queue_schema import VERSION, is_newer, newer_queue, pending_migrations, upgrade_queue
 
 _MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
 
@@ -32,16 +22,11 @@ def migrate(url: str, revision: str = "head") -> None:
     """Bring the database at `url` to the newest revision, its queue included, in one transaction. Blocks.
 
     Safe to run from several replicas at once: the second waits and finds it done. Raises Fault `database-unavailable`
-    when the database cannot be reached or a table stayed locked for 10 s, and NewerDatabaseError when a newer version
-    made the tables or the queue; nothing is changed then.
+    when the database cannot be reached or a table stayed locked for 10 s, and NewerQueueError when a newer
+    procrastinate made the queue; nothing is changed then.
     """
 
     def upgrade(config: Config) -> None:
-        found = MigrationContext.configure(config.attributes["connection"]).get_current_revision()
-        # The query has begun a transaction, and the migrations want one of their own.
-        config.attributes["connection"].rollback()
-        if found is not None and not _is_known(found):
-            raise NewerDatabaseError(_unknown_revision(found))
         if revision == "head":
             config.attributes["after"] = upgrade_queue
         command.upgrade(config, revision)
@@ -81,10 +66,7 @@ async def is_at_head(database: Database) -> bool:
 
 async def find_difference(database: Database) -> str | None:
     """The reason why this version cannot use the database's schema, and the remedy. Raises `database-unavailable`."""
-    found = await current_revision(database)
-    if found is not None and not _is_known(found):
-        return _unknown_revision(found)
-    is_current = found == head_revision()
+    is_current = await current_revision(database) == head_revision()
     if is_current:
         async with database.transaction() as connection:
             queue = (await connection.execute(VERSION)).scalar_one()
@@ -94,18 +76,6 @@ async def find_difference(database: Database) -> str | None:
     if is_current:
         return None
     return "The database does not have this version's tables. Run `ngt-renewal migrate`, then try again."
-
-
-@cache
-def _is_known(revision: str) -> bool:
-    return any(script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
-
-
-def _unknown_revision(found: str) -> str:
-    return (
-        f"The database has the tables of revision {found}, which this version does not know: a newer version made "
-        "them. Install that version or a later one, or restore the backup from before it."
-    )
 
 
 def _config() -> Config:
@@ -118,7 +88,7 @@ def _config() -> Config:
 
 
 def _run(url: str, do: Callable[[Config], object]) -> None:
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(plain_url(url)), poolclass=NullPool)
+    engine = create_engine(plain_url(url).replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             config = _config()

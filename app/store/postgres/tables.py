@@ -13,7 +13,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
-    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -94,9 +93,6 @@ class JobRow(SQLModel, table=True):
     # The state of the renewal: `app.ngt.renewal.progress.Progress`.
     progress: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
-    # The last step of the database's clock before the progress was stored.
-    clock_step: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
-
     # The lease, and the next due time. A job without `due_at` waits for the pickup poller or a caller.
     version: int = Field(sa_column=Column(Integer, nullable=False))
     fence: int = Field(sa_column=Column(Integer, nullable=False))
@@ -110,8 +106,6 @@ class JobRow(SQLModel, table=True):
     # A change may still run on a CVM until then; no other change of this VM is sent before.
     remote_until_at: datetime | None = Field(sa_column=_time())
     stranded_since: datetime | None = Field(sa_column=_time())
-    # The webhook event of this stranding was written: its entity is missing, or no look has told in time.
-    stranding_told: bool = Field(sa_column=Column(Boolean, server_default=text("false"), nullable=False))
     # A caller reported a change: the job runs at once, or, if it runs now, again after its release.
     look_now: bool = Field(sa_column=Column(Boolean, nullable=False))
 
@@ -119,10 +113,6 @@ class JobRow(SQLModel, table=True):
     started_at: datetime | None = Field(sa_column=_time())
     finished_at: datetime | None = Field(sa_column=_time())
     updated_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
-
-
-ENTITY_OWED = "(progress->>'entity' = 'missing' AND CAST(progress->>'delete_begun' AS boolean))"
-"""SQL: the job has deleted the entity of its VM, and has not created another one."""
 
 
 class StepRow(SQLModel, table=True):
@@ -188,17 +178,6 @@ class CorrelationRow(SQLModel, table=True):
 
     job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True))
     correlation_id: str = Field(sa_column=Column(Text, primary_key=True))
-
-
-class JoinedNoteRow(SQLModel, table=True):
-    """A note of a request that joined an open job: such a request may belong to another change, of another person."""
-
-    __tablename__ = "joined_note"
-    __table_args__ = (Index("joined_note_by_value", "name", "value"),)
-
-    job_id: UUID = Field(sa_column=Column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True))
-    name: str = Field(sa_column=Column(Text, primary_key=True))
-    value: str = Field(sa_column=Column(Text, primary_key=True))
 
 
 class IdempotencyRow(SQLModel, table=True):
@@ -359,25 +338,6 @@ class ScanRow(SQLModel, table=True):
     updated_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
 
 
-class ClockStepRow(SQLModel, table=True):
-    """A step of the database's clock: it was set forward by so many seconds, negative for backward."""
-
-    __tablename__ = "clock_step"
-
-    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    seconds: float = Field(sa_column=Column(Float, nullable=False))
-    found_at: datetime = Field(sa_column=_time(nullable=False, server_default=_NOW))
-
-
-class ServiceBeatRow(SQLModel, table=True):
-    """The last time at which any worker process was seen to run."""
-
-    __tablename__ = "service_beat"
-
-    single: bool = Field(sa_column=Column(Boolean, primary_key=True))
-    at: datetime = Field(sa_column=_time(nullable=False))
-
-
 class CvmRow(SQLModel, table=True):
     """A CVM as the workers last found it."""
 
@@ -506,7 +466,6 @@ STEP = SQLModel.metadata.tables["step"]
 JOB_EVENT = SQLModel.metadata.tables["job_event"]
 EXCHANGE = SQLModel.metadata.tables["exchange"]
 CORRELATION = SQLModel.metadata.tables["correlation"]
-JOINED_NOTE = SQLModel.metadata.tables["joined_note"]
 IDEMPOTENCY = SQLModel.metadata.tables["idempotency"]
 VM = SQLModel.metadata.tables["vm"]
 CERTIFICATE_OBSERVATION = SQLModel.metadata.tables["certificate_observation"]

@@ -30,8 +30,6 @@ class Claim:
     attempt: int
     created_at: datetime
     now: datetime
-    # The last step of the database's clock before `now`.
-    clock_step: int
     progress: Progress
     look_now: bool
     sighting: Sighting | None
@@ -95,8 +93,7 @@ class Outcome:
     """The job is done. `proven`: True and False count for the cluster, None does not.
 
     `certificate` is what the end says of the VM's certificate, and of what it is known. `stop_after_failures`: so many
-    automatic jobs of the cluster that failed in a row stop these. `foreign`: why the certificate that was shown is not
-    of the cluster; then `certificate` is the one from before.
+    automatic jobs of the cluster that failed in a row stop these.
     """
 
     status: str
@@ -110,15 +107,11 @@ class Outcome:
     certificate: Observation | None = None
     picked_up: bool = False
     stop_after_failures: int = 3
-    foreign: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressColumns:
-    """The columns of a progress, which the runner computes.
-
-    `stranded`: the VM may have no entity. `missing`: a look or a refused create has shown that it has none.
-    """
+    """The columns of a progress, which the runner computes."""
 
     progress: Progress
     results: dict[str, Any]
@@ -126,7 +119,6 @@ class ProgressColumns:
     stranded: bool
     awaits_pickup: bool
     changing: bool = False
-    missing: bool = False
     done: StepDone | None = None
     sent: Sequence[NewExchange] = field(default=())
 

@@ -90,14 +90,12 @@ class BeforeRenewal:
     """The stored facts about a VM when a renewal finds it.
 
     `renewed_at` is when one was last proved; `awaiting_pickup`: a certificate was issued that was not seen in it yet;
-    `handed_in` is the last certificate that a caller handed in; `entity_owed`: a job has ended after its delete and
-    before its create.
+    `handed_in` is the last certificate that a caller handed in.
     """
 
     renewed_at: datetime | None
     awaiting_pickup: bool
     handed_in: Certificate | None
-    entity_owed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,10 @@ UPDATE scan SET lease_until = clock_timestamp() + make_interval(secs => :lease_s
 WHERE id = ANY(:ids) AND runner = :runner AND NOT done AND lease_until IS NOT NULL
 """)
 _DUE = text("""
-SELECT id, vm_uuid IS NULL FROM scan WHERE NOT done AND due_at <= statement_timestamp()
-  AND (lease_until IS NULL OR lease_until < statement_timestamp())
+SELECT id, vm_uuid IS NULL FROM scan WHERE NOT done AND due_at <= clock_timestamp()
+  AND (lease_until IS NULL OR lease_until < clock_timestamp())
   -- A scan that is in the queue already is not queued twice.
-  AND id::text NOT IN (SELECT q.args->>'scan_id' FROM procrastinate_jobs q
-    WHERE q.status = 'todo' AND q.args->>'scan_id' IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM procrastinate_jobs q WHERE q.status = 'todo' AND q.args->>'scan_id' = scan.id::text)
 ORDER BY created_at LIMIT 500
 """)
 

@@ -68,7 +68,7 @@ class Outbox:
             await self._tell(connection, job_id, event)
 
     async def write_stranding(self, connection: AsyncConnection, job_id: UUID) -> None:
-        """The job's VM has no entity, or nothing has told for a minute whether it has one."""
+        """The job's VM has just become stranded."""
         await self._tell(connection, job_id, RenewalEventType.STRANDED)
 
     async def write_wait(self, connection: AsyncConnection, job_id: UUID, reason: str | None) -> None:
@@ -192,7 +192,7 @@ def renewal_facts(job: JobRecord, message: str) -> dict[str, Any]:
         job,
         job_id=job.id,
         message=message,
-        error_action=None if rule is None else rule.addressed_action(begun=job.remaining_action is not None),
+        error_action=None if rule is None else rule.addressed_action(),
         old_not_after=results.old_not_after,
         new_not_after=results.new_not_after,
         verified_by=results.verified_by,

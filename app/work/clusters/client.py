@@ -2,27 +2,20 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
-
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.host_words import find_known, tell
 from app.ngt.masking import mask
-from app.ngt.printable import printable
 from app.ngt.renewal.holds import SlotRules
 from app.ngt.tools.command_lines import Tools
 from app.ngt.tools.entities import find_entities
 from app.ngt.tools.ncli_vms import read_vm_listing
 from app.ngt.tools.query_commands import (
     KILLED,
-    CvmUptime,
     ProbeFacts,
-    QueryAnswer,
     QueryCommand,
     list_vms,
     query_entities,
@@ -35,8 +28,6 @@ from app.ssh.cvm import BuildQuery, CommandObserver, CvmAnswer, CvmGroup
 from app.ssh.pool import Pool
 from app.work.clusters.rules import cvm_host, renewal_rules
 
-log = structlog.get_logger(__name__)
-
 _Parsed = TypeVar("_Parsed")
 _LARGE = 128 * 1024
 # More threads would not parse faster, and the loop would have to wait for each of them.
@@ -45,13 +36,9 @@ _PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All VMs of a cluster; `read_s` is this machine's monotonic clock when the answer came.
-
-    `twice`: the VMs that have several records.
-    """
+    """All VMs of a cluster; `read_s` is this machine's monotonic clock when the answer came."""
 
     vms: Mapping[VmUuid, VmRecord]
-    twice: frozenset[VmUuid]
     read_s: float
     cvm: str
     text: str
@@ -66,25 +53,19 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The wanted VM tools entities, the CVM that listed them, and its uptime when this machine's clock was `read_s`.
+    """The wanted VM tools entities, the CVM that listed them, and its clock against ours.
 
-    `other_count`: the number of other entities in the list, `unnamed_count`: of those that do not name their VM.
-    `read_s` is monotonic.
+    `other_count`: the number of other entities in the list. `cvm_ahead_s`: the CVM's Unix time minus the monotonic
+    reading `read_s` of this machine.
     """
 
     entities: Mapping[VmUuid, VmToolsEntity]
     other_count: int
-    unnamed_count: int
     cvm: str
-    uptime: CvmUptime
+    cvm_ahead_s: float
     read_s: float
     refresh_offered: bool
     asked: CvmAnswer
-
-    @property
-    def shows_absence(self) -> bool:
-        """A VM that is not in `entities` has none: the list is not empty, and each entity in it names its VM."""
-        return bool(self.entities or self.other_count) and not self.unnamed_count
 
     @property
     def asked_s(self) -> float:
@@ -148,9 +129,6 @@ class ClusterClient:
             records = read_vm_listing(stdout, answer.begin, answer.end)
         return Listing(
             vms={record.vm_uuid: record for record in records},
-            twice=frozenset(
-                vm_uuid for vm_uuid, number in Counter(one.vm_uuid for one in records).items() if number > 1
-            ),
             read_s=asked.answered_s,
             cvm=asked.cvm,
             text=asked.command.text,
@@ -180,10 +158,6 @@ class ClusterClient:
                 return await _parse_in_thread(parse, asked)
             except Fault as cause:
                 causes[asked.cvm] = cause
-            except Exception:
-                log.exception("an answer could not be read", cvm=asked.cvm, command=asked.command.name)
-                message = f"the {asked.command.name} of {asked.cvm} cannot be read"
-                causes[asked.cvm] = Fault(FaultCode.UNEXPECTED_OUTPUT, message)
         raise next(iter(causes.values()))
 
     async def query(self, wanted: Collection[VmUuid] | None = None, *, prefer: str | None = None) -> Query:
@@ -205,15 +179,16 @@ class ClusterClient:
         answer = read_query(asked.result.stdout)
         if answer.exit_status == KILLED:
             raise _took_too_long(asked, self.limits.look_timeout_s)
-        if answer.uptime is None or answer.exit_status != 0:
-            raise _query_failed(asked, answer)
+        if answer.clock_s is None or answer.exit_status != 0:
+            said = (asked.result.stderr.strip() or answer.body.strip())[-300:]
+            message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {mask(said)}"
+            raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
         found = find_entities(answer.body, wanted)
         return Query(
             entities=found.entities,
             other_count=found.other_count,
-            unnamed_count=found.unnamed_count,
             cvm=asked.cvm,
-            uptime=answer.uptime,
+            cvm_ahead_s=answer.clock_s - asked.answered_s,
             read_s=asked.answered_s,
             refresh_offered=_offers_refresh(self.tools, asked.facts),
             asked=asked,
@@ -225,27 +200,6 @@ async def _parse_in_thread(parse: Callable[[CvmAnswer], _Parsed], asked: CvmAnsw
     if len(asked.result.stdout) < _LARGE:
         return parse(asked)
     return await asyncio.get_running_loop().run_in_executor(_PARSER, parse, asked)
-
-
-def _query_failed(asked: CvmAnswer, answer: QueryAnswer) -> Fault:
-    """The answer has no end mark, or its tool failed."""
-    said = answer.body.strip() or asked.result.stderr
-    if answer.exit_status is None:
-        ended = asked.result.exit_status
-        message = (
-            f"the answer to the query on {asked.cvm} does not end with the mark of this service: either it is torn, or "
-            f"the login shell prints something at its end (its status was {ended}); it ends with: {_end_of(said)}"
-        )
-        return Fault(FaultCode.UNEXPECTED_OUTPUT, message)
-    said = f"{asked.result.stderr.strip()}\n{answer.body.strip()}"
-    told = tell(said if find_known(said) is not None else _end_of(said))
-    message = f"the query on {asked.cvm} failed with status {answer.exit_status}: {told}"
-    return Fault(FaultCode.UNEXPECTED_OUTPUT, message)
-
-
-def _end_of(said: str) -> str:
-    """The end of the words, where a tool tells the cause."""
-    return printable(" ".join(mask(said[-300:]).split())) or "(nothing)"
 
 
 def _took_too_long(asked: CvmAnswer, limit_s: float) -> Fault:

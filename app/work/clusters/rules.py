@@ -25,16 +25,8 @@ def renewal_rules(settings: ClusterSettings, limits: Limits, tools: Tools) -> Ru
 def cvm_host(settings: ClusterSettings, cvm: str) -> Host:
     address, port = split_address(cvm)
     sessions = settings.sessions_per_connection
-    return Host(
-        *(address, port, settings.username, settings.key_file, Path(settings.known_hosts)),
-        sessions=sessions,
-        legacy_algorithms=settings.legacy_algorithms,
-    )
+    return Host(address, port, settings.username, settings.key_file, Path(settings.known_hosts), sessions=sessions)
 
 
 def guest_host(guest: GuestSettings, address: str) -> Host:
-    return Host(
-        *(address, guest.port, guest.username, guest.key_file, guest.known_hosts),
-        sessions=2,
-        legacy_algorithms=guest.legacy_algorithms,
-    )
+    return Host(address, guest.port, guest.username, guest.key_file, guest.known_hosts, sessions=2)

@@ -1,15 +1,15 @@
 """The actions of a renewal, performed on clusters and guests. A failure is an answer; nothing is decided here."""
 
 import asyncio
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import why_foreign
 from app.ngt.masking import mask
-from app.ngt.renewal.progress import Failure, FoundVm, GuestSighting, Progress, Sighting, StepName, UptimeReading
-from app.ngt.renewal.request import RestartAgent, Rules
+from app.ngt.renewal.progress import CvmClock, Failure, FoundVm, GuestSighting, Progress, Sighting, StepName
+from app.ngt.renewal.request import Rules
 from app.ngt.renewal.steps import (
     Action,
     AgentRestarted,
@@ -22,7 +22,6 @@ from app.ngt.renewal.steps import (
     Finish,
     LookAtEntity,
     Looked,
-    LookForVm,
     MakeChange,
     ReadBefore,
     RestartTheAgent,
@@ -30,24 +29,20 @@ from app.ngt.renewal.steps import (
     Verified,
     Verify,
     VmFound,
-    VmListed,
     Wait,
 )
 from app.ngt.tools.change_command import ChangeCommand, build_change, read_change
-from app.ngt.vocabulary import Certificate
+from app.ngt.vocabulary import VmRecord
 from app.settings import GuestSettings, Limits
 from app.ssh import guest as guest_ssh
 from app.ssh.host import Host, NotSent
 from app.ssh.pool import Pool
 from app.store.inventory.vms import Vms
 from app.store.records.claims import NewExchange, StepDone
-from app.work.clusters.client import ClusterClient, Listing, Query
+from app.work.clusters.client import ClusterClient, Query
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.clusters.rules import guest_host
 from app.work.renewal import exchanges
-
-# One listing serves all the renewals that begin within this time; half of what the rules allow.
-_BEFORE_CHANGE_MAX_AGE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +99,11 @@ class Actions:
             match action:
                 case FindVm():
                     answer = await self._find_vm(p, clock, sent)
-                case LookForVm():
-                    answer = await self._look_for_vm(p, clock)
                 case ReadBefore():
-                    answer = await self._read_before(p, rules, clock, sent)
+                    answer = await self._read_before(p, clock, sent)
                 case LookAtEntity(step):
-                    sighting, uptime = await self._look(p, step, clock, sent)
-                    answer = Looked(sighting, uptime)
+                    sighting, seen_clock = await self._look(p, step, clock, sent)
+                    answer = Looked(sighting, seen_clock)
                 case MakeChange():
                     assert prepared is not None
                     answer, exchange = await self._change(p, action, rules, clock, prepared)
@@ -141,7 +134,7 @@ class Actions:
             raise Fault(FaultCode.CLUSTER_NOT_FOUND, "none of the clusters of this job is configured any more")
         found = await asyncio.gather(*(self._search(cluster, p) for cluster in worked))
         silent = [fault for fault in found if isinstance(fault, Fault)]
-        hits = [(cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, Listing)]
+        hits = [(cluster, hit) for cluster, hit in zip(worked, found, strict=True) if isinstance(hit, VmRecord)]
         if len(hits) > 1:
             names = ", ".join(cluster.name for cluster, _ in hits)
             raise Fault(FaultCode.VM_FOUND_TWICE, f"the VM {p.vm_uuid} is on {names}; nothing was changed.")
@@ -151,14 +144,10 @@ class Actions:
         if not hits:
             names = ", ".join(cluster.name for cluster in worked)
             raise Fault(FaultCode.VM_NOT_FOUND, f"no VM {p.vm_uuid} on {names}; nothing was changed.")
-        cluster, listing = hits[0]
-        record = listing.vms[p.vm_uuid]
-        if p.vm_uuid in listing.twice:
-            message = f"{cluster.name} lists several VMs with the UUID {p.vm_uuid}; nothing was changed."
-            raise Fault(FaultCode.VM_FOUND_TWICE, message)
+        cluster, record = hits[0]
         if record.controller_vm:
             raise Fault(FaultCode.CONTROLLER_VM, f"{record.name!r} is a controller VM; nothing was changed.")
-        sent.append(exchanges.of_listing(listing, record, clock))
+        sent.append(exchanges.of_listing(await cluster.listing(max_age_s=math.inf), record, clock))
         guest = cluster.settings.guest_for(record.name, record.addresses)
         before = await self._vms.before_renewal(p.vm_uuid, cluster.name)
         return VmFound(
@@ -172,70 +161,43 @@ class Actions:
                 renewed_at=before.renewed_at,
                 awaiting_pickup=before.awaiting_pickup,
                 handed_in=before.handed_in,
-                seen_at=clock.at(listing.read_s),
-                entity_owed=before.entity_owed,
             ),
         )
 
-    async def _search(self, cluster: ClusterClient, p: Progress) -> Listing | Fault | None:
-        """The listing that has the VM. A cached one may be older than the VM, so it is read again before it is absent.
-
-        A change rests on the listing of the cluster that has the VM.
-        """
-        max_age_s = self._limits.listing_max_age_s
-        if cluster.name == p.cluster or len(p.request.clusters) == 1:
-            max_age_s = min(max_age_s, _BEFORE_CHANGE_MAX_AGE_S)
+    async def _search(self, cluster: ClusterClient, p: Progress) -> VmRecord | Fault | None:
+        """A cached listing may be older than the VM, so it is read again before the VM counts as absent."""
         try:
-            for age_s in (max_age_s, 0.0):
-                listing = await cluster.listing(max_age_s=age_s)
-                if p.vm_uuid in listing.vms:
-                    return listing
+            for max_age_s in (self._limits.listing_max_age_s, 0.0):
+                listing = await cluster.listing(max_age_s=max_age_s)
+                if (record := listing.vms.get(p.vm_uuid)) is not None:
+                    return record
         except Fault as fault:
             return fault
         return None
 
-    async def _look_for_vm(self, p: Progress, clock: DatabaseClock) -> VmListed:
-        """The cluster of the VM has to answer; another one that is silent is not waited for."""
-        own = self._cluster(p)
-        listing = await own.listing(max_age_s=_BEFORE_CHANGE_MAX_AGE_S)
-        if p.vm_uuid not in listing.vms:
-            listing = await own.listing(max_age_s=0.0)
-        at = clock.at(listing.asked_s)
-        if p.vm_uuid in listing.vms:
-            return VmListed(own.name, at)
-        others = [self._clusters[name] for name in p.request.clusters if name in self._clusters and name != own.name]
-        found = await asyncio.gather(*(self._search(cluster, p) for cluster in others))
-        moved = (one.name for one, hit in zip(others, found, strict=True) if isinstance(hit, Listing))
-        return VmListed(next(moved, None), at)
-
-    async def _read_before(
-        self, p: Progress, rules: Rules, clock: DatabaseClock, sent: list[NewExchange]
-    ) -> BeforeRead:
+    async def _read_before(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> BeforeRead:
         assert p.vm is not None
         looking = asyncio.ensure_future(self._look(p, StepName.READ_NGT_BEFORE, clock, sent))
         guest: GuestSighting | None = None
         failure: Failure | None = None
-        restart_failure: Failure | None = None
         if p.vm.has_readable_guest:
             try:
                 guest = await self._read_guest(p, StepName.READ_NGT_BEFORE, clock, sent)
-                if p.restart_agent(rules) is RestartAgent.SSH:
-                    restart_failure = await self._check_restart(p, clock, sent)
             except Fault as fault:
                 failure = Failure(fault.code, fault.message)
-        sighting, uptime = await looking
-        return BeforeRead(sighting, uptime, guest, failure, restart_failure)
+        sighting, seen_clock = await looking
+        return BeforeRead(sighting, seen_clock, guest, failure)
 
     async def _look(
         self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
-    ) -> tuple[Sighting, UptimeReading]:
+    ) -> tuple[Sighting, CvmClock]:
         cluster = self._cluster(p)
-        query = await cluster.query({p.vm_uuid}, prefer=p.uptime.cvm if p.uptime is not None else None)
+        query = await cluster.query({p.vm_uuid}, prefer=p.clock.cvm if p.clock is not None else None)
         sent.append(exchanges.of_query(query, p.vm_uuid, step, clock))
         entity = query.entities.get(p.vm_uuid)
-        if entity is None and not query.shows_absence and not p.delete_begun:
+        if entity is None and not query.other_count and not p.delete_begun:
             await _must_be_without_ngt(cluster, p)
-        return Sighting(clock.at(query.read_s), entity), _uptime_reading(query, clock)
+        return Sighting(clock.at(query.read_s), entity), _cvm_clock(query, clock)
 
     async def _read_guest(
         self, p: Progress, step: StepName, clock: DatabaseClock, sent: list[NewExchange]
@@ -256,29 +218,7 @@ class Actions:
             sent.append(exchanges.of_command(step, reading.address, text, answer, now))
         if reading.fault is not None and reading.fault.code is not FaultCode.GUEST_CERTIFICATE_MISSING:
             raise reading.fault
-        foreign = None if reading.certificate is None else await self._why_foreign(p, reading.certificate, now)
-        return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key, foreign)
-
-    async def _why_foreign(self, p: Progress, certificate: Certificate, now: datetime) -> str | None:
-        """The reason for which the certificate is not one that the cluster issued for this VM."""
-        assert p.cluster is not None
-        known = (await self._vms.known_certificates(p.cluster, [(p.vm_uuid, certificate)]))[p.vm_uuid]
-        before = p.before.guest.own_certificate if p.before is not None and p.before.guest is not None else None
-        if before is not None:
-            known = replace(known, issuers=known.issuers | {before.issuer})
-        return why_foreign(certificate, known, now)
-
-    async def _check_restart(self, p: Progress, clock: DatabaseClock, sent: list[NewExchange]) -> Failure | None:
-        """The reason why the restart would fail later, when the VM has a new certificate already."""
-        guest, host = self._guest(p)
-        checked = await guest_ssh.check_restart(
-            self._guests, host, restart_command=guest.restart_command, timeout_s=self._limits.guest_timeout_s
-        )
-        if checked is None:
-            return None
-        command, answer, fault = checked
-        sent.append(exchanges.of_command(StepName.READ_NGT_BEFORE, host.name, command, answer, clock.now()))
-        return Failure(fault.code, fault.message) if fault is not None else None
+        return GuestSighting(now, reading.certificate, reading.ngt_uuid, reading.address, reading.host_key)
 
     def _guest(self, p: Progress) -> tuple[GuestSettings, Host]:
         assert p.vm is not None
@@ -321,7 +261,7 @@ class Actions:
         """A guest or a cluster that does not answer is asked again later."""
         assert p.vm is not None
         sighting: Sighting | None = None
-        uptime: UptimeReading | None = None
+        seen_clock: CvmClock | None = None
         guest: GuestSighting | None = None
         asks_guest = p.vm.has_readable_guest
         if asks_guest:
@@ -331,31 +271,30 @@ class Actions:
                 sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
         if look:
             try:
-                sighting, uptime = await self._look(p, StepName.VERIFY, clock, sent)
+                sighting, seen_clock = await self._look(p, StepName.VERIFY, clock, sent)
             except Fault as fault:
                 sent.append(exchanges.of_failed_reading(p.vm.guest_address or "", clock.now(), fault.message))
-        pushed = None if p.pushed is None else await self._why_foreign(p, p.pushed.certificate, clock.now())
-        return Verified(sighting, uptime, guest, asks_guest, pushed)
+        return Verified(sighting, seen_clock, guest, asks_guest)
 
 
 async def _must_be_without_ngt(cluster: ClusterClient, p: Progress) -> None:
-    """A query that is empty or has an unnamed entity proves the absence of the VM's entity only together with ncli.
+    """An empty query proves the absence of the entity only together with ncli.
 
     After a delete of ours the query alone is enough: ncli's flag can be stale, and a create is harmless.
     """
     record = (await cluster.listing(max_age_s=0.0)).vms.get(p.vm_uuid)
     if record is None or record.ngt is None or record.ngt.enabled is not False:
-        message = (
-            "the query lists no VM tools entity at all, or one that does not name its VM, and ncli does not say that "
-            "NGT is off for this VM"
-        )
+        message = "the query lists no VM tools entity at all, and ncli does not say that NGT is off for this VM"
         raise Fault(FaultCode.UNEXPECTED_OUTPUT, message)
 
 
-def _uptime_reading(query: Query, clock: DatabaseClock) -> UptimeReading:
-    return UptimeReading(query.cvm, query.uptime, clock.at(query.read_s), query.refresh_offered)
+def _cvm_clock(query: Query, clock: DatabaseClock) -> CvmClock:
+    read_at = clock.at(query.read_s)
+    cvm_unix_s = query.read_s + query.cvm_ahead_s
+    return CvmClock(query.cvm, cvm_unix_s - read_at.timestamp(), read_at, query.refresh_offered)
 
 
 def _command_of(p: Progress, action: MakeChange, rules: Rules) -> ChangeCommand:
     assert p.intent is not None
-    return build_change(action.step, rules.tools, action.calls, marker=p.intent.marker, not_after=p.intent.not_after)
+    marker, not_after_s = p.intent.marker, p.intent.not_after_s
+    return build_change(action.step, rules.tools, action.calls, marker=marker, not_after_s=not_after_s)

@@ -58,7 +58,7 @@ def of_query(query: Query, vm_uuid: VmUuid, step: StepName, clock: DatabaseClock
     result = query.asked.result
     entity = query.entities.get(vm_uuid)
     shown = _block_of(result.stdout, vm_uuid) if entity is not None else "(the VM is not in the answer)"
-    others = query.other_count + query.unnamed_count + len(query.entities) - (entity is not None)
+    others = query.other_count + len(query.entities) - (entity is not None)
     return NewExchange(
         step=step,
         place=query.cvm,

@@ -47,9 +47,6 @@ class PickupPoller:
             # The jobs go on waiting; the next interval asks again.
             log.warning("a pickup poll failed", cluster=cluster.name, error_code=fault.code, error=fault.message)
             return
-        except Exception:
-            log.exception("a pickup poll failed", cluster=cluster.name)
-            return
         log.info("polled", cluster=cluster.name, waiting=len(sightings), changed=woken)
 
     async def _sightings(self, cluster: ClusterClient, clock: DatabaseClock) -> dict[VmUuid, Sighting]:
@@ -60,8 +57,7 @@ class PickupPoller:
         for vm_uuid in waiting:
             record = listing.vms.get(vm_uuid)
             power = record.power if record is not None else PowerState.UNKNOWN
-            entity = query.entities.get(vm_uuid)
-            # Without it only the VM's own look decides.
-            if entity is not None or query.shows_absence:
-                sightings[vm_uuid] = Sighting(at, entity, power)
+            # An empty query proves nothing about this VM; only its own look decides.
+            if query.entities or query.other_count:
+                sightings[vm_uuid] = Sighting(at, query.entities.get(vm_uuid), power)
         return sightings

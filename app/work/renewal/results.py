@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import timedelta
 
-from app.ngt.renewal.before import can_be_proved, expiry_date, guest_certificate_of, known_not_after, refuse
+from app.ngt.renewal.before import can_be_proved, expiry_date, known_not_after, refuse
 from app.ngt.renewal.change import calls_of, issuing_step
 from app.ngt.renewal.progress import Progress, ProvedBy, StepName
 from app.ngt.renewal.request import RestartAgent, Rules
@@ -61,15 +61,6 @@ def certificate_of(p: Progress) -> Observation | None:
     if shown is None or proof.serial != shown.serial:
         return Observation(p.vm_uuid, source, proof.at, proof.not_after, proof.not_before, proof.serial)
     return Observation(p.vm_uuid, source, proof.at, **asdict(shown))
-
-
-def certificate_before(p: Progress) -> Observation | None:
-    """The VM's own certificate from before, for a job that ends because a foreign one was shown."""
-    before = p.before.guest if p.before is not None else None
-    own = guest_certificate_of(p.before) if p.before is not None else None
-    if before is None or own is None:
-        return None
-    return Observation(p.vm_uuid, CertificateSource.GUEST_CERTIFICATE, before.at, **asdict(own))
 
 
 def _plan(p: Progress, rules: Rules) -> PlanRecord:

@@ -9,10 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-import structlog
-
 from app.ngt.errors import Fault, FaultCode
-from app.ngt.inventory import KnownCertificates, names_another_entity, owner_of, why_foreign
+from app.ngt.inventory import names_another_entity, owner_of
 from app.ngt.vocabulary import Certificate, CertificateSource, VmRecord, VmUuid
 from app.settings import GuestSettings, ScanSettings
 from app.ssh.guest import read_guest
@@ -21,8 +19,6 @@ from app.ssh.pool import Pool
 from app.store.inventory.scan_results import GuestFault
 from app.store.records.inventory import Observation
 from app.work.clusters.database_clock import DatabaseClock
-
-log = structlog.get_logger(__name__)
 
 # Results are stored in groups: a crash loses little, and there are few writes.
 _STORED_AT_ONCE = 200
@@ -91,10 +87,6 @@ async def _read(guest: AskedGuest, pool: Pool, timeout_s: float, clock: Database
         return GuestRead(guest.vm, at, fault=Fault(FaultCode.GUEST_NOT_REACHED, message))
     except Fault as fault:
         return GuestRead(guest.vm, at, fault=fault)
-    except Exception:
-        log.exception("a guest could not be read", guest=guest.host.name, vm_uuid=guest.vm.vm_uuid)
-        message = f"guest {guest.host.name} could not be read; the log of this service has the cause"
-        return GuestRead(guest.vm, at, fault=Fault(FaultCode.INTERNAL_ERROR, message))
     if reading.fault is not None:
         return GuestRead(guest.vm, at, fault=reading.fault)
     return GuestRead(guest.vm, at, reading.certificate, reading.ngt_uuid)
@@ -117,15 +109,3 @@ def guest_fault_of(read: GuestRead, entities: Mapping[VmUuid, str | None]) -> Gu
         message = f"{named} is of VM {owner}: its certificate is not that of VM {read.vm.name!r}"
         fault = Fault(FaultCode.GUEST_NAMES_ANOTHER_ENTITY, message)
     return None if fault is None else GuestFault(read.vm.vm_uuid, fault.code, fault.message, read.at)
-
-
-def foreign_fault_of(read: GuestRead, known: KnownCertificates) -> GuestFault | None:
-    """The reason why a certificate that names no other VM is not one that the cluster issued for this one."""
-    assert read.certificate is not None
-    foreign = why_foreign(read.certificate, known, read.at)
-    if foreign is None:
-        return None
-    message = (
-        f"the certificate in the guest of VM {read.vm.name!r} is not one that its cluster issued for it: {foreign}"
-    )
-    return GuestFault(read.vm.vm_uuid, FaultCode.CERTIFICATE_NOT_OF_THIS_CLUSTER, message, read.at)

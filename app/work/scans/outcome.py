@@ -1,9 +1,6 @@
 """The outcome of a scan: whole, partial or failed, with the sentence that the scan shows."""
 
-from collections.abc import Sequence
-
-from app.ngt.errors import Fault, FaultCode
-from app.ngt.vocabulary import VmRecord, VmUuid
+from app.ngt.errors import Fault
 from app.store.records.scans import ScanCounts, ScanOutcome
 from app.store.scans.claims import ScanClaim, ScanEnd
 
@@ -12,27 +9,10 @@ def failed_scan(fault: Fault) -> ScanEnd:
     return ScanEnd(ScanOutcome.FAILED, f"the scan failed; stored data is unchanged: {fault.message}", fault=fault)
 
 
-def ended_scan(
-    claim: ScanClaim,
-    counts: ScanCounts,
-    query_fault: Fault | None,
-    refused: Sequence[VmUuid] = (),
-    garbled: Sequence[VmRecord] = (),
-) -> ScanEnd:
-    """A scan whose listing was read; with a fault of the query, or with VMs that cannot be stored, it is partial.
-
-    `garbled`: the VMs whose names are not known.
-    """
-    message, fault = _message(claim, counts, query_fault), query_fault
-    if garbled:
-        example = f"{garbled[0].name!r} for VM {garbled[0].vm_uuid}"
-        message += f"; ncli prints ? for letters in the names of {count_of(len(garbled), 'VM')}, such as {example}: no "
-        message += "pattern of the configuration matches them, so give the CVMs a locale with UTF-8"
-    if refused:
-        said = f"a value of VM {', '.join(refused)} cannot be stored; the stored data of other VMs is new"
-        message, fault = f"{message}; {said}", fault or Fault(FaultCode.INTERNAL_ERROR, said)
-    outcome = ScanOutcome.COMPLETE if fault is None else ScanOutcome.PARTIAL
-    return ScanEnd(outcome, message, counts, fault)
+def ended_scan(claim: ScanClaim, counts: ScanCounts, query_fault: Fault | None) -> ScanEnd:
+    """A scan whose listing was read; with a fault of the query it is partial."""
+    outcome = ScanOutcome.COMPLETE if query_fault is None else ScanOutcome.PARTIAL
+    return ScanEnd(outcome, _message(claim, counts, query_fault), counts, query_fault)
 
 
 def count_of(number: int, noun: str) -> str:

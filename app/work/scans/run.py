@@ -5,7 +5,7 @@ cluster is silent or answers in part, its stored data stays and the scan says so
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import structlog
 
 from app.ngt.errors import Fault, FaultCode
 from app.ngt.inventory import is_worth_asking, names_another_entity
-from app.ngt.vocabulary import VmRecord, VmUuid, is_garbled
+from app.ngt.vocabulary import VmRecord, VmUuid
 from app.settings import ScanSettings
 from app.ssh.pool import Pool
 from app.store.clusters.cvms import Cvms
@@ -24,14 +24,7 @@ from app.store.scans.claims import ScanClaim, ScanClaims, ScanEnd
 from app.work.clusters.client import ClusterClient
 from app.work.clusters.database_clock import DatabaseClock
 from app.work.clusters.rules import guest_host
-from app.work.scans.guests import (
-    AskedGuest,
-    GuestRead,
-    foreign_fault_of,
-    guest_fault_of,
-    observation_of,
-    read_guests,
-)
+from app.work.scans.guests import AskedGuest, GuestRead, guest_fault_of, observation_of, read_guests
 from app.work.scans.outcome import count_of, ended_scan, failed_scan
 from app.work.scans.snapshot import ClusterSnapshot, NothingSeen, take_snapshot
 
@@ -118,11 +111,7 @@ class Scanner:
             guests_asked=asked,
             guests_failed=failed,
         )
-        garbled = [vm for vm in snapshot.vms if is_garbled(vm.name)]
-        if garbled:
-            log.warning("ncli prints ? for letters in names", vms=len(garbled), example=garbled[0].name)
-        end = ended_scan(claim, counts, snapshot.query_fault, stored.refused, garbled)
-        return await self._finish(claim, clock, end, snapshot.result.at)
+        return await self._finish(claim, clock, ended_scan(claim, counts, snapshot.query_fault), snapshot.result.at)
 
     def _cluster_of(self, claim: ScanClaim) -> ClusterClient:
         cluster = self._clusters.get(claim.cluster)
@@ -158,29 +147,13 @@ class Scanner:
         async def store(read: Sequence[GuestRead]) -> None:
             entities = await self._entities_now(cluster, snapshot, read)
             failed = [fault for one in read if (fault := guest_fault_of(one, entities)) is not None]
-            failed += await self._foreign(claim, read, {fault.vm_uuid for fault in failed}, entities)
             faulty = {fault.vm_uuid for fault in failed}
             observed = [observation_of(one) for one in read if one.vm.vm_uuid not in faulty]
-            faults.extend(await self._inventory.store_guests(claim, observed, failed))
+            await self._inventory.store_guests(claim, observed, failed)
+            faults.extend(failed)
 
         await read_guests(asked, self._guests, self._settings, clock, store)
         return len(asked), len(faults)
-
-    async def _foreign(
-        self,
-        claim: ScanClaim,
-        read: Sequence[GuestRead],
-        faulty: Collection[VmUuid],
-        entities: Mapping[VmUuid, str | None],
-    ) -> list[GuestFault]:
-        """The guests whose certificate is not one of this cluster, or another VM's: of two, that of the VM's entity."""
-        shown = [one for one in read if one.certificate is not None and one.vm.vm_uuid not in faulty]
-        shown.sort(
-            key=lambda one: (one.ngt_uuid is None or one.ngt_uuid != entities.get(one.vm.vm_uuid), one.vm.vm_uuid)
-        )
-        asked = [(one.vm.vm_uuid, one.certificate) for one in shown if one.certificate is not None]
-        known = await self._inventory.known_certificates(claim.cluster, asked)
-        return [fault for one in shown if (fault := foreign_fault_of(one, known[one.vm.vm_uuid])) is not None]
 
     async def _entities_now(
         self, cluster: ClusterClient, snapshot: ClusterSnapshot, read: Sequence[GuestRead]

@@ -25,13 +25,9 @@ class ClusterSnapshot:
     vms: Sequence[VmRecord]
     entities: Mapping[VmUuid, str | None]
     query_fault: Fault | None
-    # An entity that does not name its VM may be that of any VM without one: then None.
-    absent_is: bool | None = False
 
     def has_entity(self, vm_uuid: VmUuid) -> bool | None:
-        if self.query_fault is not None:
-            return None
-        return True if vm_uuid in self.entities else self.absent_is
+        return vm_uuid in self.entities if self.query_fault is None else None
 
 
 class NothingSeen(Exception):
@@ -66,14 +62,9 @@ async def take_snapshot(
     found = query.entities
     # The listing that has the one VM may be older than its last scan; the query is not.
     asked_s = query.asked_s if claim.vm_uuid is not None and vms else listing.asked_s
-    absent_is = None if query.unnamed_count else False
-    scanned = [
-        _scanned_vm(vm, found.get(vm.vm_uuid), has_entity=True if vm.vm_uuid in found else absent_is) for vm in vms
-    ]
+    scanned = [_scanned_vm(vm, found.get(vm.vm_uuid), has_entity=vm.vm_uuid in found) for vm in vms]
     result = ScanResult(clock.at(asked_s), scanned, has_entities=True, absent=absent, dates=_dates(query, clock))
-    return ClusterSnapshot(
-        result, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None, absent_is
-    )
+    return ClusterSnapshot(result, vms, {vm_uuid: entity.ngt_uuid for vm_uuid, entity in found.items()}, None)
 
 
 async def _listing_for(cluster: ClusterClient, vm_uuid: VmUuid | None) -> Listing:

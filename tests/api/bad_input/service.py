@@ -19,17 +19,7 @@ FLAGS = ("force", "create_if_absent", "accept_unverified", "validate_only")
 NOTES = {"correlation_id": 100, "correlation_display": 100, "change_number": 40, "requested_by": 100}
 
 # What no request that is refused may leave a row in. The note of a key's last use is none of the request's doing.
-_TABLES = (
-    "job",
-    "step",
-    "exchange",
-    "correlation",
-    "joined_note",
-    "idempotency",
-    "vm",
-    "cluster",
-    "procrastinate_jobs",
-)
+_TABLES = ("job", "step", "exchange", "correlation", "idempotency", "vm", "cluster", "procrastinate_jobs")
 _DIGEST = "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {} t"
 
 

@@ -74,51 +74,6 @@ async def test_json_may_be_named_in_several_ways(service: Service, media_type: s
     await service.accepts(content=b"{}", headers={"Content-Type": media_type})
 
 
-_UMLAUT = '{"requested_by": "J\u00f6rg \u00df"}'
-
-
-@pytest.mark.field("D2")
-@pytest.mark.parametrize(
-    ("charset", "codec"),
-    [
-        ("", "utf-8"),
-        ("", "utf-8-sig"),
-        ("", "utf-16"),
-        ("; charset=utf-8", "utf-8"),
-        ("; charset=UTF8", "utf-8"),
-        ('; charset="utf-8"', "utf-8"),
-        ("; charset=utf-8; odata=verbose", "utf-8"),
-        ("; charset=ISO-8859-1", "latin-1"),
-        ("; charset=latin1", "latin-1"),
-        ("; charset=windows-1252", "cp1252"),
-        ("; charset=utf-16", "utf-16"),
-        ("; charset=utf-16le", "utf-16-le"),
-    ],
-)
-async def test_the_charset_of_a_body_is_obeyed(service: Service, charset: str, codec: str) -> None:
-    headers = {"Content-Type": f"application/json{charset}"}
-    job = await service.accepts(content=_UMLAUT.encode(codec), headers=headers)
-    assert job["requested_by"] == "J\u00f6rg \u00df"
-
-
-@pytest.mark.field("D2")
-@pytest.mark.parametrize("charset", ["", "; charset=utf-8"])
-async def test_a_body_in_another_charset_is_told_which_to_name(service: Service, charset: str) -> None:
-    headers = service.key() | {"Content-Type": f"application/json{charset}"}
-    answer = await service.refuses(400, "malformed-json", content=_UMLAUT.encode("latin-1"), headers=headers)
-    assert "The body is not in UTF-8" in answer.json()["detail"]
-    assert "Content-Type: application/json; charset=utf-8" in answer.json()["detail"]
-
-
-@pytest.mark.field("D2")
-@pytest.mark.parametrize("charset", ["utf-7", "ebcdic-cp-be", "nothing", "base64"])
-async def test_a_charset_that_is_not_taken_is_named(service: Service, charset: str) -> None:
-    headers = {name.encode(): value.encode() for name, value in service.key().items()}
-    headers |= {b"Content-Type": f"application/json; charset={charset}".encode("latin-1")}
-    answer = await service.refuses(415, "unsupported-media-type", content=b"{}", headers=headers)
-    assert "Send UTF-8" in answer.json()["detail"]
-
-
 @pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "application/json"])
 async def test_an_empty_body_may_have_any_media_type(service: Service, media_type: str) -> None:
     await service.accepts(headers={"Content-Type": media_type})

@@ -91,9 +91,9 @@ class OidcIssuer:
     def signed(
         claims: object, key: str = "ec-1", algorithm: str = "ES256", headers: dict[str, Any] | None = None
     ) -> str:
-        """A text of bytes is signed as it is."""
-        payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
-        return jwt.api_jws.encode(payload, private_key(key), algorithm, headers={"kid": key, **(headers or {})})
+        return jwt.api_jws.encode(
+            json.dumps(claims).encode(), private_key(key), algorithm, headers={"kid": key, **(headers or {})}
+        )
 
 
 def _listening(issuer: OidcIssuer, port: int) -> ThreadingHTTPServer:

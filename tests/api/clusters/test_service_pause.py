@@ -84,6 +84,7 @@ async def test_a_second_pause_keeps_the_first_time(caller: httpx.AsyncClient) ->
         "2026-12-01",
         "2026-12-01T00:00:00",
         "tomorrow",
+        "",
         "1796083200",
         1796083200,
         True,

@@ -1,6 +1,5 @@
 """Handing in the certificate that a guest has: what is taken, what is refused, and what is never kept."""
 
-import base64
 import json
 import logging
 from datetime import UTC, datetime, timedelta
@@ -49,45 +48,6 @@ def pem(not_after: datetime, *, name: str = "guest", by: str = "NGT CA", ca: boo
 
 CERTIFICATE = pem(datetime(2027, 3, 1, 2, 3, 4, tzinfo=UTC))
 AUTHORITY = pem(datetime(2037, 3, 1, tzinfo=UTC), name="NGT CA", ca=True, serial=1)
-
-
-def _trusted(certificate: str) -> str:
-    """As `openssl x509 -trustout` writes it: the trust settings follow the certificate in the same block."""
-    der = x509.load_pem_x509_certificate(certificate.encode()).public_bytes(Encoding.DER)
-    with_settings = base64.encodebytes(der + bytes.fromhex("300c300a06082b06010505070301")).decode()
-    return f"-----BEGIN TRUSTED CERTIFICATE-----\n{with_settings}-----END TRUSTED CERTIFICATE-----\n"
-
-
-def _get_content(text: str) -> dict[str, Any]:
-    """A text as PowerShell 5.1 gives it from a file to `ConvertTo-Json`."""
-    return {"value": text, "PSPath": "C:\\client-cert.pem", "PSChildName": "client-cert.pem", "ReadCount": 1}
-
-
-AS_TOOLS_SEND_IT = {
-    "literal line breaks of JSON": CERTIFICATE.replace("\n", "\\n"),
-    "literal line breaks of Windows": CERTIFICATE.replace("\n", "\\r\\n"),
-    "literal line breaks of PowerShell": CERTIFICATE.replace("\n", "`n"),
-    "blanks for line breaks": CERTIFICATE.replace("\n", " "),
-    "no line breaks": CERTIFICATE.replace("\n", ""),
-    "indented": CERTIFICATE.replace("\n", "\r\n    "),
-    "a byte order mark": "\ufeff" + CERTIFICATE,
-    "in quotation marks": f'"{CERTIFICATE}"',
-    "with a description": "Bag Attributes\n    friendlyName: ngt\n" + CERTIFICATE,
-    "trusted": _trusted(CERTIFICATE),
-    "the old label": CERTIFICATE.replace(" CERTIFICATE", " X509 CERTIFICATE"),
-    "Get-Content -Raw": _get_content(CERTIFICATE),
-    "Get-Content": [_get_content(line) for line in CERTIFICATE.splitlines()],
-    "lines": CERTIFICATE.splitlines(),
-}
-_BODY = "".join(CERTIFICATE.splitlines()[1:-1])
-NOT_A_CERTIFICATE = {
-    "C:\\Program Files\\Nutanix\\client-cert.pem": "the text has no line -----BEGIN CERTIFICATE-----",
-    _BODY: "the text has no line -----BEGIN CERTIFICATE-----: send what is in the file",
-    CERTIFICATE[:200]: "the text ends before its line -----END CERTIFICATE-----",
-    CERTIFICATE.replace("CERTIFICATE", "PKCS7"): "the text is a PKCS7, not a CERTIFICATE: send what is in the file",
-    CERTIFICATE.replace(" CERTIFICATE", " CERTIFICATE REQUEST"): "the text is a CERTIFICATE REQUEST, not a",
-    CERTIFICATE.replace("M", "*"): "the text is not a certificate in PEM form",
-}
 
 
 def all_that_is_stored(url: str) -> str:
@@ -238,6 +198,7 @@ async def test_a_key_in_json_that_cannot_be_read_is_not_repeated(caller: httpx.A
 @pytest.mark.parametrize(
     "text",
     [
+        "",
         "garbage",
         "\x00\ud800",
         CERTIFICATE[:200],
@@ -253,38 +214,9 @@ async def test_what_is_no_certificate_is_refused_with_where_it_is(
     sent = json.dumps({"certificate_pem": text})
     answer = await caller.put(PUT, content=sent, headers={"Content-Type": "application/json"})
     problem = assert_problem(answer, 422, "validation-failed")
-    (error,) = problem["errors"]
-    assert error["pointer"] == "/body/certificate_pem"
-    assert error["detail"].startswith("the text ")
-    assert error["detail"].endswith("; nothing was stored")
+    said = "the text is not a certificate in PEM form; nothing was stored"
+    assert problem["errors"] == [{"pointer": "/body/certificate_pem", "detail": said}]
     assert (await caller.get(f"/vms/{VM}/ngt")).json()["observations"] == []
-
-
-@pytest.mark.field("D8")
-@pytest.mark.parametrize("sent", AS_TOOLS_SEND_IT.values(), ids=AS_TOOLS_SEND_IT)
-async def test_a_certificate_is_taken_as_tools_send_it(
-    service: Service, caller: httpx.AsyncClient, sent: object
-) -> None:
-    await add_vm(service, vm_uuid=VM)
-    answer = await caller.put(PUT, json={"certificate_pem": sent})
-    assert answer.status_code == 200, answer.text
-    (observation,) = answer.json()["observations"]
-    assert observation["not_after"] == "2027-03-01T02:03:04Z"
-
-
-@pytest.mark.field("D8")
-@pytest.mark.parametrize(("text", "said"), NOT_A_CERTIFICATE.items(), ids=NOT_A_CERTIFICATE.values())
-async def test_a_text_that_is_no_certificate_is_told_why(caller: httpx.AsyncClient, text: str, said: str) -> None:
-    problem = assert_problem(await caller.put(PUT, json={"certificate_pem": text}), 422, "validation-failed")
-    assert said in problem["detail"]
-
-
-@pytest.mark.field("D8")
-@pytest.mark.parametrize("key", KEYS)
-async def test_a_private_key_is_found_however_its_lines_are_broken(caller: httpx.AsyncClient, key: str) -> None:
-    for sent in (key.replace("\n", "\\n"), key.replace("\n", "`r`n"), key.splitlines(), _get_content(key)):
-        answer = await caller.put(PUT, json={"certificate_pem": sent})
-        assert_problem(answer, 400, "private-key-refused")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +225,7 @@ async def test_a_private_key_is_found_however_its_lines_are_broken(caller: httpx
         ({}, "/body/certificate_pem"),
         ({"certificate_pem": None}, "/body/certificate_pem"),
         ({"certificate_pem": 1}, "/body/certificate_pem"),
-        ({"certificate_pem": [1]}, "/body/certificate_pem"),
+        ({"certificate_pem": [CERTIFICATE]}, "/body/certificate_pem"),
         ({"certificate_pem": CERTIFICATE, "cluster": "C 1"}, "/body/cluster"),
         ({"certificate_pem": CERTIFICATE, "cluster": 1}, "/body/cluster"),
         ({"certificate_pem": CERTIFICATE, "vm_uuid": VM}, "/body/vm_uuid"),

@@ -70,24 +70,6 @@ async def test_no_text_is_a_formula_to_a_spreadsheet(service: Service, caller: h
     assert row["days_left"].startswith("-")
 
 
-@pytest.mark.field("D7")
-async def test_excel_opens_its_file_without_garbling_a_name_or_a_serial(
-    service: Service, caller: httpx.AsyncClient
-) -> None:
-    numbers = {"1200000000000000": True, "12e15": True, "3-4": True, "007": True, "10.1": True, "7fd1": False}
-    for serial in numbers:
-        await add_vm(service, "本番 größe", serial=serial, not_after=from_now(days=3))
-    for headers in ({}, CSV):
-        answer = await caller.get("/vms?excel=true", headers=headers)
-        assert answer.content.startswith(b"\xef\xbb\xbfvm_uuid,")
-        rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""), strict=True))
-        assert {row["name"] for row in rows} == {"本番 größe"}
-        assert {row["days_left"] for row in rows} == {"2"}
-        wanted = {f'="{serial}"' if is_number else serial for serial, is_number in numbers.items()}
-        assert {row["serial"] for row in rows} == wanted
-    assert_problem(await caller.get("/vms?excel=true&limit=5"), 422, "validation-failed")
-
-
 async def test_an_empty_list_is_a_line_of_names(caller: httpx.AsyncClient) -> None:
     answer = await caller.get("/vms", headers=CSV)
     assert answer.text == ",".join(Vm.model_fields) + "\r\n"

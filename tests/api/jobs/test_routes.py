@@ -1,5 +1,3 @@
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from uuid import UUID, uuid4
@@ -184,60 +182,6 @@ async def test_a_waiting_job_is_told_that_the_agent_was_restarted(service: Servi
     told = await caller.post(f"/jobs/{job_id}/agent-restarted")
     assert (told.status_code, told.json()["wait_reason"]) == (202, "agent_restart")
     assert told.headers["retry-after"] == "2"
-
-
-async def _waiting(service: Service, caller: httpx.AsyncClient) -> str:
-    job_id = await start(caller)
-    await service.leave(job_id, status=JobStatus.WAITING, wait_reason="agent_restart", due_at=None)
-    return f"/jobs/{job_id}/agent-restarted"
-
-
-async def _failed(service: Service, caller: httpx.AsyncClient) -> str:
-    job_id = await start(caller)
-    await service.end(job_id, status=JobStatus.FAILED, outcome="failed", error_code="cvm-unreachable")
-    return f"/jobs/{job_id}/retry"
-
-
-@pytest.mark.field("D11")
-@pytest.mark.parametrize("begin", [_waiting, _failed])
-async def test_a_command_waits_for_the_end_of_its_job(
-    service: Service, caller: httpx.AsyncClient, begin: Callable[[Service, httpx.AsyncClient], Awaitable[str]]
-) -> None:
-    path = await begin(service, caller)
-    job_id = path.split("/")[2]
-    await service.services.store.changes.listening()
-    async with service.announced() as next_id:
-        asked = asyncio.create_task(caller.post(path, params={"wait": 20}))
-        assert await next_id() == job_id
-        await service.end(job_id)
-        answer = await asked
-    assert (answer.status_code, answer.json()["outcome"]) == (200, "renewed")
-    assert "retry-after" not in answer.headers
-
-
-@pytest.mark.field("D11")
-@pytest.mark.parametrize("begin", [_waiting, _failed])
-async def test_a_command_whose_wait_is_over_answers_with_the_open_job(
-    service: Service, caller: httpx.AsyncClient, begin: Callable[[Service, httpx.AsyncClient], Awaitable[str]]
-) -> None:
-    answer = await caller.post(await begin(service, caller), headers={"Prefer": "wait=1"})
-    assert (answer.status_code, answer.json()["done"]) == (202, False)
-    assert answer.headers["preference-applied"] == "wait=1"
-
-
-@pytest.mark.field("D13")
-async def test_what_is_left_to_do_is_not_contradicted(service: Service, caller: httpx.AsyncClient) -> None:
-    job_id = await start(caller)
-    left = "the new certificate is mounted: restart the agent in VM 'web01'"
-    cancelled = {"status": JobStatus.CANCELLED, "outcome": "cancelled", "error_code": "cancelled"}
-    await service.end(job_id, **cancelled)
-    job = (await caller.get(f"/jobs/{job_id}")).json()
-    assert job["error_action"] == "For the caller: Start a new renewal if you want one."
-    await service.leave(job_id, remaining_action=left)
-    job = (await caller.get(f"/jobs/{job_id}")).json()
-    assert job["remaining_action"] == left
-    said = "For the caller: Do what `remaining_action` says, or retry the job: it goes on where it stopped."
-    assert job["error_action"] == said
 
 
 async def test_an_operation_without_a_body_takes_none(service: Service, caller: httpx.AsyncClient) -> None:

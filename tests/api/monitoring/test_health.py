@@ -45,7 +45,7 @@ async def test_a_service_whose_worker_stopped_is_not_ready(service: Service, cal
 
 async def test_a_database_of_another_schema_is_not_ready(service: Service, caller: httpx.AsyncClient) -> None:
     with psycopg.connect(service.services.store.database.url) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'queue'")
+        connection.execute("UPDATE alembic_version SET version_num = 'older'")
     assert "migrate" in assert_problem(await caller.get("/readyz"), 503, "database-unavailable")["detail"]
 
 
@@ -63,9 +63,9 @@ async def test_without_a_database_nothing_is_started_and_the_caller_may_come_aga
     await gone.database.close()
 
 
-async def test_meta_needs_any_key_and_no_scope(service: Service) -> None:
+async def test_metrics_and_meta_need_any_key_and_no_scope(service: Service) -> None:
     async with service.client() as stranger, service.client(await service.key()) as nobody:
-        for path in ("/meta", "/clusters"):
+        for path in ("/metrics", "/meta", "/clusters"):
             assert_problem(await stranger.get(path), 401, "unauthenticated")
             assert (await nobody.get(path)).status_code == 200
         meta = (await nobody.get("/meta")).json()

@@ -8,7 +8,7 @@ import pytest
 from procrastinate.schema import SchemaManager
 
 from app.store.postgres.database import Database
-from app.store.postgres.queue_schema import INSTALLED, NewerDatabaseError, pending_migrations
+from app.store.postgres.queue_schema import INSTALLED, NewerQueueError, pending_migrations
 from app.store.postgres.schema import find_difference, is_at_head, migrate
 
 _CATALOG = (
@@ -110,7 +110,7 @@ async def test_a_queue_of_a_newer_version_is_refused_in_one_sentence(database_ur
         f"The database's queue belongs to procrastinate 99.0.1 and {INSTALLED} is installed: "
         "install procrastinate 99.0.1 or a later version."
     )
-    with pytest.raises(NewerDatabaseError) as refused:
+    with pytest.raises(NewerQueueError) as refused:
         migrate(database_url)
     assert str(refused.value) == sentence
     database = Database(database_url)

@@ -12,15 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from app.store.postgres.database import Database
-from app.store.postgres.queue_schema import NewerDatabaseError
-from app.store.postgres.schema import (
-    current_revision,
-    find_difference,
-    head_revision,
-    is_at_head,
-    migrate,
-    undo_migrations,
-)
+from app.store.postgres.schema import current_revision, head_revision, is_at_head, migrate, undo_migrations
 from app.store.postgres.tables import JobRow
 
 _QUEUE_CATALOG = (
@@ -109,19 +101,3 @@ async def test_an_empty_database_is_not_at_head(empty_database_url: str) -> None
     assert await current_revision(empty) is None
     assert not await is_at_head(empty)
     await empty.close()
-
-
-@pytest.mark.field("E7")
-async def test_the_tables_of_a_newer_version_are_refused_in_one_sentence(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
-    sentence = (
-        "The database has the tables of revision from_the_future, which this version does not know: a newer version "
-        "made them. Install that version or a later one, or restore the backup from before it."
-    )
-    with pytest.raises(NewerDatabaseError) as refused:
-        migrate(database_url)
-    assert str(refused.value) == sentence
-    database = Database(database_url)
-    assert await find_difference(database) == sentence
-    await database.close()

@@ -1,6 +1,5 @@
 """What is refused before anything was changed, and what is done where the request or the configuration says so."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -171,13 +170,3 @@ async def test_without_a_way_into_the_guest_a_restart_over_ssh_is_refused(begin:
     service = await begin(guests=False)
     job = await service.renewed("web02", restart_agent=RestartAgent.SSH)
     _refused(service, "web02", job, "agent-restart-not-possible")
-
-
-@pytest.mark.field("A4")
-async def test_a_vm_that_was_switched_off_after_the_last_listing_is_refused(begin: Begin) -> None:
-    # A search of several clusters takes what was listed last.
-    service = await begin(uniform_site(vms=2, clusters=2), limits={"listing_max_age_s": 600})
-    assert (await service.renewed("vm0002")).outcome == "renewed"
-    await asyncio.sleep(31)
-    await service.site.switch_power(service.uuid_of("vm0001"), on=False)
-    _refused(service, "vm0001", await service.renewed("vm0001"), "vm-powered-off")

@@ -125,38 +125,6 @@ async def test_a_lost_answer_is_waited_for_looked_at_and_gone_on_from(begin: Beg
         assert calls == (2 if does in _UNDONE else 1), f"{tool} {does}"
 
 
-@pytest.mark.field("A7")
-@pytest.mark.parametrize("does", [Does.DROP_BEFORE, Does.DROP_AFTER])
-async def test_an_old_flag_of_a_mounted_iso_does_not_count_for_a_mount_whose_answer_was_lost(
-    begin: Begin, does: Does
-) -> None:
-    traits = Traits(refresh=Refresh.REISSUES, mounted_flag_is_stale=True)
-    service = await begin(uniform_site(vms=2, traits=traits), mode="refresh")
-    entity = service.site.vm_named("vm0001").entity
-    assert entity is not None
-    entity.tools_mounted = True
-    service.site.order(ToolFault(does=does, sub_command=_MOUNT))
-    job = await service.renewed("vm0001")
-    assert job.outcome == "renewed", shown(job)
-    assert len(service.site.journal.calls(_MOUNT)) == 2
-
-
-@pytest.mark.field("A7")
-async def test_a_retry_mounts_again_whatever_an_old_flag_says(begin: Begin) -> None:
-    service = await begin(
-        uniform_site(vms=2, traits=Traits(mounted_flag_is_stale=True)), limits={"verify_timeout_ssh_s": 1}
-    )
-    vm = service.site.vm_named("vm0001")
-    vm.agent_answers = False
-    job = await service.renewed("vm0001")
-    assert job.outcome == "failed", shown(job)
-    # Somebody has ejected the ISO, and the flag does not tell.
-    vm.iso, vm.agent_answers = None, True
-    await service.jobs.retry(job.id)
-    done = await service.done(job)
-    assert done.outcome == "renewed", shown(done)
-
-
 async def test_a_create_that_answers_exists_already_after_a_lost_answer_is_a_success(begin: Begin) -> None:
     service = await begin(uniform_site(vms=2))
     service.site.order(ToolFault(does=Does.ANSWER, sub_command=_CREATE, words=("kAlreadyExists",)))

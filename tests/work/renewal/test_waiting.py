@@ -56,7 +56,6 @@ async def test_without_a_way_into_the_guest_the_date_that_the_cluster_shows_is_t
     assert (done.outcome, done.results.verified_by) == ("renewed", "cvm_expiry_date"), shown(done)
 
 
-@pytest.mark.field("D12")
 async def test_a_report_that_the_agent_was_restarted_makes_the_job_look_at_once(begin: Begin) -> None:
     slow = {"watch_first_interval_s": 600, "watch_last_interval_s": 600, "guest_read_delays_s": [600]}
     service = await begin(limits=slow, restart_agent="manual", verify_timeout_s=900)
@@ -64,9 +63,6 @@ async def test_a_report_that_the_agent_was_restarted_makes_the_job_look_at_once(
     await service.jobs.report_agent_restarted(job.id)
     again = await service.wait_until(job, lambda now: now.version > job.version + 1 and now.status == "waiting")
     assert again.wait_reason == "agent_restart", shown(again)
-    assert "The service looked at" in again.message
-    assert again.message.endswith("; the link is not active")
-    assert "still" in again.message
     _restart(service, "web02")
     await service.jobs.report_agent_restarted(job.id)
     done = await service.done(job)

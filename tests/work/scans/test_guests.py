@@ -1,9 +1,6 @@
 """The guests of a scan: read over SSH, each within its time, and only what is the VM's own certificate counts."""
 
 import time
-from dataclasses import replace
-
-import pytest
 
 from app.simulator.certificates import issue
 from app.simulator.faults import Does, ToolFault
@@ -136,44 +133,3 @@ def _assert_only_public_files(service: Service) -> None:
     texts = {record.text for record in service.site.journal.records if record.kind is Kind.GUEST}
     assert texts
     assert all("client-cert.pem" in text or "ngt_config.json" in text for text in texts)
-
-
-@pytest.mark.field("A5")
-async def test_a_foreign_certificate_is_a_fault_of_its_guest_and_no_date(begin: Begin) -> None:
-    service = await begin(uniform_site(vms=5))
-    now = service.site.clusters["c1"].clock()
-    vms = [service.site.vm_named(f"vm000{number}") for number in (1, 2, 3, 4, 5)]
-    installed = [vm.installed for vm in vms]
-    first = installed[0]
-    assert first is not None
-    assert vms[0].entity is not None
-    vms[0].installed = replace(issue(first.ngt_uuid, not_before=now), issuer="")
-    vms[1].installed = replace(first, ngt_uuid=installed[1].ngt_uuid if installed[1] else "", subject=first.ngt_uuid)
-    vms[2].installed = replace(first, ngt_uuid=installed[2].ngt_uuid if installed[2] else "", subject=first.ngt_uuid)
-    await complete(service)
-    rows = [await vm_row(service, vm) for vm in vms]
-    foreign = "certificate-not-of-this-cluster"
-    assert [rows[number]["guest_fault_code"] for number in (0, 3, 4)] == [foreign, None, None]
-    assert "it is self-signed" in rows[0]["guest_fault"]
-    # One of two has it for its own.
-    (twice,) = (row["guest_fault"] for row in rows[1:3] if row["guest_fault_code"] == foreign)
-    assert "the same certificate was seen in VM" in twice
-    assert rows[0]["certificate_source"] == "cvm_expiry_date"
-    for vm, own in zip(vms, installed, strict=True):
-        vm.installed = own
-    await complete(service)
-    assert [(await vm_row(service, vm))["guest_fault_code"] for vm in vms] == [None] * 5
-
-
-@pytest.mark.field("A5")
-async def test_a_new_authority_is_known_as_soon_as_two_vms_show_it(begin: Begin) -> None:
-    service = await begin(uniform_site(vms=4))
-    await complete(service)
-    vms = [service.site.vm_named(f"vm000{number}") for number in (1, 2, 3, 4)]
-    for number, vm in enumerate(vms[:3], 1):
-        assert vm.installed is not None
-        issued = issue(vm.installed.ngt_uuid, not_before=vm.installed.not_before + 5)
-        vm.installed = replace(issued, issuer="New authority")
-        await complete(service)
-        faults = [(await vm_row(service, each))["guest_fault_code"] for each in vms]
-        assert faults == ["certificate-not-of-this-cluster" if number == 1 else None, None, None, None]

@@ -83,13 +83,9 @@ class Runner:
         self.running.stop_heartbeat(claim)
 
 
-def state(claim: Claim, *, stranded: bool = False, missing: bool | None = None) -> ProgressColumns:
-    """The entity of a stranded VM is missing, unless nothing has told yet."""
-    missing = stranded if missing is None else missing
+def state(claim: Claim, *, stranded: bool = False) -> ProgressColumns:
     results = {"old_not_after": "2026-12-01T00:00:00Z", "verified_by": "guest_certificate"}
-    return ProgressColumns(
-        claim.progress, results, takes_slot=False, stranded=stranded, missing=missing, awaits_pickup=False
-    )
+    return ProgressColumns(claim.progress, results, takes_slot=False, stranded=stranded, awaits_pickup=False)
 
 
 _STATUS = {"already_valid": "skipped", "failed": "failed"}

@@ -70,16 +70,6 @@ async def test_a_renewal_that_waits_for_a_person_says_so_once(begin: Any, receiv
         assert len(await deliveries(service.database)) == 2
 
 
-@pytest.mark.field("D14")
-@pytest.mark.parametrize(("does", "end"), [(Does.REFUSE, "failed"), (Does.DROP_BEFORE, "succeeded")])
-async def test_a_delete_without_effect_strands_no_vm(begin: Any, receiver: HttpServer, does: Does, end: str) -> None:
-    async with begin() as service:
-        service.site.order(ToolFault(does=does, sub_command="delete_vm_tools_entity", times=1))
-        await service.done(await service.renew("vm0001"))
-        (received,) = await receiver.wait_for(1)
-        assert told_of(received)[0] == f"ngt.renewal.{end}"
-
-
 async def test_a_stranded_vm_is_told_at_once_and_once(begin: Any, receiver: HttpServer) -> None:
     async with begin() as service:
         refused = ToolFault(does=Does.REFUSE, sub_command="create_vm_tools_entity", times=None)
